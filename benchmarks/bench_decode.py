@@ -1,0 +1,142 @@
+"""Speed of decoding JSON: ours beside Arrow's bare reader and beside what people write by hand.
+
+    python benchmarks/bench_decode.py [rows]
+
+All candidates take turns in one process, so the ratios hold on a busy machine too. CPU time, not wall time; the table shows
+the median. The messages are clicks of about 295 bytes with 12 fields.
+"""
+
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.json as pa_json
+
+from lakehouse_assets.decode.columns import arrow_schema
+from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.model.types import Primitive
+
+ROUNDS = 9
+DEFAULT_ROWS = 50_000
+SEED = 7
+COUNTRIES = ["DE", "FR", "US", "GB", "PL", "ES", "IT", "NL", "SE", "BR", "IN", "JP"]
+DEVICES = ["mobile", "desktop", "tablet", "tv"]
+FIRST_MS = 1_790_000_000_000
+KINDS = {
+    "event_id": "string", "ts": "timestamptz", "user_id": "long", "session_id": "string", "url": "string", "referrer": "string",
+    "ip": "string", "country": "string", "device": "string", "duration_ms": "int", "price": "double", "is_bot": "boolean",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BenchColumn:
+    """A declared column of the click table."""
+
+    name: str
+    type: Primitive
+    required: bool
+    path: tuple[str, ...]
+    epoch: str | None
+
+
+COLUMNS = [
+    BenchColumn(
+        name, Primitive(kind), name in {"event_id", "ts"}, (name,), "milliseconds" if name == "ts" else None
+    )
+    for name, kind in KINDS.items()
+]
+READ_SCHEMA = arrow_schema(COLUMNS).set(1, pa.field("ts", pa.int64()))
+
+
+def click(number: int, source: random.Random) -> dict[str, Any]:
+    """One click; `number` gives its time."""
+    return {
+        "event_id": f"{source.getrandbits(128):032x}",
+        "ts": FIRST_MS + number * 3,
+        "user_id": source.randrange(1, 2_000_000),
+        "session_id": f"s-{source.getrandbits(48):012x}",
+        "url": f"/shop/{COUNTRIES[number % 12].lower()}/product/{source.randrange(50_000)}?ref={source.randrange(1000)}",
+        "referrer": None
+        if number % 3 == 0
+        else f"https://www.example.com/search?q={source.randrange(100_000)}",
+        "ip": ".".join(str(source.randrange(1, 223)) for _ in range(4)),
+        "country": source.choice(COUNTRIES),
+        "device": source.choice(DEVICES),
+        "duration_ms": source.randrange(60_000),
+        "price": round(source.random() * 500, 2),
+        "is_bot": source.random() < 0.02,
+    }
+
+
+def click_values(rows: int) -> list[bytes]:
+    """`rows` clicks as compact JSON, the same ones each time."""
+    source = random.Random(SEED)
+    return [json.dumps(click(number, source), separators=(",", ":")).encode() for number in range(rows)]
+
+
+def damaged(values: list[bytes], every: int, damage: Callable[[bytes], bytes]) -> list[bytes]:
+    """A copy in which each `every`-th value, beginning in the middle of a run, is damaged."""
+    return [damage(value) if index % every == every // 2 else value for index, value in enumerate(values)]
+
+
+def read_bare(values: list[bytes]) -> pa.Table:
+    """Arrow's reader with its own block size, and no check of anything."""
+    return pa_json.read_json(
+        pa.BufferReader(b"\n".join(values)),
+        read_options=pa_json.ReadOptions(use_threads=False),
+        parse_options=pa_json.ParseOptions(explicit_schema=READ_SCHEMA, unexpected_field_behavior="ignore"),
+    )
+
+
+def candidates(values: list[bytes]) -> dict[str, Callable[[], object]]:
+    """What is measured, by label; the first two are the ones that ratios refer to."""
+    decoder = JsonDecoder(COLUMNS)
+    inputs = {
+        "ours, clean": values,
+        "ours, 3 cut": damaged(values, max(1, len(values) // 3), lambda value: value[:-9] + b"}"),
+        "ours, 10 % cut at the end": damaged(values, 10, lambda value: value[:-5]),
+        "ours, 10 % broken inside": damaged(values, 10, lambda value: value.replace(b'"url":', b'"url"')),
+        "ours, 10 % of a wrong type": damaged(values, 10, lambda value: value.replace(b'"is_bot":', b'"is_bot":0,"was":')),
+        "ours, 10 % without a required field": damaged(values, 10, lambda value: value.replace(b'"ts":', b'"at":')),
+    }  # fmt: skip
+    chosen: dict[str, Callable[[], object]] = {"bare pyarrow read_json": lambda: read_bare(values)}
+    chosen |= {label: lambda given=given: decoder.decode(given) for label, given in inputs.items()}  # type: ignore[misc]
+    loaders = {"json": json.loads}
+    if find_spec("orjson") is not None:
+        loaders["orjson"] = import_module("orjson").loads
+    for name, load in loaders.items():
+        chosen[f"{name}.loads + Table.from_pylist"] = lambda load=load: pa.Table.from_pylist(  # type: ignore[misc]
+            [load(value) for value in values], schema=READ_SCHEMA
+        )
+    return chosen
+
+
+def main() -> None:
+    """Measures and prints the table."""
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ROWS
+    values = click_values(rows)
+    chosen = candidates(values)
+    seconds: dict[str, list[float]] = {label: [] for label in chosen}
+    for _ in range(ROUNDS):
+        for label, run in chosen.items():
+            begin = time.process_time()
+            run()
+            seconds[label].append(time.process_time() - begin)
+    medians = {label: statistics.median(spent) for label, spent in seconds.items()}
+    bare, ours = list(medians.values())[:2]
+    print(f"{rows} rows of {sum(map(len, values)) / rows:.0f} B, median of {ROUNDS} rounds, CPU time")
+    print(f"{'':38}{'us/row':>8}{'x bare':>8}{'speed, ours clean = 1':>24}")
+    for label, median in medians.items():
+        print(f"{label:38}{median / rows * 1e6:8.2f}{median / bare:8.2f}{ours / median:24.2f}")
+
+
+if __name__ == "__main__":
+    main()

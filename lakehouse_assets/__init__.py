@@ -1,0 +1,1 @@
+"""Kafka topics become Apache Iceberg tables; Iceberg tables are Dagster assets."""

@@ -1,0 +1,139 @@
+"""Reads the folder of declarations: every table that is right, and every mistake of those that are not.
+
+A broken file takes only its own tables out.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lakehouse_assets.declarations.problems import list_problems
+from lakehouse_assets.declarations.python_file import load_python
+from lakehouse_assets.declarations.yaml_file import YamlFile, load_yaml
+from lakehouse_assets.model.errors import ConfigurationError, DeclarationError, Problem
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.written import TABLE_PATTERN
+
+FOLDER_SETTING = "LAKEHOUSE_TABLES_DIR"
+_SUFFIXES = (".yaml", ".yml", ".py")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenDeclaration:
+    """A file, or one table of it, that can't become a table.
+
+    `name` is the declared table where it can be read and no other declaration bears it, else made of the
+    file's name. It is unique within one `Declarations`, of letters, digits, underscores and at most a dot.
+    """
+
+    file: str
+    name: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def error(self) -> DeclarationError:
+        """The problems as an error to raise or to show."""
+        return DeclarationError(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What a folder declares, in order of file name."""
+
+    specs: tuple[TableSpec, ...]
+    broken: tuple[BrokenDeclaration, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One declaration of a file: a spec, or the problems that keep it from being one."""
+
+    file: str
+    line: int
+    spec: TableSpec | None = None
+    table: str | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def load_declarations(folder: Path) -> Declarations:
+    """Read every `*.yaml`, `*.yml` and `*.py` file in `folder` and below, sorted by path.
+
+    Hidden files and folders, and Python files that begin with an underscore, are left out. Runs Python files.
+
+    Raises:
+        ConfigurationError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(
+            FOLDER_SETTING, f"{str(folder)!r}, which is no folder", "a folder of table declarations"
+        )
+    first: dict[str, _Found] = {}
+    broken: list[_Found] = []
+    for found in _read_folder(folder):
+        if found.spec is None:
+            broken.append(found)
+        elif (earlier := first.setdefault(found.spec.table.lower(), found)) is not found:
+            broken.append(_refuse_second(found, found.spec.table, earlier))
+    specs = tuple(found.spec for found in first.values() if found.spec is not None)
+    return Declarations(specs, tuple(_name_broken(broken, taken=set(first))))
+
+
+def _read_folder(folder: Path) -> Iterator[_Found]:
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        is_hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+        if path.suffix not in _SUFFIXES or is_hidden or path.is_dir():
+            continue
+        if path.suffix != ".py":
+            yield _read_yaml(path)
+        elif not path.name.startswith("_"):
+            yield from _read_python(path)
+
+
+def _read_yaml(path: Path) -> _Found:
+    file = str(path)
+    document = load_yaml(path, file)
+    problems = list(document.problems)
+    spec = None
+    if document.data is not None:
+        try:
+            spec = TableSpec.model_validate(document.data, by_alias=True, by_name=False)
+        except ValidationError as error:
+            problems += list_problems(error, file, document.line_of)
+    if problems:
+        ordered = sorted(problems, key=lambda problem: problem.line)
+        return _Found(file, 1, table=_read_table(document), problems=tuple(ordered))
+    return _Found(file, document.line_of(("table",)), spec)
+
+
+def _read_table(document: YamlFile) -> str | None:
+    table = document.data.get("table") if document.data else None
+    return table if isinstance(table, str) and re.fullmatch(TABLE_PATTERN, table) else None
+
+
+def _read_python(path: Path) -> Iterator[_Found]:
+    file = str(path)
+    loaded = load_python(path, file)
+    yield from (_Found(file, line, spec) for spec, line in loaded.specs)
+    if loaded.problems:
+        yield _Found(file, 1, problems=loaded.problems)
+
+
+def _refuse_second(found: _Found, table: str, earlier: _Found) -> _Found:
+    allowed = f"each table once, letter case aside: it is declared in {earlier.file}:{earlier.line}"
+    return _Found(
+        found.file, found.line, problems=(Problem(found.file, found.line, "table", repr(table), allowed),)
+    )
+
+
+def _name_broken(broken: list[_Found], taken: set[str]) -> Iterator[BrokenDeclaration]:
+    for found in broken:
+        stem = re.sub(r"[^A-Za-z0-9_]+", "_", Path(found.file).stem) or "declaration"
+        numbered = (f"{stem}_{number}" for number in range(2, len(broken) + 3))
+        candidates = [found.table] if found.table else []
+        name = next(name for name in [*candidates, stem, *numbered] if name.lower() not in taken)
+        taken.add(name.lower())
+        yield BrokenDeclaration(found.file, name, found.problems)

@@ -1,0 +1,83 @@
+"""Reads the tables that a Python file declares in its module-level list `TABLES`."""
+
+import ast
+import runpy
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lakehouse_assets.declarations.problems import Location, list_problems
+from lakehouse_assets.model.errors import Problem
+from lakehouse_assets.model.mistakes import describe
+from lakehouse_assets.model.spec import TableSpec
+
+_ALLOWED = "TABLES, a list of TableSpec (a file that declares no table begins with an underscore)"
+
+
+@dataclass(frozen=True, slots=True)
+class PythonFile:
+    """The tables of a file, each with its line, and the mistakes of the file."""
+
+    specs: tuple[tuple[TableSpec, int], ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def load_python(path: Path, file: str) -> PythonFile:
+    """Run `path` and take its `TABLES`; `file` is its name in problems. Runs the file's code."""
+    try:
+        found = runpy.run_path(str(path), run_name=f"lakehouse_tables.{path.stem}")
+    except ValidationError as error:
+        line = _find_line(error, path)
+        return PythonFile(problems=tuple(list_problems(error, file, lambda place, is_key: line)))
+    # A user's file may raise anything, exit included; it must take only its own tables out.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        return PythonFile(problems=(Problem(file, _find_line(error, path), "TABLES", text, _ALLOWED),))
+    return _take_tables(found.get("TABLES"), path, file)
+
+
+def _take_tables(tables: object, path: Path, file: str) -> PythonFile:
+    lines = _find_table_lines(path)
+    if not isinstance(tables, (list, tuple)):
+        return PythonFile(problems=(Problem(file, lines.get((), 1), "TABLES", describe(tables), _ALLOWED),))
+    whole = lines.get((), 1)
+    numbered = [(table, lines.get((i,), whole)) for i, table in enumerate(tables)]
+    return PythonFile(
+        specs=tuple((table, line) for table, line in numbered if isinstance(table, TableSpec)),
+        problems=tuple(
+            Problem(file, line, f"TABLES[{i}]", describe(table), "a TableSpec")
+            for i, (table, line) in enumerate(numbered)
+            if not isinstance(table, TableSpec)
+        ),
+    )
+
+
+def _find_table_lines(path: Path) -> dict[Location, int]:
+    """Line of `TABLES = ` under (), and of its items where they are written out there."""
+    lines: dict[Location, int] = {}
+    for node in ast.parse(path.read_bytes()).body:
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign)
+            else []
+        )
+        if any(isinstance(target, ast.Name) and target.id == "TABLES" for target in targets):
+            lines = {(): node.lineno}
+            value = node.value  # type: ignore[attr-defined]  # both kinds of node with a target have one
+            if isinstance(value, (ast.List, ast.Tuple)) and not any(
+                isinstance(item, ast.Starred) for item in value.elts
+            ):
+                lines |= {(i,): item.lineno for i, item in enumerate(value.elts)}
+    return lines
+
+
+def _find_line(error: BaseException, path: Path) -> int:
+    """The deepest line of the file in the traceback; of the text for a syntax error."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno or 1
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 1 for frame in reversed(frames) if frame.filename == str(path)), 1)

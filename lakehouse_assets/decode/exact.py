@@ -1,0 +1,319 @@
+"""The reference decoder: one message at a time, every rule spelled out.
+
+Whatever the fast decoder accepts, this one accepts with the same values; it alone says why a value is bad.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from lakehouse_assets.decode.columns import Column, arrow_schema
+from lakehouse_assets.decode.nested import build_array
+from lakehouse_assets.decode.rules import (
+    MAX_DEPTH,
+    MICROS_PER_EPOCH_UNIT,
+    Rejected,
+    bytes_of_base64,
+    bytes_of_uuid,
+    checked_micros,
+    days_of_date,
+    decimal_of_text,
+    is_too_deep,
+    micros_of_time,
+    micros_of_timestamp,
+)
+from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
+
+_SHOWN_CHARACTERS = 40
+_MAX_INTEGER_CHARACTERS = len(str(-(2**63)))
+_LONE_SURROGATE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F])|.)", re.DOTALL
+)
+
+Read = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BadValue:
+    """A value that can't become a row: its index among them, a stable code, and one clause of reason."""
+
+    index: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of some values: a row for each index in `good`, a reason in `bad`, both ascending."""
+
+    table: pa.Table
+    good: tuple[int, ...]
+    bad: tuple[BadValue, ...]
+
+
+class _Integer(str):
+    """Text of a JSON number without fraction and exponent."""
+
+    __slots__ = ()
+
+
+class _Fraction(str):
+    """Text of a JSON number with a fraction or an exponent."""
+
+    __slots__ = ()
+
+
+_NUMBERS = (_Integer, _Fraction)
+
+
+class _Repeating(dict[str, Any]):
+    """An object in which some keys stand more than once."""
+
+    __slots__ = ("repeated",)
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__()
+        self.repeated: set[str] = set()
+        for key, value in pairs:
+            if key in self:
+                self.repeated.add(key)
+            self[key] = value
+
+
+class _BadMessage(Exception):
+    def __init__(self, code: str, reason: str) -> None:
+        self.code, self.reason = code, reason
+        super().__init__(code, reason)
+
+
+class ExactDecoder:
+    """Decodes JSON messages one by one."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = [(column, _reader_of(column)) for column in columns]
+        self._schema = arrow_schema(columns)
+
+    def decode(self, values: Sequence[bytes], indices: Sequence[int]) -> Judged:
+        """Judges `values[index]` for each of the ascending `indices`."""
+        rows: list[list[Any]] = []
+        good: list[int] = []
+        bad: list[BadValue] = []
+        for index in indices:
+            try:
+                rows.append(self._row_of(values[index]))
+                good.append(index)
+            except _BadMessage as error:
+                bad.append(BadValue(index, error.code, error.reason))
+        items = zip(*rows, strict=True) if rows else ((),) * len(self._schema)
+        arrays = [
+            build_array(list(column), field.type) for column, field in zip(items, self._schema, strict=True)
+        ]
+        return Judged(pa.Table.from_arrays(arrays, schema=self._schema), tuple(good), tuple(bad))
+
+    def _row_of(self, value: bytes) -> list[Any]:
+        message = _parse_object(value)
+        return [_value_of(message, column, read) for column, read in self._columns]
+
+
+def _parse_object(value: bytes) -> dict[str, Any]:
+    if not value:
+        raise _BadMessage("empty", "the value is empty, expected a JSON object")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        raise _BadMessage("invalid_utf8", f"byte {error.start} is no UTF-8 ({error.reason})") from None
+    if is_too_deep(value):
+        raise _BadMessage("too_deep", f"the value nests deeper than {MAX_DEPTH} levels")
+    try:
+        message = _JSON.decode(text)
+    except ValueError as error:
+        raise _BadMessage("invalid_json", f"the value is no JSON: {error}") from None
+    if b"\\u" in value and any(match[1] for match in _LONE_SURROGATE.finditer(value)):
+        raise _BadMessage("invalid_json", "a string has half of a surrogate pair, expected Unicode text")
+    if not isinstance(message, dict):
+        raise _BadMessage("not_an_object", f"the value is {_describe(message)}, expected a JSON object")
+    return message
+
+
+def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    collected = dict(pairs)
+    return collected if len(collected) == len(pairs) else _Repeating(pairs)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_collect, parse_int=_Integer, parse_float=_Fraction, parse_constant=_refuse_constant
+)
+
+
+def _value_of(message: dict[str, Any], column: Column, read: Read) -> Any:
+    found: Any = message
+    try:
+        for key in column.path:
+            if found is None:
+                break
+            found = found.get(key) if type(found) is dict else _member(found, key)
+        if found is not None:
+            return read(found)
+    except Rejected as error:
+        label = ".".join(column.path)
+        reason = f"field {label!r}: found {_describe(found)}, expected {error.expected}"
+        raise _BadMessage(error.code, reason) from None
+    if column.required:
+        label = ".".join(column.path)
+        raise _BadMessage("missing_required", f"field {label!r} is missing or null, expected {column.type}")
+    return None
+
+
+def _member(parent: Any, key: str) -> Any:
+    if not isinstance(parent, dict):
+        raise Rejected("wrong_type", f"an object around {key!r}")
+    if isinstance(parent, _Repeating) and key in parent.repeated:
+        raise Rejected("duplicate_key", f"{key!r} once")
+    return parent.get(key)
+
+
+def _describe(found: Any) -> str:
+    match found:
+        case None | True | False:
+            return json.dumps(found)
+        case _Integer() | _Fraction():
+            return f"the number {_shorten(str(found))}"
+        case str():
+            return f"the string {_shorten(found)!r}"
+        case dict():
+            return "an object"
+        case _:
+            return "a list"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def _reader_of(column: Column) -> Read:
+    if column.epoch is None:
+        return _reader(column.type)
+    factor = MICROS_PER_EPOCH_UNIT[column.epoch]
+    expected = f"an integer of {column.epoch} since 1970"
+    return lambda found: checked_micros(_integer(found, expected, 2**63) * factor)
+
+
+def _reader(declared: DataType) -> Read:
+    match declared:
+        case ListType(element):
+            return _list_reader(_reader(element))
+        case StructType(fields):
+            return _struct_reader([(field.name, _reader(field.type)) for field in fields])
+        case MapType(_, value):  # keys are strings, as in JSON
+            return _map_reader(_reader(value))
+        case Primitive("decimal", (precision, scale)):
+            return lambda found: decimal_of_text(_number_or_text(found), precision, scale)
+        case Primitive("fixed", (length,)):
+            return lambda found: bytes_of_base64(_text(found, "base64 text"), length)
+        case Primitive(name, _):
+            return _PRIMITIVE_READERS[name]
+
+
+def _list_reader(read: Read) -> Read:
+    def read_list(found: Any) -> list[Any]:
+        if not isinstance(found, list):
+            raise Rejected("wrong_type", "a list")
+        return [None if item is None else _inside(read, item, "its items") for item in found]
+
+    return read_list
+
+
+def _struct_reader(members: list[tuple[str, Read]]) -> Read:
+    def read_struct(found: Any) -> dict[str, Any]:
+        if not isinstance(found, dict):
+            raise Rejected("wrong_type", "an object")
+        row = {}
+        for name, read in members:
+            item = _member(found, name)
+            row[name] = None if item is None else _inside(read, item, f"member {name!r}")
+        return row
+
+    return read_struct
+
+
+def _map_reader(read: Read) -> Read:
+    def read_map(found: Any) -> list[tuple[str, Any]]:
+        if not isinstance(found, dict):
+            raise Rejected("wrong_type", "an object")
+        if isinstance(found, _Repeating):
+            raise Rejected("duplicate_key", f"each key once, but {_shorten(min(found.repeated))!r} repeats")
+        return [
+            (key, None if item is None else _inside(read, item, f"key {_shorten(key)!r}"))
+            for key, item in found.items()
+        ]
+
+    return read_map
+
+
+def _inside(read: Read, item: Any, where: str) -> Any:
+    try:
+        return read(item)
+    except Rejected as error:
+        expected = f"{error.expected} in {where}, where {_describe(item)} was found"
+        raise Rejected(error.code, expected) from None
+
+
+def _text(found: Any, expected: str) -> str:
+    if type(found) is not str:
+        raise Rejected("wrong_type", expected)
+    return found
+
+
+def _number_or_text(found: Any) -> str:
+    if not isinstance(found, str):
+        raise Rejected("wrong_type", "a number, or text of one")
+    return str(found)
+
+
+def _integer(found: Any, expected: str, limit: int) -> int:
+    if type(found) is not _Integer:
+        raise Rejected("wrong_type", expected)
+    if len(found) > _MAX_INTEGER_CHARACTERS or not -limit <= (number := int(found)) < limit:
+        raise Rejected("out_of_range", f"an integer of {limit.bit_length()} bits")
+    return number
+
+
+def _float(found: Any, bits: int) -> float:
+    if not isinstance(found, _NUMBERS):
+        raise Rejected("wrong_type", "a number")
+    # Arrow's own parser for 32 bits: rounding through Python's 64 would round twice.
+    number: float = float(found) if bits == 64 else pa.scalar(str(found)).cast(pa.float32()).as_py()
+    if not math.isfinite(number):
+        raise Rejected("out_of_range", f"a number that fits a float of {bits} bits")
+    return number
+
+
+def _boolean(found: Any) -> bool:
+    if not isinstance(found, bool):
+        raise Rejected("wrong_type", "true or false")
+    return found
+
+
+_PRIMITIVE_READERS: dict[str, Read] = {
+    "boolean": _boolean,
+    "int": lambda found: _integer(found, "an integer", 2**31),
+    "long": lambda found: _integer(found, "an integer", 2**63),
+    "float": lambda found: _float(found, 32),
+    "double": lambda found: _float(found, 64),
+    "string": lambda found: _text(found, "a string"),
+    "date": lambda found: days_of_date(_text(found, "text of a date")),
+    "time": lambda found: micros_of_time(_text(found, "text of a time")),
+    "timestamp": lambda found: micros_of_timestamp(_text(found, "text of a date and time"), with_zone=False),
+    "timestamptz": lambda found: micros_of_timestamp(_text(found, "text of a date and time"), with_zone=True),
+    "uuid": lambda found: bytes_of_uuid(_text(found, "text of a UUID")),
+    "binary": lambda found: bytes_of_base64(_text(found, "base64 text"), None),
+}

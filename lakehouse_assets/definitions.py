@@ -1,0 +1,44 @@
+"""The composition root: every declared table through every builder into one `Definitions`."""
+
+import dagster as dg
+
+from lakehouse_assets.declarations.loading import load_declarations
+from lakehouse_assets.environment import Environment
+from lakehouse_assets.orchestration.assets import build_table_asset, build_topic_asset
+from lakehouse_assets.orchestration.broken import build_broken_asset, build_broken_check, build_broken_sensor
+from lakehouse_assets.orchestration.checks import build_checks
+from lakehouse_assets.orchestration.resources import LakehouseResource
+from lakehouse_assets.orchestration.schedules import build_schedule
+from lakehouse_assets.orchestration.sensors import build_offsets_sensor
+
+
+def build_definitions(environment: Environment) -> dg.Definitions:
+    """Everything that Dagster sees, from the folder of declarations that the environment names.
+
+    Raises:
+        ConfigurationError: the folder does not exist.
+    """
+    declared = load_declarations(environment.tables_dir)
+    topics = sorted({spec.source.topic for spec in declared.specs})
+    schedules = [build_schedule(spec) for spec in declared.specs]
+    return dg.Definitions(
+        assets=[
+            *(build_topic_asset(topic) for topic in topics),
+            *(build_table_asset(spec) for spec in declared.specs),
+            *(build_broken_asset(broken) for broken in declared.broken),
+        ],
+        asset_checks=[
+            *(build_checks(spec) for spec in declared.specs),
+            *(build_broken_check(broken) for broken in declared.broken),
+        ],
+        sensors=[
+            *(build_offsets_sensor(spec) for spec in declared.specs),
+            *([build_broken_sensor(declared.broken)] if declared.broken else []),
+        ],
+        schedules=[schedule for schedule in schedules if schedule is not None],
+        resources={"lakehouse": LakehouseResource()},
+        executor=dg.in_process_executor,  # measured: a step in its own process starts 3 to 5 s later
+    )
+
+
+defs = build_definitions(Environment.read())

@@ -1,0 +1,1 @@
+"""The platform on one laptop: broker, demo data, supervisor."""

@@ -1,0 +1,1 @@
+"""Words and rules of the platform: pure values, no I/O, no clock, no environment."""

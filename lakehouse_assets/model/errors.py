@@ -1,0 +1,314 @@
+"""Every error that the platform raises, in one tree.
+
+    LakehouseError
+    ├─ DeclarationError            a table file is wrong; carries every mistake found
+    ├─ ConfigurationError          an environment variable or setting is wrong
+    ├─ SourceError                 Kafka, or what stands in it
+    │  ├─ SourceUnavailableError      R  broker not reachable, or no answer in time
+    │  ├─ SourceAccessError              authentication or authorisation refused
+    │  ├─ TopicMissingError
+    │  ├─ TopicReplacedError             same name, other topic id
+    │  ├─ OffsetsExpiredError            Kafka dropped messages before the table had them
+    │  ├─ SliceIncompleteError           Kafka holds only a part of what the table has
+    │  └─ BadRecordError                 one record can't become a row
+    ├─ TableError                  the Iceberg table
+    │  ├─ TableMissingError
+    │  ├─ TableReplacedError             same name, other uuid
+    │  ├─ TableDiffersError              the table is not what its declaration says
+    │  ├─ LedgerMissingError             rows, but no ledger of ours
+    │  └─ LedgerLostError                which ledger counts can't be proved
+    ├─ CommitError
+    │  ├─ CommitConflictError         R  certainly not landed: the table moved; plan again
+    │  ├─ StaleOffsetsError           R  certainly not landed: another run was first; plan again
+    │  └─ CommitOutcomeUnknownError   R  may or may not have landed: every file is kept, the ledger decides
+    ├─ WorkerLostError             R  a staging process died
+    ├─ StorageError                R  files could not be read or written
+    └─ CatalogUnavailableError     R  the catalog did not answer
+
+R: `retryable` is True: trying the same run again can succeed without anybody changing anything.
+A message reads: `Cannot <do what> <object>: <facts, expected and found>. <what to do>.`
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class LakehouseError(Exception):
+    """Base of every error the platform raises on purpose. `str(error)` is the sentence for the reader."""
+
+    retryable: ClassVar[bool] = False
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors make their own sentence from facts, so pickling by arguments would not find its way back.
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(kind: type[LakehouseError], args: tuple[object, ...], facts: dict[str, object]) -> LakehouseError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in one declaration file. Lines count from 1; `path` is dotted, as `schema[2].type`."""
+
+    file: str
+    line: int
+    path: str
+    found: str
+    allowed: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        hint = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
+        return f"{self.file}:{self.line}: {self.path}: found {self.found}; allowed: {self.allowed}.{hint}"
+
+
+class DeclarationError(LakehouseError):
+    """A declaration can't become a table spec; `problems` lists every mistake of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ConfigurationError(LakehouseError):
+    """An environment variable or setting is wrong."""
+
+    def __init__(self, setting: str, found: str, allowed: str) -> None:
+        self.setting, self.found, self.allowed = setting, found, allowed
+        super().__init__(f"Cannot use the setting {setting}: found {found}; allowed: {allowed}.")
+
+
+class SourceError(LakehouseError):
+    """Kafka, or what stands in it, keeps a table from being read."""
+
+
+class SourceUnavailableError(SourceError):
+    """The broker can't be reached or did not answer in time."""
+
+    retryable = True
+
+    def __init__(self, servers: str, action: str, reason: str) -> None:
+        self.servers, self.action, self.reason = servers, action, reason
+        super().__init__(
+            f"Cannot {action}: the Kafka cluster at {servers} did not answer ({reason}). "
+            "Check that it runs and that KAFKA_BOOTSTRAP_SERVERS names it; the run tries again by itself."
+        )
+
+
+class SourceAccessError(SourceError):
+    """Kafka refused the credentials or the right to read."""
+
+    def __init__(self, servers: str, action: str, reason: str) -> None:
+        self.servers, self.action, self.reason = servers, action, reason
+        super().__init__(
+            f"Cannot {action}: the Kafka cluster at {servers} refused access ({reason}). "
+            "Check the security settings (security.protocol, sasl.*, ssl.*) and the rights of this user."
+        )
+
+
+class TopicMissingError(SourceError):
+    """The topic does not exist."""
+
+    def __init__(self, table: str, topic: str, servers: str) -> None:
+        self.table, self.topic, self.servers = table, topic, servers
+        super().__init__(
+            f"Cannot read {table}: topic {topic!r} does not exist on {servers}. "
+            "Create it, or correct 'source.topic' in the declaration."
+        )
+
+
+class TopicReplacedError(SourceError):
+    """A topic of this name was deleted and created again: its offsets mean other messages."""
+
+    def __init__(self, table: str, topic: str, expected_id: str, found_id: str) -> None:
+        self.table, self.topic, self.expected_id, self.found_id = table, topic, expected_id, found_id
+        super().__init__(
+            f"Cannot read {table}: topic {topic!r} was deleted and created again (expected topic id {expected_id}, "
+            f"found {found_id}), so its offsets no longer mean what the table recorded. "
+            "Nothing was changed. Point the declaration at a new table, or rename this one and let it be created anew."
+        )
+
+
+class OffsetsExpiredError(SourceError):
+    """Kafka's retention dropped messages before the table had them."""
+
+    def __init__(self, table: str, topic: str, missing: Mapping[int, tuple[int, int]]) -> None:
+        self.table, self.topic, self.missing = table, topic, dict(missing)
+        gaps = "; ".join(
+            f"{topic}-{partition} offsets {start} to {stop - 1} ({stop - start} offsets): "
+            f"expected to begin at {start}, oldest held is {stop}"
+            for partition, (start, stop) in sorted(self.missing.items())
+        )
+        super().__init__(
+            f"Cannot continue {table}: Kafka dropped messages that the table does not have yet: {gaps}. "
+            "Restore them in the topic, or raise its retention and create the table anew under another name."
+        )
+
+
+class SliceIncompleteError(SourceError):
+    """A slice can't be replaced: Kafka holds only a part of what the table has of it."""
+
+    def __init__(self, table: str, topic: str, partition_key: str, missing: Mapping[int, tuple[int, int]]) -> None:
+        self.table, self.topic, self.partition_key, self.missing = table, topic, partition_key, dict(missing)
+        gaps = "; ".join(
+            f"{topic}-{partition}: the table has offsets from {first}, Kafka's oldest is {low}, "
+            f"so {first} to {low - 1} would be lost"
+            for partition, (first, low) in sorted(self.missing.items())
+        )
+        super().__init__(
+            f"Cannot replace {partition_key} of {table}: {gaps}. Nothing was deleted. "
+            "Choose hours that Kafka still holds whole, or keep the rows as they are."
+        )
+
+
+class BadRecordError(SourceError):
+    """One record can't become a row, and the table stops at it."""
+
+    def __init__(self, table: str, topic: str, partition: int, offset: int, reason: str) -> None:
+        self.table, self.topic, self.partition, self.offset, self.reason = table, topic, partition, offset, reason
+        super().__init__(
+            f"Cannot ingest {table}: the record at {topic}-{partition} offset {offset} can't become a row: {reason}. "
+            "Nothing at or after it was written. Correct the declaration or the producer, then run again."
+        )
+
+
+class TableError(LakehouseError):
+    """The Iceberg table keeps a run from going on."""
+
+
+class TableMissingError(TableError):
+    """The table is gone, though a run relied on it."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(
+            f"Cannot write {table}: the table was dropped while a run worked on it. "
+            "Nothing was written. The next run creates it anew if the declaration still stands."
+        )
+
+
+class TableReplacedError(TableError):
+    """The table was dropped and created again under its name."""
+
+    def __init__(self, table: str, expected_uuid: str, found_uuid: str) -> None:
+        self.table, self.expected_uuid, self.found_uuid = table, expected_uuid, found_uuid
+        super().__init__(
+            f"Cannot write {table}: it was dropped and created again (expected uuid {expected_uuid}, "
+            f"found {found_uuid}). Nothing was written. Run again to start from what the new table holds."
+        )
+
+
+class TableDiffersError(TableError):
+    """The table is not what its declaration says."""
+
+    def __init__(self, table: str, differences: Sequence[str]) -> None:
+        self.table, self.differences = table, tuple(differences)
+        super().__init__(
+            f"Cannot write {table}: the table differs from its declaration: {'; '.join(differences)}. "
+            "Make the declaration say what the table is, or declare a new table."
+        )
+
+
+class LedgerMissingError(TableError):
+    """The table has rows, but nothing says which offsets they are."""
+
+    def __init__(self, table: str, row_count: int) -> None:
+        self.table, self.row_count = table, row_count
+        super().__init__(
+            f"Cannot ingest {table}: it has {row_count} rows but no ledger of offsets, so it was filled by something "
+            "else. Declare another table name, or empty this table if its rows may go."
+        )
+
+
+class LedgerLostError(TableError):
+    """History was cut so that which ledger counts can't be proved."""
+
+    def __init__(self, table: str, reason: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(
+            f"Cannot ingest {table}: which offsets it holds can't be proved: {reason}. "
+            "Roll the table back to a snapshot that still carries a ledger, or declare a new table."
+        )
+
+
+class CommitError(LakehouseError):
+    """A commit did not end as planned."""
+
+
+class CommitConflictError(CommitError):
+    """Certainly not landed: the table moved under the commit."""
+
+    retryable = True
+
+    def __init__(self, table: str, reason: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(f"Cannot publish to {table}: {reason}. Nothing was written; the run plans again by itself.")
+
+
+class StaleOffsetsError(CommitError):
+    """Certainly not landed: the table already holds offsets that this commit would add."""
+
+    retryable = True
+
+    def __init__(self, table: str, topic: str, overlap: str) -> None:
+        self.table, self.topic, self.overlap = table, topic, overlap
+        super().__init__(
+            f"Cannot publish to {table}: it already holds {topic} {overlap}; another run was first. "
+            "Nothing was written twice; the run plans again by itself."
+        )
+
+
+class CommitOutcomeUnknownError(CommitError):
+    """May or may not have landed. Every file is kept; a new plan starts from the ledger, so trying again is safe."""
+
+    retryable = True
+
+    def __init__(self, table: str, commit_id: str, reason: str) -> None:
+        self.table, self.commit_id, self.reason = table, commit_id, reason
+        super().__init__(
+            f"Cannot tell whether commit {commit_id} to {table} landed: {reason}. Every file was kept. "
+            "The ledger in the table decides what is still to be read, so run again when the catalog answers."
+        )
+
+
+class WorkerLostError(LakehouseError):
+    """A staging process ended without saying why; most likely the system killed it for its memory."""
+
+    retryable = True
+
+    def __init__(self, table: str, exit_code: int | None) -> None:
+        self.table, self.exit_code = table, exit_code
+        super().__init__(
+            f"Cannot ingest {table}: a staging process ended by itself (exit code {exit_code}). Nothing of it was published. "
+            "If this repeats, give the run more memory or lower 'buffer_size' or 'workers'; the run tries again by itself."
+        )
+
+
+class StorageError(LakehouseError):
+    """Files could not be read or written."""
+
+    retryable = True
+
+    def __init__(self, action: str, location: str, reason: str) -> None:
+        self.action, self.location, self.reason = action, location, reason
+        super().__init__(
+            f"Cannot {action} {location}: {reason}. Nothing was published. Check free space and access rights, then run again."
+        )
+
+
+class CatalogUnavailableError(LakehouseError):
+    """The catalog did not answer."""
+
+    retryable = True
+
+    def __init__(self, catalog: str, action: str, reason: str) -> None:
+        self.catalog, self.action, self.reason = catalog, action, reason
+        super().__init__(
+            f"Cannot {action}: the catalog {catalog!r} did not answer ({reason}). "
+            "Check that it runs; the run tries again by itself."
+        )

@@ -1,0 +1,135 @@
+"""Arithmetic of Kafka offsets: half-open ranges, sets of ranges, and sets per topic partition.
+
+Offsets are positions, not counts: transactions and log compaction leave gaps, so `stop - start` is a span. Every value here
+is immutable and normalised: ranges are sorted, disjoint, not adjacent and never empty, so equal sets compare equal.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class OffsetRange(NamedTuple):
+    """Offsets `start <= offset < stop` of one topic partition."""
+
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.start}..{self.stop - 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class RangeSet:
+    """A set of offsets of one topic partition, held as ranges. Build it with `RangeSet.of`."""
+
+    ranges: tuple[OffsetRange, ...] = ()
+
+    @classmethod
+    def of(cls, ranges: Iterable[tuple[int, int]]) -> "RangeSet":
+        """Normalise any pairs `(start, stop)`; empty pairs vanish, overlapping and adjacent ones join."""
+        joined: list[OffsetRange] = []
+        for start, stop in sorted(ranges):
+            if start >= stop:
+                continue
+            if joined and start <= joined[-1].stop:
+                joined[-1] = OffsetRange(joined[-1].start, max(joined[-1].stop, stop))
+            else:
+                joined.append(OffsetRange(start, stop))
+        return cls(tuple(joined))
+
+    def __bool__(self) -> bool:
+        return bool(self.ranges)
+
+    def __iter__(self) -> Iterator[OffsetRange]:
+        return iter(self.ranges)
+
+    def __contains__(self, offset: int) -> bool:
+        return any(r.start <= offset < r.stop for r in self.ranges)
+
+    def __or__(self, other: "RangeSet") -> "RangeSet":
+        return RangeSet.of((*self.ranges, *other.ranges))
+
+    def __and__(self, other: "RangeSet") -> "RangeSet":
+        return RangeSet.of(
+            (max(a.start, b.start), min(a.stop, b.stop)) for a in self.ranges for b in other.ranges
+        )
+
+    def __sub__(self, other: "RangeSet") -> "RangeSet":
+        rest = list(self.ranges)
+        for taken in other.ranges:
+            rest = [
+                piece
+                for r in rest
+                for piece in (
+                    OffsetRange(r.start, min(r.stop, taken.start)),
+                    OffsetRange(max(r.start, taken.stop), r.stop),
+                )
+                if piece.start < piece.stop
+            ]
+        return RangeSet.of(rest)
+
+    @property
+    def span(self) -> int:
+        """How many offsets the set covers; an upper bound on messages."""
+        return sum(r.stop - r.start for r in self.ranges)
+
+    @property
+    def stop(self) -> int:
+        """First offset after the last range; 0 for the empty set."""
+        return self.ranges[-1].stop if self.ranges else 0
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.ranges)) or "nothing"
+
+
+EMPTY = RangeSet()
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRanges:
+    """Offsets of one topic: a `RangeSet` for each topic partition; partitions without offsets are left out."""
+
+    partitions: Mapping[int, RangeSet]
+
+    @classmethod
+    def of(cls, ranges: Mapping[int, Iterable[tuple[int, int]]]) -> "TopicRanges":
+        """Normalise pairs `(start, stop)` per topic partition."""
+        sets = {partition: RangeSet.of(pairs) for partition, pairs in sorted(ranges.items())}
+        return cls({partition: held for partition, held in sets.items() if held})
+
+    def __bool__(self) -> bool:
+        return bool(self.partitions)
+
+    def __getitem__(self, partition: int) -> RangeSet:
+        return self.partitions.get(partition, EMPTY)
+
+    def __or__(self, other: "TopicRanges") -> "TopicRanges":
+        every = self.partitions.keys() | other.partitions.keys()
+        return TopicRanges.of({p: self[p] | other[p] for p in every})
+
+    def __and__(self, other: "TopicRanges") -> "TopicRanges":
+        return TopicRanges.of({p: self[p] & other[p] for p in self.partitions})
+
+    def __sub__(self, other: "TopicRanges") -> "TopicRanges":
+        return TopicRanges.of({p: self[p] - other[p] for p in self.partitions})
+
+    @property
+    def span(self) -> int:
+        """How many offsets are covered over all topic partitions; an upper bound on messages."""
+        return sum(held.span for held in self.partitions.values())
+
+    def to_lists(self) -> dict[str, list[list[int]]]:
+        """Plain lists for JSON; `from_lists` gives back an equal value."""
+        return {str(p): [list(r) for r in held] for p, held in self.partitions.items()}
+
+    @classmethod
+    def from_lists(cls, lists: Mapping[str, Iterable[Iterable[int]]]) -> "TopicRanges":
+        """Read `to_lists`' answer."""
+        return cls.of({int(p): [(start, stop) for start, stop in pairs] for p, pairs in lists.items()})
+
+    def __str__(self) -> str:
+        return "; ".join(f"partition {p} offsets {held}" for p, held in self.partitions.items()) or "nothing"
+
+
+NO_OFFSETS = TopicRanges({})

@@ -1,0 +1,358 @@
+"""What a table declaration may say. The models check it; their descriptions are what editors show.
+
+A `TableSpec` is immutable, comparable, hashable and picklable, and the same from YAML and from Python:
+
+    TableSpec(
+        table="ods.clicks",
+        source={"topic": "clicks"},
+        schema=[
+            {"name": "id", "type": "long", "required": True},
+            ColumnSpec(name="user_id", path=("user", "id"), type="string"),  # `from` in YAML
+        ],
+        partition_by=["bucket(16, user_id)"],
+    )
+
+A wrong declaration raises pydantic's `ValidationError` with every mistake in it, also those between its
+parts; what this package finds is a `ValueError(Mistake(...))` in it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails
+
+from lakehouse_assets.model import fields, transforms
+from lakehouse_assets.model.mistakes import Mistake
+from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
+from lakehouse_assets.model.types import Primitive
+from lakehouse_assets.model.written import format_moment
+
+Value = TypeVar("Value")
+
+EARLIEST_PARTITION = datetime(2026, 1, 1, tzinfo=UTC)  # older messages belong to the first partition
+_MIB = 2**20
+_TIMESTAMPS = ("timestamp", "timestamptz")
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+
+
+class SourceSpec(_Declared):
+    """Where the rows come from."""
+
+    if TYPE_CHECKING:
+        # Pydantic takes more than the fields' own types: text for types and durations, mappings for models.
+        def __init__(self, **parts: Any) -> None: ...
+
+    topic: fields.TopicName = Field(description="The Kafka topic.")
+    format: Literal["json"] = Field(default="json", description="How messages are encoded: JSON objects.")
+    start: fields.SourceStart = Field(
+        default="earliest",
+        description="Where a new table begins: earliest (the oldest message that Kafka holds), latest "
+        "(messages from now on), or the first message at or after a time (UTC unless it names a zone).",
+    )
+
+
+class ColumnSpec(_Declared):
+    """One column of the table. A field that a message lacks becomes null, never zero."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **parts: Any) -> None: ...
+
+    name: fields.ColumnName = Field(description="Name of the column.")
+    type: fields.ColumnType = Field(
+        description="Type in Iceberg's spelling. Maps have string keys, because JSON has no others."
+    )
+    required: bool = Field(
+        default=False,
+        strict=True,
+        description="Whether every row has a value. A message without one can't become a row.",
+    )
+    doc: str = Field(
+        default="",
+        strict=True,
+        description="What the column means; kept in the table, shown by query engines.",
+    )
+    path: fields.MessagePath = Field(
+        default_factory=tuple,
+        validation_alias="from",
+        serialization_alias="from",
+        description="Where the message holds the value, if not in a field of the column's name: another "
+        'name, a path into nested objects (a.b), or a list where names contain dots (["a.b", "c"]).',
+    )
+    epoch: Literal["seconds", "milliseconds", "microseconds"] | None = Field(
+        default=None,
+        description="For timestamp and timestamptz: the message carries a number of these since 1970 instead "
+        "of ISO 8601 text.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_is_the_name(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("name") and not data.keys() & {"from", "path"}:
+            return {**data, "from": [data["name"]]}
+        return data
+
+    @field_validator("epoch")
+    @classmethod
+    def _epoch_fits_the_type(cls, epoch: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("type")
+        is_timestamp = isinstance(kind, Primitive) and kind.name in _TIMESTAMPS
+        if epoch is not None and kind is not None and not is_timestamp:
+            found = f"{epoch!r} on a column of type {kind}"
+            raise ValueError(Mistake(found, "epoch on timestamp and timestamptz only"))
+        return epoch
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFieldSpec:
+    """One way in which the table is partitioned; `parameter` is the number of buckets, or truncate's width.
+
+    Raises:
+        ValueError: no such transform, or a parameter that it does not take.
+    """
+
+    column: str
+    transform: str = "identity"
+    parameter: int | None = None
+
+    def __post_init__(self) -> None:
+        transforms.parse_partition_field(self._call)
+
+    @classmethod
+    def read(cls, value: object) -> "PartitionFieldSpec":
+        """Read `day(event_time)`, `bucket(16, user_id)` or a bare column."""
+        return value if isinstance(value, cls) else cls(*transforms.parse_partition_field(value))
+
+    @property
+    def field_name(self) -> str:
+        """Name of the partition field in the table, as `event_time_day`."""
+        return transforms.name_partition_field(self.column, self.transform, self.parameter)
+
+    @property
+    def _call(self) -> str:
+        argument = self.column if self.parameter is None else f"{self.parameter}, {self.column}"
+        return f"{self.transform}({argument})"
+
+    def __str__(self) -> str:
+        return self.column if self.transform == "identity" else self._call
+
+
+_PARTITION_FIELD_SCHEMA = {
+    "type": "string",
+    "pattern": transforms.PARTITION_FIELD_PATTERN,
+    "examples": ["day(event_time)", "bucket(16, user_id)", "truncate(4, url)", "country"],
+}
+PartitionField = Annotated[
+    PartitionFieldSpec, fields.Written(PartitionFieldSpec.read, _PARTITION_FIELD_SCHEMA)
+]
+
+
+class PartitionsSpec(_Declared):
+    """The asset's time partitions, in UTC: what one click in the UI replaces."""
+
+    every: Literal["hour", "day"] = Field(default="hour", description="Length of a partition.")
+    start: fields.Moment = Field(
+        default=EARLIEST_PARTITION,
+        description="Start of the first partition, in UTC, on a full hour or day. Older messages belong to "
+        "the first partition.",
+    )
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_a_boundary(cls, start: datetime, info: ValidationInfo) -> datetime:
+        every = info.data.get("every")
+        hour = 0 if every == "day" else start.hour
+        boundary = start.replace(hour=hour, minute=0, second=0, microsecond=0)
+        if every is not None and start != boundary:
+            raise ValueError(Mistake(format_moment(start), f"a full {every} in UTC", format_moment(boundary)))
+        return start
+
+
+class ChecksSpec(_Declared):
+    """When the asset's checks fail."""
+
+    max_lag: int = Field(
+        default=1_000_000,
+        strict=True,
+        ge=0,
+        description="Most messages that the table may be behind its topic.",
+    )
+    max_age: fields.Duration = Field(
+        default=timedelta(minutes=15),
+        description="Longest time that a waiting message may stay out of the table, as 15m.",
+    )
+
+
+class TableSpec(_Declared):
+    """An Iceberg table that is filled from a Kafka topic."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **parts: Any) -> None: ...
+
+    table: fields.TableName = Field(
+        description="namespace.name of the Iceberg table; the asset key is namespace/name."
+    )
+    description: str = Field(
+        default="", strict=True, description="What a row is, for those who find the table in the UI."
+    )
+    owners: tuple[fields.Owner, ...] = Field(
+        default=(), description="Who answers for the table: e-mail addresses, or team:name."
+    )
+    source: SourceSpec = Field(description="Where the rows come from.")
+    columns: tuple[ColumnSpec, ...] = Field(
+        alias="schema",
+        json_schema_extra={"minItems": 1},
+        description="The columns. The platform adds _kafka_partition, _kafka_offset and _kafka_timestamp.",
+    )
+    mode: Literal["append"] = Field(
+        default="append", description="What a message does to the table: append adds one row."
+    )
+    key: tuple[Annotated[str, Field(strict=True)], ...] = Field(
+        default=(),
+        description="Columns that name a row; they become Iceberg's identifier fields and must be required.",
+    )
+    partition_by: tuple[PartitionField, ...] = Field(
+        default=(),
+        description="How the table's files are laid out: day(event_time), bucket(16, user_id), country.",
+    )
+    partitions: PartitionsSpec = Field(default=PartitionsSpec(), description="The asset's time partitions.")
+    commit_interval: fields.Duration = Field(
+        default=timedelta(seconds=10),
+        description="About how often what has been read becomes visible, as 10s. At least 1s.",
+    )
+    commit_size: Annotated[int, fields.size_of_at_least(_MIB)] = Field(
+        default=1024 * _MIB,
+        json_schema_extra={"default": "1GiB"},
+        description="A commit is made early when this much of raw messages is staged, as 1GiB; at least "
+        "1MiB.",
+    )
+    run_time_limit: fields.Duration = Field(
+        default=timedelta(minutes=5),
+        description="How long one run of the sensor drains the topic before it hands over, as 5m.",
+    )
+    workers: int = Field(
+        default=1, strict=True, ge=1, le=64, description="Processes that stage files for one commit."
+    )
+    buffer_size: Annotated[int, fields.size_of_at_least(16 * _MIB)] = Field(
+        default=256 * _MIB,
+        json_schema_extra={"default": "256MiB"},
+        description="Bound on the memory for rows that are not written yet, as 256MiB; at least 16MiB.",
+    )
+    on_bad_record: Literal["fail"] = Field(
+        default="fail",
+        description="What happens to a message that can't become a row: fail stops the table at it.",
+    )
+    schedule: fields.CronLine | None = Field(
+        default=None, description="Cron line in UTC that materialises the newest partition beside the sensor."
+    )
+    checks: ChecksSpec = Field(default=ChecksSpec(), description="When the asset's checks fail.")
+    properties: dict[str, fields.PropertyValue] = Field(
+        default={}, description="Iceberg's table properties, under Iceberg's own names."
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_are_declared(cls, columns: tuple[ColumnSpec, ...]) -> tuple[ColumnSpec, ...]:
+        if not columns:
+            raise ValueError(Mistake("an empty list", "at least one column"))
+        return columns
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _report_every_mistake(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        errors: list[InitErrorDetails] = []
+        try:
+            spec = validate(data)
+        except ValidationError as error:
+            errors += [_raise_again(details) for details in error.errors(include_url=False)]
+        for place, mistake in find_spec_mistakes(_read_facts(data)):
+            cause = {"error": ValueError(mistake)}
+            errors.append({"type": "value_error", "loc": place, "input": None, "ctx": cause})
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return spec
+
+    @property
+    def namespace(self) -> str:
+        """The part of `table` before the dot."""
+        return self.table.split(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The part of `table` after the dot."""
+        return self.table.split(".")[1]
+
+    @property
+    def asset_key(self) -> tuple[str, str]:
+        """Namespace and name: the path of the Dagster asset."""
+        return self.namespace, self.name
+
+    def __hash__(self) -> int:
+        return hash((self.table, self.source, self.columns, self.partition_by))
+
+
+def _read_facts(data: object) -> SpecFacts:
+    """What can be read of a declaration that may be wrong anywhere."""
+    parts = data if isinstance(data, Mapping) else {}
+    properties = parts.get("properties")
+    pairs = properties.items() if isinstance(properties, Mapping) else ()
+    values = {str(name): _try(fields.read_property_value, value) for name, value in pairs}
+    return SpecFacts(
+        columns=[_read_column_facts(column) for column in _items(parts.get("schema", parts.get("columns")))],
+        key=[name if isinstance(name, str) else None for name in _items(parts.get("key"))],
+        partition_by=[_read_partition_facts(field) for field in _items(parts.get("partition_by"))],
+        properties={name: value for name, value in values.items() if value is not None},
+    )
+
+
+def _read_column_facts(column: object) -> ColumnFacts:
+    if isinstance(column, ColumnSpec):
+        return ColumnFacts(column.name, column.type, column.required)
+    parts = column if isinstance(column, Mapping) else {}
+    name, required = parts.get("name"), parts.get("required", False)
+    return ColumnFacts(
+        name if isinstance(name, str) else None,
+        _try(fields.read_data_type, parts.get("type")),
+        required if isinstance(required, bool) else None,
+    )
+
+
+def _read_partition_facts(field: object) -> PartitionFacts | None:
+    read = _try(PartitionFieldSpec.read, field)
+    return (read.column, read.transform, read.parameter) if read else None
+
+
+def _items(value: object) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _try(read: Callable[[object], Value], value: object) -> Value | None:
+    try:
+        return read(value)
+    except ValueError:
+        return None
+
+
+def _raise_again(details: ErrorDetails) -> InitErrorDetails:
+    return {
+        "type": details["type"],
+        "loc": details["loc"],
+        "input": details["input"],
+        "ctx": details.get("ctx", {}),
+    }

@@ -1,0 +1,107 @@
+"""Compares the rows of a table with its ledger: nothing missing, nothing twice, no stamp from the future. Read-only.
+
+Looks at the newest `window` offsets of each topic partition, in bounded memory; older ones were looked at when they were new.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThan, GreaterThanOrEqual
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
+from lakehouse_assets.model.ledger import TopicLedger
+from lakehouse_assets.model.offsets import RangeSet, TopicRanges
+from lakehouse_assets.model.slices import MAX_AHEAD_MS
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.kafka import LogBounds
+
+WINDOW_OFFSETS = 5_000_000
+_MAX_GAPS_READ = 1_000
+
+Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class PositionAudit:
+    """What the rows say. `gaps`: offsets that the ledger holds and no row has; a topic's own gaps are among them."""
+
+    row_count: int
+    duplicates: TopicRanges
+    gaps: TopicRanges
+    unledgered: TopicRanges
+    holes: TopicRanges
+
+
+def audit_positions(table: Table, entry: TopicLedger, window: int = WINDOW_OFFSETS) -> PositionAudit:
+    """Compare the rows' offsets with the ledger, per topic partition.
+
+    `unledgered` are offsets that rows have and the ledger has not; `holes` are offsets that the ledger lacks between the table's
+    start and its newest offset.
+    """
+    row_count = 0
+    duplicates, gaps, unledgered, holes = {}, {}, {}, {}
+    for p, held in entry.held.partitions.items():
+        begin = max(held.stop - window, 0)
+        offsets = _read_offsets(table, p, begin)
+        row_count += len(offsets)
+        unique, counts = np.unique(offsets, return_counts=True)
+        present = RangeSet.of(_runs(unique))
+        looked_at = RangeSet.of([(begin, max(held.stop, present.stop))])
+        duplicates[p] = RangeSet.of(_runs(unique[counts > 1]))
+        gaps[p] = (held & looked_at) - present
+        unledgered[p] = present - held
+        holes[p] = RangeSet.of([(entry.start_of(p), held.stop)]) - held
+    return PositionAudit(
+        row_count, TopicRanges.of(duplicates), TopicRanges.of(gaps), TopicRanges.of(unledgered), TopicRanges.of(holes)
+    )
+
+
+def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapping[int, LogBounds]) -> TopicRanges:
+    """Of the gaps, the offsets at which Kafka does have a message with a value: rows that the table lost.
+
+    Control records, aborted messages, tombstones and compacted offsets are gaps of the topic. Only what Kafka still holds can be
+    told, and at most 1,000 gaps are read.
+    """
+    lost: dict[int, list[tuple[int, int]]] = {}
+    still_there = gaps & TopicRanges.of({p: [(b.low, b.stop)] for p, b in bounds.items()})
+    rounds = max((len(held.ranges) for held in still_there.partitions.values()), default=0)
+    for i in range(min(rounds, _MAX_GAPS_READ)):
+        ranges = {p: tuple(held.ranges[-1 - i]) for p, held in still_there.partitions.items() if i < len(held.ranges)}
+        with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
+            while not reader.is_finished:
+                batch = reader.read(1.0)
+                for p, offset, value in zip(batch.partitions.tolist(), batch.offsets.tolist(), batch.values, strict=True):
+                    if value is not None:
+                        lost.setdefault(p, []).append((offset, offset + 1))
+    return TopicRanges.of(lost)
+
+
+def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
+    """Rows stamped more than an hour ahead of now, and the newest such stamp (ms since 1970)."""
+    latest = np.datetime64(now_ms + MAX_AHEAD_MS, "ms").item().isoformat() + "+00:00"
+    scan = table.scan(row_filter=GreaterThan(KAFKA_TIMESTAMP, latest), selected_fields=(KAFKA_TIMESTAMP,))
+    count, newest = 0, None
+    for batch in scan.to_arrow_batch_reader():
+        stamps = batch.column(KAFKA_TIMESTAMP).cast("int64").to_numpy(zero_copy_only=False)
+        if len(stamps):
+            count += len(stamps)
+            newest = max(int(stamps.max()) // 1000, newest or 0)
+    return count, newest
+
+
+def _read_offsets(table: Table, partition: int, begin: int) -> Offsets:
+    condition: BooleanExpression = And(EqualTo(KAFKA_PARTITION, partition), GreaterThanOrEqual(KAFKA_OFFSET, begin))
+    reader = table.scan(row_filter=condition, selected_fields=(KAFKA_OFFSET,)).to_arrow_batch_reader()
+    pieces = [batch.column(KAFKA_OFFSET).to_numpy(zero_copy_only=False) for batch in reader]
+    return np.concatenate(pieces) if pieces else np.empty(0, np.int64)
+
+
+def _runs(offsets: Offsets) -> list[tuple[int, int]]:
+    """Ascending offsets as `(start, stop)` of each run without a gap."""
+    if not len(offsets):
+        return []
+    edges = np.flatnonzero(np.diff(offsets) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(offsets, edges)]

@@ -1,0 +1,244 @@
+"""Ingestion: brings a table forward from its ledger to the end of its topic, one guarded commit after the other.
+
+Plan: which offsets are missing (pure). Stage: `operations.staging`. Publish: `systems.commit`. A run that dies anywhere leaves at
+most orphan files; the next one starts from the ledger and needs no repair.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.errors import CommitConflictError, LakehouseError, StaleOffsetsError, TopicReplacedError
+from lakehouse_assets.model.ledger import Ledger, TopicLedger
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.slices import to_ms
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.retrying import retry_transient
+from lakehouse_assets.operations.staging import StagedBatch
+from lakehouse_assets.operations.status import refuse_expired
+from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.operations.workers import stage_batches
+from lakehouse_assets.systems.catalog import ensure_table
+from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
+from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.kafka import KafkaSource, LogBounds, TopicDescription
+from lakehouse_assets.systems.parquet import delete_staged
+
+
+@dataclass(frozen=True, slots=True)
+class CommitReport:
+    """One commit that landed, in numbers. `slice_rows`: rows by the beginning of their slice, ms since 1970."""
+
+    table: str
+    snapshot_id: int
+    ranges: TopicRanges
+    slice_rows: Mapping[int, int]
+    row_count: int
+    read_count: int
+    tombstone_count: int
+    bytes_written: int
+    data_file_count: int
+    total_rows: int
+    lag_before: int
+    lag_after: int
+    commit_seconds: float
+    commit_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What a run did. `rowless`: offsets behind the last commit that were read and held no row, so they are no lag."""
+
+    commits: int
+    row_count: int
+    ended: str
+    rowless: TopicRanges = NO_OFFSETS
+
+
+@dataclass(frozen=True, slots=True)
+class IngestPlan:
+    """What to read next: per topic partition `(start, stop)`; stop None means on and on."""
+
+    topic_id: str
+    ranges: Mapping[int, tuple[int, int | None]]
+    newest_ms: Mapping[int, int]
+    lag: int
+
+
+def plan_ingest(
+    table: str,
+    topic: str,
+    entry: TopicLedger,
+    rowless: TopicRanges,
+    description: TopicDescription,
+    bounds: Mapping[int, LogBounds],
+) -> IngestPlan:
+    """Choose the next range of each topic partition from what the ledger lacks. Pure.
+
+    `rowless` was read already in this run, and held no row.
+
+    The range at the end of a log is open, so that a run goes on with what arrives. Where a topic partition has gaps before it,
+    every range of this plan is closed, and the next plan goes on from there.
+
+    Raises:
+        TopicReplacedError: the topic has another id than the ledger says.
+        OffsetsExpiredError: something that the table lacks is not in the log any more.
+    """
+    if entry.topic_id != description.topic_id:
+        raise TopicReplacedError(table, topic, entry.topic_id, description.topic_id)
+    done = entry.held | rowless
+    missing = entry.missing({p: b.stop for p, b in bounds.items()}) - rowless
+    refuse_expired(table, topic, missing, bounds)
+    has_gaps = any(len(held.ranges) > 1 or held.stop < bounds[p].stop for p, held in missing.partitions.items())
+    ranges: dict[int, tuple[int, int | None]] = {}
+    for p, bound in bounds.items():
+        first = missing[p].ranges[0] if missing[p] else None
+        if has_gaps:
+            if first is not None:
+                ranges[p] = (first.start, first.stop)
+        else:
+            ranges[p] = (first.start if first is not None else max(done[p].stop, entry.start_of(p), bound.low), None)
+    return IngestPlan(description.topic_id, ranges, entry.newest_ms, missing.span)
+
+
+def first_ledger(source: KafkaSource, spec: TableSpec, now_ms: int) -> Ledger:
+    """The ledger of a table that begins now: where `source.start` says, with nothing held."""
+    topic, start = spec.source.topic, spec.source.start
+    description = source.describe(spec.table, topic)
+    bounds = source.read_bounds(spec.table, topic, description.partitions)
+    if isinstance(start, datetime):
+        found = source.find_boundaries(spec.table, topic, bounds, [to_ms(start)], now_ms)
+        starts = {p: times[to_ms(start)] for p, times in found.items()}
+    else:
+        starts = {p: b.low if start == "earliest" else b.stop for p, b in bounds.items()}
+    return Ledger({topic: TopicLedger(description.topic_id, starts, NO_OFFSETS)})
+
+
+def run_ingest(
+    systems: Systems,
+    spec: TableSpec,
+    *,
+    stop: Callable[[], bool],
+    on_commit: Callable[[CommitReport], None],
+    on_retry: Callable[[LakehouseError, float], None],
+    now_ms: Callable[[], int],
+) -> IngestResult:
+    """Drain the topic into the table until it is quiet for a commit interval, the time limit is reached, or `stop()`.
+
+    Ends at a commit boundary in every case. Errors that can pass by themselves are tried again with growing waits; every commit
+    that lands starts the count anew.
+
+    Raises:
+        LakehouseError: of the tree; a retryable one only after several failures in a row.
+    """
+    deadline = time.monotonic() + spec.run_time_limit.total_seconds()
+    state = _Run(systems, spec, on_commit, now_ms, lambda: stop() or time.monotonic() >= deadline)
+    while True:
+        finished = retry_transient(state.drain_once, stop, on_retry, lambda: state.commits)
+        if stop():
+            return state.result("stopped")
+        if time.monotonic() >= deadline:
+            return state.result("time limit")
+        if finished:
+            return state.result("caught up")
+
+
+class _Run:
+    """The state of one run over its retries."""
+
+    def __init__(
+        self,
+        systems: Systems,
+        spec: TableSpec,
+        on_commit: Callable[[CommitReport], None],
+        now_ms: Callable[[], int],
+        stop: Callable[[], bool],
+    ) -> None:
+        self._systems, self._spec, self._on_commit = systems, spec, on_commit
+        self._now_ms, self._stop = now_ms, stop
+        self.commits = 0
+        self._rows = 0
+        # Read, but without a row in it: control records, tombstones, what log compaction left out. It alone makes no commit;
+        # the next one takes it along.
+        self._rowless: StagedBatch | None = None
+
+    def result(self, ended: str) -> IngestResult:
+        return IngestResult(self.commits, self._rows, ended, self._rowless_ranges)
+
+    @property
+    def _rowless_ranges(self) -> TopicRanges:
+        return self._rowless.ranges if self._rowless is not None else NO_OFFSETS
+
+    def drain_once(self) -> bool:
+        """Plan, then stage and publish until the plan is done. True: nothing was left to plan."""
+        systems, spec = self._systems, self._spec
+        source, topic = systems.source, spec.source.topic
+        table, ledger = ensure_table(systems.catalog, spec, lambda: first_ledger(source, spec, self._now_ms()))
+        description = source.describe(spec.table, topic)
+        bounds = source.read_bounds(spec.table, topic, description.partitions)
+        plan = plan_ingest(spec.table, topic, ledger[topic], self._rowless_ranges, description, bounds)
+        grown = False
+
+        def stop() -> bool:
+            return grown or self._stop()
+
+        for batch in stage_batches(systems, spec, table, plan.ranges, plan.newest_ms, stop, self._now_ms):
+            self._publish(table, batch)
+            grown = source.describe(spec.table, topic) != description
+        has_gaps = any(stop_at is not None for _, stop_at in plan.ranges.values())
+        return not grown and not has_gaps
+
+    def _publish(self, table: Table, batch: StagedBatch) -> None:
+        if self._rowless is not None:
+            batch = self._rowless.joined(batch)
+        if not batch.row_count:
+            self._rowless = batch
+            return
+        source, spec = self._systems.source, self._spec
+        # A topic created again under its name has other messages at these offsets. Its id is looked up after they were read,
+        # so an equal id proves that they come from the topic that the ledger means.
+        description = source.describe(spec.table, spec.source.topic)
+        before = source.read_bounds(spec.table, spec.source.topic, description.partitions)
+        delivery = Delivery(
+            topic=spec.source.topic,
+            topic_id=description.topic_id,
+            ranges=batch.ranges,
+            files=build_data_files(table, batch.files),
+            last_row=batch.last_row,
+            newest_ms=batch.newest_ms,
+            base=Base.of(table),
+        )
+        try:
+            landed = publish(self._systems.catalog, spec.table, delivery)
+        except (StaleOffsetsError, CommitConflictError):
+            delete_staged(table.io, [file.location for file in batch.files])
+            raise
+        self._rowless = None
+        self.commits += 1
+        self._rows += batch.row_count
+        self._on_commit(build_report(spec, batch, landed, {p: b.stop for p, b in before.items()}))
+
+
+def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Mapping[int, int]) -> CommitReport:
+    """Put a landed commit into numbers. `stops`: ends of the logs, just before the commit."""
+    current = landed.metadata.snapshot_by_id(landed.snapshot_id)
+    summary = current.summary if current is not None else None
+    return CommitReport(
+        table=spec.table,
+        snapshot_id=landed.snapshot_id,
+        ranges=batch.ranges,
+        slice_rows=batch.slice_rows,
+        row_count=batch.row_count,
+        read_count=batch.read_count,
+        tombstone_count=batch.tombstone_count,
+        bytes_written=sum(file.size_bytes for file in batch.files),
+        data_file_count=len(batch.files),
+        total_rows=int(summary.additional_properties.get("total-records", "0")) if summary is not None else 0,
+        lag_before=landed.before[spec.source.topic].lag(stops),
+        lag_after=landed.ledger[spec.source.topic].lag(stops),
+        commit_seconds=landed.seconds,
+        commit_attempts=landed.attempts,
+    )

@@ -1,0 +1,255 @@
+"""Materialising an hour or a day again: the rows of exactly that slice are replaced in one snapshot.
+
+Plan: the slice's offsets, from Kafka's clock. Stage: its messages as new files, and what remains of files that it only partly
+fills. Publish: both at once. Safe to repeat, beside live ingestion and beside itself. Refused, before anything is written,
+where Kafka holds only a part of what the table has.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
+from lakehouse_assets.model.errors import CommitConflictError, LakehouseError, SliceIncompleteError, TopicReplacedError
+from lakehouse_assets.model.ledger import TopicLedger
+from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock, boundary_times, slice_offsets
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.ingest import CommitReport, build_report, first_ledger
+from lakehouse_assets.operations.retrying import retry_transient
+from lakehouse_assets.operations.staging import StagedBatch, Stager, build_writer
+from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.catalog import ensure_table
+from lakehouse_assets.systems.commit import Base, Delivery, publish
+from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.kafka import LogBounds
+from lakehouse_assets.systems.parquet import delete_staged
+from lakehouse_assets.systems.slice_files import SliceFiles, outside
+
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacePlan:
+    """One slice: its key and, per topic partition, the offsets to replace. `lows`: Kafka's oldest offsets at planning."""
+
+    key: str
+    topic_id: str
+    ranges: TopicRanges
+    stops: Mapping[int, int]
+    lows: Mapping[int, int]
+    newest_ms: Mapping[int, int]
+
+
+def plan_replace(
+    clock: SliceClock,
+    key: str,
+    entry: TopicLedger,
+    bounds: Mapping[int, LogBounds],
+    boundaries: Mapping[int, Mapping[int, int]],
+) -> ReplacePlan:
+    """The slice's offsets, as far as Kafka still holds them. Pure.
+
+    What Kafka no longer holds is left out here, so that it stays missing in the ledger; rows that the table has of it make
+    `run_replace` refuse.
+    """
+    offsets = slice_offsets(clock, key, boundaries, {p: entry.start_of(p) for p in bounds})
+    ranges = TopicRanges.of({p: [(max(start, bounds[p].low), stop)] for p, (start, stop) in offsets.items()})
+    begin, _ = clock.window_ms(key)
+    return ReplacePlan(
+        key=key,
+        topic_id=entry.topic_id,
+        ranges=ranges,
+        stops={p: b.stop for p, b in bounds.items()},
+        lows={p: b.low for p, b in bounds.items()},
+        newest_ms=dict.fromkeys(bounds, begin),
+    )
+
+
+def run_replace(
+    systems: Systems,
+    spec: TableSpec,
+    keys: Sequence[str],
+    *,
+    stop: Callable[[], bool],
+    on_slice: Callable[[str, CommitReport | None], None],
+    on_retry: Callable[[LakehouseError, float], None],
+    now_ms: Callable[[], int],
+) -> list[str]:
+    """Replace the slices of `keys`, one snapshot each, oldest first; return the keys done, all unless `stop()`.
+
+    `on_slice` hears of each slice at once; its report is None where Kafka and table both have no row of it.
+
+    Raises:
+        SliceIncompleteError: of any of the keys; then none is touched.
+        LakehouseError: of the tree.
+    """
+    keys = sorted(keys)
+    done: list[str] = []
+    plans = retry_transient(lambda: _plan_all(systems, spec, keys, now_ms), stop, on_retry)
+    for plan in plans:
+        if stop():
+            break
+        report = retry_transient(lambda plan=plan: _replace_one(systems, spec, plan, stop, now_ms), stop, on_retry)
+        if report is _STOPPED:
+            break
+        on_slice(plan.key, report if isinstance(report, CommitReport) else None)
+        done.append(plan.key)
+    return done
+
+
+_STOPPED = object()
+
+
+def _plan_all(systems: Systems, spec: TableSpec, keys: Sequence[str], now_ms: Callable[[], int]) -> list[ReplacePlan]:
+    source, topic = systems.source, spec.source.topic
+    clock = SliceClock(spec.partitions.every, spec.partitions.start)
+    table, ledger = ensure_table(systems.catalog, spec, lambda: first_ledger(source, spec, now_ms()))
+    description = source.describe(spec.table, topic)
+    if ledger[topic].topic_id != description.topic_id:
+        raise TopicReplacedError(spec.table, topic, ledger[topic].topic_id, description.topic_id)
+    bounds = source.read_bounds(spec.table, topic, description.partitions)
+    boundaries = source.find_boundaries(spec.table, topic, bounds, boundary_times(clock, keys), now_ms())
+    _refuse_expired(table, spec, clock, keys, ledger[topic], bounds, now_ms())
+    return [plan_replace(clock, key, ledger[topic], bounds, boundaries) for key in keys]
+
+
+def _refuse_expired(
+    table: Table,
+    spec: TableSpec,
+    clock: SliceClock,
+    keys: Sequence[str],
+    entry: TopicLedger,
+    bounds: Mapping[int, LogBounds],
+    now_ms: int,
+) -> None:
+    """Raise if the table has rows of a slice that lie before Kafka's oldest offset.
+
+    The rows' own stamps say in which slice they lie: a slice begins at the first row stamped at or after its start.
+    """
+    gone = entry.held & TopicRanges.of({p: [(0, b.low)] for p, b in bounds.items()})
+    if not gone or not keys:
+        return
+    begin = clock.window_ms(keys[0])[0]
+    reaches_back = begin <= clock.start_ms
+    first_rows = _first_rows(table, clock, 0 if reaches_back else begin, max(b.low for b in bounds.values()), now_ms)
+    for key in keys:
+        at = clock.window_ms(key)[0]
+        missing = {
+            p: (first[at], bounds[p].low)
+            for p, first in first_rows.items()
+            if p in bounds and at in first and first[at] < bounds[p].low and first[at] < _next_begin(first, at)
+        }
+        if missing:
+            raise SliceIncompleteError(spec.table, spec.source.topic, key, missing)
+
+
+def _next_begin(first: Mapping[int, int], begin_ms: int) -> int:
+    """Smallest offset of any later slice's rows: behind it, rows of this slice belong to the later one."""
+    return min((offset for later, offset in first.items() if later > begin_ms), default=2**63 - 1)
+
+
+def _first_rows(table: Table, clock: SliceClock, begin_ms: int, below_offset: int, now_ms: int) -> dict[int, dict[int, int]]:
+    """Smallest offset per topic partition and slice beginning, among plausibly stamped rows below an offset."""
+    scan = table.scan(
+        row_filter=And(
+            GreaterThanOrEqual(KAFKA_TIMESTAMP, _iso(begin_ms)), LessThan(KAFKA_OFFSET, below_offset)
+        ),
+        selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP),
+    )
+    first: dict[int, dict[int, int]] = {}
+    for batch in scan.to_arrow_batch_reader():
+        partitions = batch.column(KAFKA_PARTITION).to_numpy(zero_copy_only=False)
+        offsets = batch.column(KAFKA_OFFSET).to_numpy(zero_copy_only=False)
+        stamps_ms = batch.column(KAFKA_TIMESTAMP).cast("int64").to_numpy(zero_copy_only=False) // 1000
+        steps = np.maximum(0, (stamps_ms - clock.start_ms) // clock.length_ms)
+        begins = clock.start_ms + steps * clock.length_ms
+        plausible = stamps_ms <= now_ms + MAX_AHEAD_MS
+        for p in np.unique(partitions[plausible]).tolist():
+            mine = plausible & (partitions == p)
+            for at in np.unique(begins[mine]).tolist():
+                smallest = int(offsets[mine & (begins == at)].min())
+                known = first.setdefault(p, {})
+                known[at] = min(smallest, known.get(at, smallest))
+    return first
+
+
+def _iso(time_ms: int) -> str:
+    return np.datetime64(time_ms, "ms").item().isoformat() + "+00:00"
+
+
+def _replace_one(
+    systems: Systems, spec: TableSpec, plan: ReplacePlan, stop: Callable[[], bool], now_ms: Callable[[], int]
+) -> object:
+    """Stage the slice once, then publish; where the table moved under it, only the rest of old files is written again."""
+    table, _ = ensure_table(systems.catalog, spec, lambda: first_ledger(systems.source, spec, now_ms()))
+    batch = _stage_slice(systems, spec, table, plan, stop, now_ms)
+    if batch is None:
+        return _STOPPED
+    try:
+        return _publish_slice(systems, spec, table, plan, batch)
+    except (CommitConflictError, SliceIncompleteError):
+        delete_staged(table.io, [file.location for file in batch.files])
+        raise
+
+
+def _stage_slice(
+    systems: Systems, spec: TableSpec, table: Table, plan: ReplacePlan, stop: Callable[[], bool], now_ms: Callable[[], int]
+) -> StagedBatch | None:
+    if not plan.ranges:
+        return StagedBatch.empty()
+    stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms)
+    ranges = {p: (held.ranges[0].start, held.stop) for p, held in plan.ranges.partitions.items()}
+    with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
+        return next(stager.stage(reader, stop, whole=True), None)
+
+
+def _publish_slice(
+    systems: Systems, spec: TableSpec, table: Table, plan: ReplacePlan, batch: StagedBatch
+) -> CommitReport | None:
+    description = systems.source.describe(spec.table, spec.source.topic)  # after reading, so it proves what was read
+    taken = SliceFiles(plan.ranges)
+    delivery = Delivery(
+        topic=spec.source.topic,
+        topic_id=description.topic_id,
+        ranges=plan.ranges,
+        files=build_data_files(table, batch.files),
+        last_row=batch.last_row,
+        newest_ms=batch.newest_ms,
+        base=Base.of(table),
+        replaces=taken.swap,
+    )
+    for attempt in range(1, _ATTEMPTS + 1):
+        _refuse_if_kafka_has_less(table, spec, plan, taken, batch)
+        writer = build_writer(table, spec.buffer_size)
+        try:
+            taken.prepare(table, writer)
+            if not batch.files and taken.is_untouched:
+                return None
+            landed = publish(systems.catalog, spec.table, delivery)
+        except CommitConflictError:
+            delete_staged(table.io, taken.rewritten_locations)
+            table = table.refresh()
+            if attempt == _ATTEMPTS or Base.of(table) != delivery.base:
+                raise
+        else:
+            return build_report(spec, batch, landed, plan.stops)
+        finally:
+            writer.abandon()
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _refuse_if_kafka_has_less(
+    table: Table, spec: TableSpec, plan: ReplacePlan, taken: SliceFiles, batch: StagedBatch
+) -> None:
+    """Raise if the table holds an offset of the slice that Kafka did not give again (log compaction, deleted records)."""
+    missing: dict[int, tuple[int, int]] = {}
+    for p, offsets in taken.read_offsets(table).items():
+        lost = outside(offsets, batch.row_offsets[p])
+        if len(lost):
+            missing[p] = (int(lost[0]), int(lost[-1]) + 1)
+    if missing:
+        raise SliceIncompleteError(spec.table, spec.source.topic, plan.key, missing)

@@ -1,0 +1,67 @@
+"""How far a table is: its ledger against its topic. Reads no message and no row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lakehouse_assets.model.errors import OffsetsExpiredError, TopicReplacedError
+from lakehouse_assets.model.ledger import TopicLedger
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets.systems.kafka import LogBounds
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatus:
+    """Where a table and its topic stand. `entry` is None before the table's first use; then its lag is the topic's length.
+
+    `lag` counts offsets that are missing: an upper bound on messages. `committed_ms` is the time of the last snapshot.
+    """
+
+    topic_id: str
+    entry: TopicLedger | None
+    bounds: Mapping[int, LogBounds]
+    missing: TopicRanges
+    committed_ms: int | None
+
+    @property
+    def lag(self) -> int:
+        """Offsets that the table lacks."""
+        return self.missing.span
+
+
+def read_status(systems: Systems, spec: TableSpec, rowless: TopicRanges = NO_OFFSETS) -> TableStatus:
+    """Compare ledger and topic. `rowless` offsets were read by an earlier run and held no row: they are no lag.
+
+    Raises:
+        TopicReplacedError, OffsetsExpiredError: the next run would stop for that reason.
+        SourceError, TableError, CatalogUnavailableError
+    """
+    topic = spec.source.topic
+    description = systems.source.describe(spec.table, topic)
+    bounds = systems.source.read_bounds(spec.table, topic, description.partitions)
+    stops = {p: b.stop for p, b in bounds.items()}
+    table = load_table(systems.catalog, spec.table)
+    ledger = read_ledger(table) if table is not None else None
+    if table is None or ledger is None:
+        begin = {p: b.stop if spec.source.start == "latest" else b.low for p, b in bounds.items()}
+        whole = TopicRanges.of({p: [(begin[p], stop)] for p, stop in stops.items()})
+        return TableStatus(description.topic_id, None, bounds, whole, None)
+    entry = ledger[topic]
+    if entry.topic_id != description.topic_id:
+        raise TopicReplacedError(spec.table, topic, entry.topic_id, description.topic_id)
+    missing = entry.missing(stops) - rowless
+    refuse_expired(spec.table, topic, missing, bounds)
+    current = table.metadata.current_snapshot()
+    return TableStatus(description.topic_id, entry, bounds, missing, current.timestamp_ms if current else None)
+
+
+def refuse_expired(table: str, topic: str, missing: TopicRanges, bounds: Mapping[int, LogBounds]) -> None:
+    """Raise OffsetsExpiredError if something that is missing lies before the oldest offset held."""
+    expired = missing & TopicRanges.of({p: [(0, b.low)] for p, b in bounds.items()})
+    if expired:
+        raise OffsetsExpiredError(
+            table, topic, {p: (held.ranges[0].start, bounds[p].low) for p, held in expired.partitions.items()}
+        )

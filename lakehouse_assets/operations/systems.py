@@ -1,0 +1,39 @@
+"""The outside systems of one run, opened once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyiceberg.catalog import Catalog
+
+from lakehouse_assets.systems.catalog import open_catalog
+from lakehouse_assets.systems.kafka import KafkaSource
+
+
+@dataclass(frozen=True, slots=True)
+class SystemSettings:
+    """How to reach them; plain values, so that a worker process can open its own. Secrets are not shown."""
+
+    kafka: Mapping[str, str]
+    catalog_name: str
+    catalog_properties: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"SystemSettings(kafka at {self.kafka.get('bootstrap.servers')}, catalog {self.catalog_name!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Systems:
+    """A Kafka cluster and a catalog."""
+
+    settings: SystemSettings
+    source: KafkaSource
+    catalog: Catalog
+
+
+def open_systems(settings: SystemSettings) -> Systems:
+    """Open both. Kafka is contacted when first needed.
+
+    Raises:
+        CatalogUnavailableError
+    """
+    return Systems(settings, KafkaSource(settings.kafka), open_catalog(settings.catalog_name, settings.catalog_properties))

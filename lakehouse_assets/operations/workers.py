@@ -1,0 +1,170 @@
+"""Staging in one process or in several: the topic partitions are dealt out, the commits stay in the caller's hands.
+
+A worker is a fresh process with its own clients; it hands over staged batches through a pipe and stops at a commit boundary
+when told to, or when its parent is gone. What was handed over but not published is deleted.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.errors import LakehouseError, TableMissingError, WorkerLostError
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.staging import StagedBatch, Stager
+from lakehouse_assets.operations.systems import SystemSettings, Systems, open_systems
+from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.parquet import delete_staged
+
+Ranges = Mapping[int, tuple[int, int | None]]
+
+_GATHER_SECONDS = 1.0  # a batch waits so long for the other workers' share of the same commit
+_END_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one worker does."""
+
+    settings: SystemSettings
+    spec: TableSpec
+    ranges: Ranges
+    newest_ms: Mapping[int, int]
+
+
+def stage_batches(
+    systems: Systems,
+    spec: TableSpec,
+    table: Table,
+    ranges: Ranges,
+    newest_ms: Mapping[int, int],
+    stop: Callable[[], bool],
+    now_ms: Callable[[], int],
+) -> Iterator[StagedBatch]:
+    """Stage `ranges` with as many processes as the spec says, one batch for each commit.
+
+    Raises:
+        WorkerLostError: a worker process died.
+        LakehouseError: whatever staging raises, here or in a worker.
+    """
+    shares = deal_out(ranges, spec.workers)
+    if len(shares) <= 1:
+        stager = Stager(spec, table, newest_ms, spec.buffer_size, now_ms)
+        with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
+            yield from stager.stage(reader, stop)
+        return
+    crew = _Crew(spec, [_Share(systems.settings, spec, share, newest_ms) for share in shares])
+    try:
+        yield from crew.batches(stop)
+    finally:
+        crew.dismiss(table)
+
+
+def deal_out(ranges: Ranges, workers: int) -> list[dict[int, tuple[int, int | None]]]:
+    """Share topic partitions among at most `workers`, as evenly as their number allows. Pure."""
+    shares: list[dict[int, tuple[int, int | None]]] = [{} for _ in range(min(workers, len(ranges)))]
+    for i, partition in enumerate(sorted(ranges)):
+        shares[i % len(shares)][partition] = ranges[partition]
+    return shares
+
+
+class _Crew:
+    """The worker processes of one plan."""
+
+    def __init__(self, spec: TableSpec, shares: list[_Share]) -> None:
+        self._spec = spec
+        context = multiprocessing.get_context("spawn")
+        self._stop: Event = context.Event()
+        self._members: dict[Connection, BaseProcess] = {}
+        for share in shares:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(share, theirs, self._stop, os.getpid()), daemon=True)
+            process.start()
+            theirs.close()
+            self._members[ours] = process
+
+    def batches(self, stop: Callable[[], bool]) -> Iterator[StagedBatch]:
+        """One batch per commit: the shares of all workers that are ready at about the same time."""
+        working = dict(self._members)
+        while working:
+            if stop():
+                self._stop.set()
+            gathered: dict[Connection, StagedBatch] = {}
+            deadline = time.monotonic() + _GATHER_SECONDS
+            while working.keys() - gathered.keys():
+                for connection in wait(list(working.keys() - gathered.keys()), timeout=max(0.0, deadline - time.monotonic())):
+                    assert isinstance(connection, Connection)  # noqa: S101 - nothing else was waited for
+                    batch = self._receive(connection, working[connection])
+                    if batch is None:
+                        del working[connection]
+                    else:
+                        gathered[connection] = batch
+                if time.monotonic() >= deadline:
+                    break
+            if gathered:
+                first, *rest = gathered.values()
+                for other in rest:
+                    first = first.joined(other)
+                yield first
+
+    def _receive(self, connection: Connection, process: BaseProcess) -> StagedBatch | None:
+        try:
+            said = connection.recv()
+        except EOFError as error:
+            process.join(_END_SECONDS)
+            raise WorkerLostError(self._spec.table, process.exitcode) from error
+        if isinstance(said, LakehouseError):
+            raise said
+        return said if isinstance(said, StagedBatch) else None
+
+    def dismiss(self, table: Table) -> None:
+        """End every worker; delete what was handed over and not taken."""
+        self._stop.set()
+        for connection, process in self._members.items():
+            while process.is_alive() or connection.poll():
+                if not connection.poll(_END_SECONDS):
+                    process.terminate()
+                    break
+                try:
+                    said = connection.recv()
+                except EOFError:
+                    break
+                if isinstance(said, StagedBatch):
+                    delete_staged(table.io, [file.location for file in said.files])
+            process.join(_END_SECONDS)
+            connection.close()
+
+
+def _work(share: _Share, connection: Connection, stop: Event, parent_pid: int) -> None:
+    """The life of a worker: stage its share, say each batch, say None at the end, or the error."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.SIG_IGN)  # the parent decides when to stop: at a commit boundary
+    try:
+        _stage_share(share, connection, lambda: stop.is_set() or os.getppid() != parent_pid)
+        connection.send(None)
+    except LakehouseError as error:
+        connection.send(error)
+    except BrokenPipeError:
+        pass  # the parent is gone, and with it everybody who would commit
+    finally:
+        connection.close()
+
+
+def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]) -> None:
+    spec = share.spec
+    systems = open_systems(share.settings)
+    table = load_table(systems.catalog, spec.table)
+    if table is None:
+        raise TableMissingError(spec.table)
+    buffer_bytes = spec.buffer_size // spec.workers
+    stager = Stager(spec, table, share.newest_ms, buffer_bytes, lambda: int(time.time() * 1000))
+    with systems.source.reader(spec.table, spec.source.topic, share.ranges) as reader:
+        for batch in stager.stage(reader, stop):
+            connection.send(batch)

@@ -1,0 +1,158 @@
+"""A table spec becomes assets: its topic, and the table itself, partitioned by hour or day.
+
+No logic lives here: a body opens the systems, calls an operation and reports what it hears.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+import dagster as dg
+
+from lakehouse_assets.model.errors import LakehouseError
+from lakehouse_assets.model.slices import SliceClock
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration.metadata import (
+    Metadata,
+    commit_line,
+    commit_metadata,
+    describe_table,
+    table_metadata,
+)
+from lakehouse_assets.orchestration.names import INGEST_TAG, ROWLESS_TAG, definition_name, table_key, topic_key
+from lakehouse_assets.orchestration.resources import LakehouseResource
+from lakehouse_assets.orchestration.stopping import stop_at_boundary
+
+if TYPE_CHECKING:
+    from lakehouse_assets.operations.ingest import CommitReport
+
+_RUN_MARGIN_SECONDS = 600  # over the time a run gives itself, before Dagster takes it for dead
+
+
+class MaterializeConfig(dg.Config):  # type: ignore[misc]
+    """How to materialize. The default is right for people; the sensor says `continue`."""
+
+    mode: Literal["replace", "continue"] = "replace"
+
+
+def build_topic_asset(topic: str) -> dg.AssetSpec:
+    """The external asset of a topic: what the table is downstream of."""
+    return dg.AssetSpec(
+        key=topic_key(topic), group_name="kafka", kinds={"kafka"}, description=f"Kafka topic `{topic}`.", metadata={"topic": topic}
+    )
+
+
+def build_partitions(spec: TableSpec) -> dg.TimeWindowPartitionsDefinition:
+    """Hours or days in UTC, the current one included."""
+    clock = SliceClock(spec.partitions.every, spec.partitions.start)
+    build = dg.HourlyPartitionsDefinition if clock.every == "hour" else dg.DailyPartitionsDefinition
+    return build(start_date=clock.start.strftime(clock.key_format), fmt=clock.key_format, timezone="UTC", end_offset=1)
+
+
+def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
+    """The asset of a table. Materializing replaces slices, unless the configuration says `continue`."""
+
+    @dg.multi_asset(
+        name=definition_name(spec, "table"),
+        specs=[
+            dg.AssetSpec(
+                key=table_key(spec),
+                deps=[topic_key(spec.source.topic)],
+                skippable=True,  # each slice is reported when it lands, not once at the end
+                description=describe_table(spec),
+                metadata=table_metadata(spec),
+                group_name=spec.namespace,
+                owners=list(spec.owners),
+                kinds={"iceberg"},
+            )
+        ],
+        partitions_def=build_partitions(spec),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        op_tags={"dagster/max_runtime": str(int(spec.run_time_limit.total_seconds()) + _RUN_MARGIN_SECONDS)},
+    )
+    def table(
+        context: dg.AssetExecutionContext, config: MaterializeConfig, lakehouse: LakehouseResource
+    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        run = _TableRun(context, spec)
+        with stop_at_boundary() as stop:
+            try:
+                if config.mode == "continue":
+                    run.ingest(lakehouse, stop)
+                else:
+                    yield from run.replace(lakehouse, stop)
+            except LakehouseError as error:
+                # The sentence is the whole story; what can pass by itself was tried again already.
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+
+    return table
+
+
+class _TableRun:
+    """One run of one table: calls the operation, reports each landed commit."""
+
+    def __init__(self, context: dg.AssetExecutionContext, spec: TableSpec) -> None:
+        self._context, self._spec = context, spec
+        self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
+
+    def ingest(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> None:
+        from lakehouse_assets.operations.ingest import run_ingest
+
+        result = run_ingest(
+            lakehouse.systems(), self._spec, stop=stop, on_commit=self._report_commit, on_retry=self._report_retry, now_ms=_now_ms
+        )
+        self._context.instance.add_run_tags(
+            self._context.run_id, {INGEST_TAG: self._spec.table, ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
+        )
+        self._context.log.info(f"{result.ended}: {result.row_count:,} rows in {result.commits} commits")
+
+    def replace(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> "Iterator[dg.MaterializeResult]":  # type: ignore[type-arg]
+        """Replace the run's slices. Several are reported as they land; a single one is the step's result, so its checks follow."""
+        from lakehouse_assets.operations.replace import run_replace
+
+        keys = list(self._context.partition_keys)
+        self._context.log.info(f"replacing {len(keys)} {self._spec.partitions.every}s, {min(keys)} to {max(keys)}")
+        landed: dict[str, Metadata] = {}
+
+        def report(key: str, commit: "CommitReport | None") -> None:
+            landed[key] = self._describe_slice(key, commit)
+            if len(keys) > 1:
+                self._materialized(key, landed[key])
+
+        done = run_replace(
+            lakehouse.systems(),
+            self._spec,
+            keys,
+            stop=stop,
+            on_slice=report,
+            on_retry=self._report_retry,
+            now_ms=_now_ms,
+        )
+        if len(done) < len(keys):
+            self._context.log.warning(f"stopped after {len(done)} of {len(keys)}; the others are as they were")
+        elif len(keys) == 1:
+            yield dg.MaterializeResult(metadata=landed[keys[0]])
+
+    def _report_commit(self, report: "CommitReport") -> None:
+        self._context.log.info(commit_line(report))
+        now_ms = _now_ms()
+        for begin_ms, rows in sorted(report.slice_rows.items()):
+            # A message may be stamped up to an hour ahead; its partition may not exist yet.
+            self._materialized(self._clock.key(min(begin_ms, now_ms)), commit_metadata(report, rows))
+
+    def _describe_slice(self, key: str, report: "CommitReport | None") -> Metadata:
+        if report is None:
+            self._context.log.info(f"{key}: no message in Kafka, no row in the table")
+            return {"dagster/partition_row_count": dg.MetadataValue.int(0)}
+        self._context.log.info(f"{key}: {commit_line(report)}")
+        return commit_metadata(report, report.row_count)
+
+    def _materialized(self, key: str, metadata: Metadata) -> None:
+        self._context.log_event(dg.AssetMaterialization(table_key(self._spec), partition=key, metadata=metadata))
+
+    def _report_retry(self, error: LakehouseError, seconds: float) -> None:
+        self._context.log.warning(f"trying again in {seconds:g} s: {error}")
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

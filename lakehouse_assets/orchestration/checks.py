@@ -1,0 +1,174 @@
+"""A table spec becomes asset checks. Each names its remedy; numbers are plotted.
+
+The sensor records `lag` by itself; all of them can be executed from the UI.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from lakehouse_assets.model.errors import LakehouseError
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration.names import definition_name, table_key
+from lakehouse_assets.orchestration.resources import LakehouseResource
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from lakehouse_assets.operations.audit import PositionAudit
+    from lakehouse_assets.operations.status import TableStatus
+    from lakehouse_assets.operations.systems import Systems
+
+_DESCRIPTIONS = {
+    "lag": "How many messages the table is behind its topic. Too many: see whether the sensor is on and its runs succeed; then raise "
+    "'workers', or 'checks.max_lag' if that much is fine.",
+    "freshness": "How long the oldest waiting message can have waited. Too long: see whether the sensor is on and its runs succeed.",
+    "continuity": "No offset is missing from the table; gaps that the topic itself has are known. Otherwise: materialize the hours of "
+    "the missing offsets again.",
+    "unique_offsets": "No message stands in the table twice. Otherwise: materialize the hours of these offsets again.",
+    "timestamps": "No message is stamped more than an hour ahead. Such a message belongs to the slice in which it lies; correct the "
+    "producer's clock.",
+}
+
+
+def build_checks(spec: TableSpec) -> dg.AssetChecksDefinition:
+    """The checks of one table, each of which can be executed alone."""
+    specs = [
+        dg.AssetCheckSpec(name, asset=table_key(spec), description=description)
+        for name, description in _DESCRIPTIONS.items()
+    ]
+
+    @dg.multi_asset_check(name=definition_name(spec, "checks"), specs=specs, can_subset=True)
+    def checks(context: dg.AssetCheckExecutionContext, lakehouse: LakehouseResource) -> Iterator[dg.AssetCheckResult]:
+        selected = {key.name for key in context.selected_asset_check_keys}
+        for name in (name for name in _DESCRIPTIONS if name in selected):
+            yield _evaluate(name, spec, lakehouse)
+
+    return checks
+
+
+def lag_evaluation(spec: TableSpec, status: "TableStatus") -> dg.AssetCheckEvaluation:
+    """The `lag` check as the sensor records it."""
+    passed, description, metadata = _lag(spec, status)
+    return dg.AssetCheckEvaluation(
+        asset_key=table_key(spec), check_name="lag", passed=passed, description=description, metadata=metadata
+    )
+
+
+_Verdict = tuple[bool, str, dict[str, dg.MetadataValue]]  # type: ignore[type-arg]
+
+
+def _evaluate(name: str, spec: TableSpec, lakehouse: LakehouseResource) -> dg.AssetCheckResult:
+    try:
+        passed, description, metadata = _CHECKS[name](spec, lakehouse.systems())
+    except LakehouseError as error:
+        passed, description, metadata = False, str(error), {"error": dg.MetadataValue.text(type(error).__name__)}
+    return dg.AssetCheckResult(
+        asset_key=table_key(spec), check_name=name, passed=passed, description=description, metadata=metadata
+    )
+
+
+def _lag(spec: TableSpec, status: "TableStatus") -> _Verdict:
+    metadata = {
+        "offset_lag": dg.MetadataValue.int(status.lag),
+        "max_lag": dg.MetadataValue.int(spec.checks.max_lag),
+        "log_end_total": dg.MetadataValue.int(sum(b.stop for b in status.bounds.values())),
+    }
+    return (
+        status.lag <= spec.checks.max_lag,
+        f"{spec.table} is {status.lag:,} messages behind {spec.source.topic!r}; at most {spec.checks.max_lag:,} are fine.",
+        metadata,
+    )
+
+
+def _check_lag(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.operations.status import read_status
+
+    return _lag(spec, read_status(systems, spec))
+
+
+def _check_freshness(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.operations.status import read_status
+
+    status = read_status(systems, spec)
+    limit = spec.checks.max_age.total_seconds()
+    age = 0.0 if not status.lag or status.committed_ms is None else max(0.0, time.time() - status.committed_ms / 1000)
+    has_begun = status.committed_ms is not None or not status.lag
+    description = (
+        f"the oldest waiting message came after the last commit, {age:.0f} s ago; at most {limit:.0f} s are fine."
+        if has_begun
+        else f"nothing was committed yet, and {status.lag:,} messages wait."
+    )
+    return has_begun and age <= limit, description, {"age_seconds": dg.MetadataValue.float(round(age, 1))}
+
+
+def _load(spec: TableSpec, systems: "Systems") -> "Table | None":
+    from lakehouse_assets.systems.catalog import load_table
+
+    return load_table(systems.catalog, spec.table)
+
+
+def _check_continuity(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.operations.audit import read_lost
+    from lakehouse_assets.operations.status import read_status
+
+    audit = _audit(spec, systems)
+    if audit is None:
+        return True, "the table has no rows yet", {}
+    status = read_status(systems, spec)
+    lost = read_lost(systems, spec, audit.gaps, status.bounds)
+    faults = {"lost": lost, "holes in the ledger": audit.holes, "rows outside the ledger": audit.unledgered}
+    found = "; ".join(f"{name}: {ranges}" for name, ranges in faults.items() if ranges)
+    metadata = {
+        "rows_looked_at": dg.MetadataValue.int(audit.row_count),
+        "topic_gap_offsets": dg.MetadataValue.int(audit.gaps.span - lost.span),
+        "lost_offsets": dg.MetadataValue.int(lost.span),
+    }
+    return not found, found or f"{audit.row_count:,} rows, no offset missing", metadata
+
+
+def _check_unique_offsets(spec: TableSpec, systems: "Systems") -> _Verdict:
+    audit = _audit(spec, systems)
+    if audit is None:
+        return True, "the table has no rows yet", {}
+    metadata = {
+        "rows_looked_at": dg.MetadataValue.int(audit.row_count),
+        "duplicate_offsets": dg.MetadataValue.int(audit.duplicates.span),
+    }
+    text = f"twice in the table: {audit.duplicates}" if audit.duplicates else f"{audit.row_count:,} rows, none twice"
+    return not audit.duplicates, text, metadata
+
+
+def _check_timestamps(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.operations.audit import count_ahead
+
+    table = _load(spec, systems)
+    count, newest_ms = count_ahead(table, int(time.time() * 1000)) if table is not None else (0, None)
+    metadata = {"rows_ahead": dg.MetadataValue.int(count)}
+    if newest_ms is None:
+        return True, "no message is stamped ahead of time", metadata
+    newest = datetime.fromtimestamp(newest_ms / 1000, UTC)
+    return False, f"{count:,} messages are stamped ahead of time, the farthest {newest:%Y-%m-%d %H:%M} UTC", metadata
+
+
+def _audit(spec: TableSpec, systems: "Systems") -> "PositionAudit | None":
+    from lakehouse_assets.operations.audit import audit_positions
+    from lakehouse_assets.systems.history import read_ledger
+
+    table = _load(spec, systems)
+    ledger = read_ledger(table) if table is not None else None
+    if table is None or ledger is None or not ledger[spec.source.topic].held:
+        return None
+    return audit_positions(table, ledger[spec.source.topic])
+
+
+_CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {
+    "lag": _check_lag,
+    "freshness": _check_freshness,
+    "continuity": _check_continuity,
+    "unique_offsets": _check_unique_offsets,
+    "timestamps": _check_timestamps,
+}

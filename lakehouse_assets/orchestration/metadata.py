@@ -1,0 +1,93 @@
+"""What the UI shows of a table and of each commit. Numbers are numbers, so that Dagster plots them; ids are text."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from lakehouse_assets.model.columns import METADATA_COLUMNS
+from lakehouse_assets.model.spec import TableSpec
+
+if TYPE_CHECKING:
+    from lakehouse_assets.operations.ingest import CommitReport
+
+Metadata = Mapping[str, dg.MetadataValue]  # type: ignore[type-arg]
+
+
+def describe_table(spec: TableSpec) -> str:
+    """Markdown for the asset's description: what it is, and what the buttons do."""
+    slice_word = spec.partitions.every
+    layout = ", ".join(f"`{field}`" for field in spec.partition_by) or "none"
+    return "\n".join(
+        [
+            spec.description or f"Messages of the Kafka topic `{spec.source.topic}`.",
+            "",
+            f"**Source** topic `{spec.source.topic}`, {spec.source.format}, from {spec.source.start}.",
+            f"**Layout** {layout}. **Commits** about every {spec.commit_interval.total_seconds():g} s while messages arrive.",
+            "",
+            f"*Materialize* replaces the rows of exactly the {slice_word}s you choose with what Kafka holds of them; it is safe to "
+            "repeat and beside live ingestion. The sensor brings new messages; pausing it loses nothing.",
+        ]
+    )
+
+
+def table_metadata(spec: TableSpec) -> dict[str, object]:
+    """Schema and name, known before the first run."""
+    columns = [
+        dg.TableColumn(
+            column.name,
+            str(column.type),
+            description=column.doc or None,
+            constraints=dg.TableColumnConstraints(nullable=not column.required, unique=False),
+        )
+        for column in spec.columns
+    ]
+    columns += [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in METADATA_COLUMNS.items()]
+    return {
+        "dagster/column_schema": dg.TableSchema(columns),
+        "dagster/table_name": spec.table,
+        "topic": spec.source.topic,
+        "key": ", ".join(spec.key) or "none",
+    }
+
+
+def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
+    """One commit as the metadata of a materialization of one slice, of which it wrote `slice_rows` rows."""
+    offsets = [
+        dg.TableRecord({"topic partition": p, "first offset": held.ranges[0].start, "last offset": held.stop - 1})
+        for p, held in report.ranges.partitions.items()
+    ]
+    return {
+        "dagster/partition_row_count": dg.MetadataValue.int(slice_rows),
+        "dagster/row_count": dg.MetadataValue.int(report.total_rows),
+        "rows_committed": dg.MetadataValue.int(report.row_count),
+        "tombstones_skipped": dg.MetadataValue.int(report.tombstone_count),
+        "bytes_written": dg.MetadataValue.int(report.bytes_written),
+        "data_file_count": dg.MetadataValue.int(report.data_file_count),
+        "offset_lag_before": dg.MetadataValue.int(report.lag_before),
+        "offset_lag_after": dg.MetadataValue.int(report.lag_after),
+        "commit_seconds": dg.MetadataValue.float(round(report.commit_seconds, 4)),
+        "commit_attempts": dg.MetadataValue.int(report.commit_attempts),
+        "committed_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
+        "snapshot_id": dg.MetadataValue.text(str(report.snapshot_id)),
+        "offsets": dg.MetadataValue.table(offsets) if offsets else dg.MetadataValue.text("none"),
+        "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
+    }
+
+
+def rows_query(report: "CommitReport") -> str:
+    """SQL that shows the rows of a commit, in any engine."""
+    ranges = " OR ".join(
+        f"(_kafka_partition = {p} AND _kafka_offset BETWEEN {held.ranges[0].start} AND {held.stop - 1})"
+        for p, held in report.ranges.partitions.items()
+    )
+    return f"SELECT * FROM {report.table} WHERE {ranges or 'false'}"
+
+
+def commit_line(report: "CommitReport") -> str:
+    """One log line."""
+    return (
+        f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB), "
+        f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}"
+    )

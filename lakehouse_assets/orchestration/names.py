@@ -1,0 +1,24 @@
+"""Names that Dagster shows and that must agree between assets, sensors, checks and schedules."""
+
+from dagster import AssetKey
+
+from lakehouse_assets.model.spec import TableSpec
+
+INGEST_TAG = "lakehouse/ingest"  # at most one run per value: `dagster.yaml` limits it, the sensor looks for it
+ROWLESS_TAG = "lakehouse/rowless"  # JSON: offsets that the run read and that held no row
+TABLE_TAG = "lakehouse/table"
+
+
+def table_key(spec: TableSpec) -> AssetKey:
+    """`namespace/name`."""
+    return AssetKey([spec.namespace, spec.name])
+
+
+def topic_key(topic: str) -> AssetKey:
+    """`kafka/<topic>`; characters that a key can't have become underscores."""
+    return AssetKey(["kafka", "".join(c if c.isalnum() or c in "_-" else "_" for c in topic)])
+
+
+def definition_name(spec: TableSpec, suffix: str) -> str:
+    """A name for an op, sensor or schedule of the table."""
+    return f"{spec.namespace}__{spec.name}__{suffix}"

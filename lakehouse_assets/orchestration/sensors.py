@@ -1,0 +1,140 @@
+"""The sensor of a table: polls Kafka's offsets against the table's ledger, and starts a run when the table is behind.
+
+It reads no message. Its cursor and its runs are hints only: the ledger in the table decides what is read, so a lost or repeated
+tick, a pause or a reset of the cursor loses nothing and brings nothing twice.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from lakehouse_assets.model.errors import LakehouseError
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.slices import SliceClock
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration.checks import lag_evaluation
+from lakehouse_assets.orchestration.names import INGEST_TAG, ROWLESS_TAG, definition_name, table_key
+from lakehouse_assets.orchestration.resources import LakehouseResource
+
+if TYPE_CHECKING:
+    from lakehouse_assets.operations.status import TableStatus
+
+INTERVAL_SECONDS = 5  # the daemon's own loop; less has no effect
+_EVALUATE_SECONDS = 60  # the lag check is recorded when it changes its mind, else about so often
+_REMEMBERED_RUNS = 8
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10, 600
+
+
+def build_offsets_sensor(spec: TableSpec) -> dg.SensorDefinition:
+    """The sensor of one table, on by default."""
+
+    @dg.sensor(
+        name=definition_name(spec, "offsets"),
+        target=dg.AssetSelection.assets(table_key(spec)),
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Polls the offsets of topic {spec.source.topic!r} and brings {spec.table} up to date.",
+    )
+    def offsets(context: dg.SensorEvaluationContext, lakehouse: LakehouseResource) -> dg.SensorResult:
+        return _Tick(spec, context, lakehouse).evaluate()
+
+    return offsets
+
+
+@dataclass(slots=True)
+class _Tick:
+    """One look."""
+
+    spec: TableSpec
+    context: dg.SensorEvaluationContext
+    lakehouse: LakehouseResource
+
+    def evaluate(self) -> dg.SensorResult:
+        from lakehouse_assets.operations.status import read_status
+
+        runs = self.context.instance.get_run_records(
+            dg.RunsFilter(tags={INGEST_TAG: self.spec.table}), limit=_REMEMBERED_RUNS
+        )
+        try:
+            status = read_status(self.lakehouse.systems(), self.spec, _rowless(runs))
+        except LakehouseError as error:
+            self._record_failure(error)
+            raise dg.Failure(description=str(error)) from error
+        events, cursor = self._lag_events(status)
+        reason = self._reason_to_wait(status, runs)
+        if reason is not None:
+            return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=cursor)
+        return dg.SensorResult(run_requests=[build_ingest_request(self.spec)], asset_events=events, cursor=cursor)
+
+    def _reason_to_wait(self, status: "TableStatus", runs: "list[dg.RunRecord]") -> str | None:
+        behind = f"{self.spec.table} is {status.lag:,} messages behind {self.spec.source.topic!r}"
+        if not status.lag:
+            return f"{self.spec.table} has everything: {behind.removeprefix(self.spec.table + ' is ')}."
+        if runs and runs[0].dagster_run.status in IN_PROGRESS_RUN_STATUSES:
+            return f"{behind}; run {runs[0].dagster_run.run_id[:8]} is working on it."
+        pause = _seconds_to_wait(runs, time.time())
+        if pause > 0:
+            failed = runs[0].dagster_run.run_id[:8]
+            return f"{behind}; run {failed} failed, its page says why. Next attempt in {pause:.0f} s, or materialize by hand."
+        return None
+
+    def _lag_events(self, status: "TableStatus") -> tuple[list[dg.AssetCheckEvaluation], str]:
+        evaluation = lag_evaluation(self.spec, status)
+        seen = json.loads(self.context.cursor) if self.context.cursor else {}
+        now = int(time.time())
+        due = seen.get("passed") != evaluation.passed or now - seen.get("recorded_at", 0) >= _EVALUATE_SECONDS
+        recorded_at = now if due else seen["recorded_at"]
+        cursor = json.dumps({"lag": status.lag, "passed": evaluation.passed, "recorded_at": recorded_at})
+        return [evaluation] if due else [], cursor
+
+    def _record_failure(self, error: LakehouseError) -> None:
+        """Show on the asset what keeps it from being read; a failed tick alone is easily overlooked."""
+        seen = json.loads(self.context.cursor) if self.context.cursor else {}
+        if seen.get("error") == str(error):
+            return
+        self.context.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=table_key(self.spec),
+                check_name="lag",
+                passed=False,
+                description=str(error),
+                metadata={"error": dg.MetadataValue.text(type(error).__name__)},
+            )
+        )
+
+
+def build_ingest_request(spec: TableSpec) -> dg.RunRequest:
+    """A run that goes on from the ledger. Its partition is the current one; it reports every slice that it touches."""
+    clock = SliceClock(spec.partitions.every, spec.partitions.start)
+    return dg.RunRequest(
+        partition_key=clock.key(int(time.time() * 1000)),
+        asset_selection=[table_key(spec)],
+        asset_check_keys=[],
+        run_config={"ops": {definition_name(spec, "table"): {"config": {"mode": "continue"}}}},
+        tags={INGEST_TAG: spec.table, "dagster/priority": "10"},
+    )
+
+
+def _rowless(runs: "list[dg.RunRecord]") -> TopicRanges:
+    """Offsets that the last finished run read and found without a row: control records, tombstones."""
+    for run in runs:
+        if text := run.dagster_run.tags.get(ROWLESS_TAG):
+            return TopicRanges.from_lists(json.loads(text))
+    return NO_OFFSETS
+
+
+def _seconds_to_wait(runs: "list[dg.RunRecord]", now: float) -> float:
+    """After failures in a row the next attempt comes ever later; a success starts the count anew."""
+    failures = 0
+    for run in runs:
+        if run.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+            break
+        failures += 1
+    if not failures:
+        return 0.0
+    pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
+    return (runs[0].end_time or now) + pause - now

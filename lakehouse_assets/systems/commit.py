@@ -1,0 +1,232 @@
+"""The only place that makes a snapshot visible.
+
+A commit says which offsets it adds. It lands only on a table that is the one it was staged for and, for an append, that holds
+none of these offsets; rows and ledger move in one atomic step, asserted against the very snapshot that was judged. Every
+attempt loads the table and judges anew. A commit ends in one of three ways: landed, certainly not landed (staged files may
+go), unknown (every file is kept). An unanswered attempt is looked for by its snapshot id; a further attempt keeps that id and
+asserts the head it is built on, so two attempts can't both land.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.update import (
+    AssertCurrentSchemaId,
+    AssertDefaultSpecId,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    SetPropertiesUpdate,
+    TableRequirement,
+)
+from requests.exceptions import RequestException
+from sqlalchemy.exc import SQLAlchemyError
+
+from lakehouse_assets.model.errors import (
+    CatalogUnavailableError,
+    CommitConflictError,
+    CommitOutcomeUnknownError,
+    LakehouseError,
+    LedgerLostError,
+    StaleOffsetsError,
+    TableMissingError,
+    TableReplacedError,
+    TopicReplacedError,
+)
+from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
+from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets.systems.metadata_cache import remember_metadata
+from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
+
+ATTEMPTS = 10
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What staged files were written for. They are valid only while the table still is that."""
+
+    table_uuid: uuid.UUID
+    schema_id: int
+    spec_id: int
+
+    @classmethod
+    def of(cls, table: Table) -> "Base":
+        """The base that `table` is now."""
+        return cls(table.metadata.table_uuid, table.metadata.current_schema_id, table.metadata.default_spec_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Rows of one topic, staged as files, on their way into a table.
+
+    `ranges` are the offsets they stand for; `last_row` and `newest_ms` per topic partition as in `TopicLedger`. With
+    `replaces`, the rows of `ranges` that the table has are taken out in the same snapshot: `replaces` answers for the head it
+    is given, with data files to take out and rewritten ones to put in, or raises CommitConflictError.
+    """
+
+    topic: str
+    topic_id: str
+    ranges: TopicRanges
+    files: Sequence[DataFile]
+    last_row: Mapping[int, int]
+    newest_ms: Mapping[int, int]
+    base: Base
+    replaces: "Callable[[Table], Change] | None" = None
+    commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def operation(self) -> str:
+        """Our own word for the summary: `ingest` or `replace-slice`."""
+        return "ingest" if self.replaces is None else "replace-slice"
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A commit that is in the table; `before` and `ledger` are the table's ledgers on either side of it."""
+
+    snapshot_id: int
+    metadata: TableMetadata
+    before: Ledger
+    ledger: Ledger
+    attempts: int
+    seconds: float
+
+
+def publish(catalog: Catalog, name: str, delivery: Delivery) -> Landed:
+    """Make one snapshot of `delivery`, or raise. Safe against any number of others doing the same.
+
+    Raises:
+        StaleOffsetsError: the table holds some of these offsets already.
+        CommitConflictError: the table moved, on every attempt or in schema or partition spec.
+        TableMissingError, TableReplacedError, TopicReplacedError: it is another table or topic now.
+        CommitOutcomeUnknownError: no attempt was answered, and the table can't be asked.
+    """
+    began = time.monotonic()
+    snapshot_id = uuid.uuid4().int & (2**63 - 1)
+    silence: Exception | None = None
+    before = Ledger({})
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            table = load_table(catalog, name)
+            if table is None:
+                raise TableMissingError(name)
+            if table.metadata.snapshot_by_id(snapshot_id) is not None:
+                return Landed(snapshot_id, table.metadata, before, _own_ledger(table), attempt, time.monotonic() - began)
+            before = _judge(name, table, delivery)
+        except LakehouseError as error:
+            if silence is None:
+                raise
+            if not isinstance(error, CatalogUnavailableError):
+                raise CommitOutcomeUnknownError(name, delivery.commit_id, f"{silence}; since then: {error}") from silence
+            _wait(attempt)
+            continue
+        signed = _advance(before, table, delivery, snapshot_id)
+        builder = SnapshotBuilder(table, snapshot_id)
+        try:
+            metadata = _attempt(catalog, builder, delivery, signed)
+        except CommitFailedException:
+            _delete_quietly(table, builder.written)
+        except NoSuchTableError as error:
+            raise TableMissingError(name) from error
+        except (RESTError, RequestException, SQLAlchemyError, OSError) as error:
+            silence = error  # it may have landed: the next turn looks for the snapshot id before anything else
+        else:
+            _drop_old_metadata(table, metadata)
+            return Landed(snapshot_id, metadata, before, signed, attempt, time.monotonic() - began)
+        _wait(attempt)
+    if silence is not None:
+        raise CommitOutcomeUnknownError(name, delivery.commit_id, f"{type(silence).__name__}: {silence}") from silence
+    raise CommitConflictError(name, f"other commits were first in {ATTEMPTS} attempts")
+
+
+def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
+    """Decide on the snapshot that this attempt builds on, whether it may; return the ledger that is true for it."""
+    metadata = table.metadata
+    if metadata.table_uuid != delivery.base.table_uuid:
+        raise TableReplacedError(name, str(delivery.base.table_uuid), str(metadata.table_uuid))
+    if Base.of(table) != delivery.base:
+        raise CommitConflictError(
+            name,
+            f"files were staged for schema {delivery.base.schema_id} and partition spec {delivery.base.spec_id}, "
+            f"the table now has {metadata.current_schema_id} and {metadata.default_spec_id}",
+        )
+    ledger = read_ledger(table)
+    if ledger is None or delivery.topic not in ledger.topics:
+        raise LedgerLostError(name, f"it holds no ledger of topic {delivery.topic!r} any more")
+    entry = ledger[delivery.topic]
+    if entry.topic_id != delivery.topic_id:
+        raise TopicReplacedError(name, delivery.topic, entry.topic_id, delivery.topic_id)
+    if delivery.replaces is None and (overlap := entry.held & delivery.ranges):
+        raise StaleOffsetsError(name, delivery.topic, str(overlap))
+    return ledger
+
+
+def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int) -> Ledger:
+    """The ledger that the attempt carries, signed by its snapshot."""
+    entry = before[delivery.topic]
+    moved = entry.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
+    return before.with_topic(delivery.topic, moved).written_by(
+        str(table.metadata.table_uuid), snapshot_id, table.metadata.next_sequence_number()
+    )
+
+
+def _attempt(catalog: Catalog, builder: SnapshotBuilder, delivery: Delivery, signed: Ledger) -> TableMetadata:
+    table = builder.table
+    swap = delivery.replaces(table) if delivery.replaces is not None else Change(())
+    change = Change((*delivery.files, *swap.added), swap.removed_paths)
+    text = signed.to_json()
+    summary = {LEDGER_KEY: text, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
+    updates = (*builder.build(change, summary), SetPropertiesUpdate(updates={LEDGER_KEY: text}))
+    response = catalog.commit_table(table, _requirements(table), updates)
+    remember_metadata(response.metadata_location, response.metadata)
+    return response.metadata
+
+
+def _requirements(table: Table) -> tuple[TableRequirement, ...]:
+    metadata = table.metadata
+    head = metadata.current_snapshot()
+    return (
+        AssertTableUUID(uuid=metadata.table_uuid),
+        AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=head.snapshot_id if head else None),
+        AssertCurrentSchemaId(current_schema_id=metadata.current_schema_id),
+        AssertDefaultSpecId(default_spec_id=metadata.default_spec_id),
+    )
+
+
+def _own_ledger(table: Table) -> Ledger:
+    ledger = read_ledger(table)
+    if ledger is None:
+        raise LedgerLostError(table_name(table), "its ledger vanished right after a commit")
+    return ledger
+
+
+def _drop_old_metadata(table: Table, metadata: TableMetadata) -> None:
+    """What PyIceberg does after its own commits: metadata files that left the log go, where the table says so."""
+    if metadata.properties.get("write.metadata.delete-after-commit.enabled") == "true":
+        gone = {log.metadata_file for log in table.metadata.metadata_log} - {log.metadata_file for log in metadata.metadata_log}
+        _delete_quietly(table, sorted(gone))
+
+
+def _delete_quietly(table: Table, locations: Sequence[str]) -> None:
+    """Delete files that nothing reads. What can't be deleted stays as an orphan, which costs space and nothing else."""
+    for location in locations:
+        try:
+            table.io.delete(location)
+        except OSError:
+            continue
+
+
+def _wait(attempt: int) -> None:
+    longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**attempt)
+    time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - jitter, so that two losers don't meet again

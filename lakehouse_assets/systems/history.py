@@ -1,0 +1,127 @@
+"""Which ledger counts: the one in the table property, or the one of an older snapshot.
+
+The property survives expiry and foreign writers, the snapshot summary survives rollback. The property names the snapshot that
+wrote it: is that one an ancestor of the current snapshot, the property counts; is one of our older snapshots met first, the
+table was rolled back and that one's summary counts; was the chain cut by expiry before either, the rows decide. Read-only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+from pyiceberg.expressions import GreaterThanOrEqual
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
+from lakehouse_assets.model.errors import LedgerLostError, LedgerMissingError, TableReplacedError
+from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
+from lakehouse_assets.model.offsets import NO_OFFSETS
+from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
+from lakehouse_assets.systems.snapshots import ancestors, table_name
+
+_FIRST_SEQUENCE_NUMBER = 1  # Iceberg spec, "Sequence Numbers": the first snapshot of a v2 table
+
+
+def read_ledger(table: Table) -> Ledger | None:
+    """The ledger that is true for the table's current snapshot; None for an empty table that has none yet.
+
+    Raises:
+        LedgerMissingError: rows stand in the table, but no ledger.
+        LedgerLostError: which ledger counts can't be proved.
+        TableReplacedError: the ledger was written in another table.
+    """
+    name = table_name(table)
+    text = table.metadata.properties.get(LEDGER_KEY)
+    current = table.metadata.current_snapshot()
+    if text is None:
+        row_count = _row_count(current)
+        if row_count:
+            raise LedgerMissingError(name, row_count)
+        return None
+    ledger = _parse(name, text)
+    if ledger.table_uuid is not None and ledger.table_uuid != str(table.metadata.table_uuid):
+        raise TableReplacedError(name, ledger.table_uuid, str(table.metadata.table_uuid))
+    if ledger.snapshot_id is None:
+        return ledger
+    if current is None:
+        raise LedgerLostError(name, f"snapshot {ledger.snapshot_id} wrote the ledger, but the table has no snapshot now")
+    return _ledger_of_ancestry(table, ledger, current)
+
+
+def _ledger_of_ancestry(table: Table, ledger: Ledger, current: Snapshot) -> Ledger:
+    oldest = current
+    for snapshot in ancestors(table, current):
+        if snapshot.snapshot_id == ledger.snapshot_id:
+            return ledger
+        summary = snapshot.summary
+        if summary is not None and (text := summary.additional_properties.get(LEDGER_KEY)) is not None:
+            return _parse(table_name(table), text)
+        oldest = snapshot
+    if oldest.parent_snapshot_id is None and oldest.sequence_number == _FIRST_SEQUENCE_NUMBER:
+        return _before_our_first_commit(ledger)
+    return _ledger_by_rows(table, ledger)
+
+
+def _before_our_first_commit(ledger: Ledger) -> Ledger:
+    topics = {name: replace(entry, held=NO_OFFSETS, last_row={}, newest_ms={}) for name, entry in ledger.topics.items()}
+    return Ledger(topics, ledger.table_uuid)
+
+
+def _ledger_by_rows(table: Table, ledger: Ledger) -> Ledger:
+    """Decide by the rows: are the last ones that the property promises there?"""
+    (topic, entry), *others = ledger.topics.items()
+    if others:
+        raise LedgerLostError(table_name(table), "the chain of snapshots was cut, and rows of several topics can't be told apart")
+    if not entry.last_row:
+        return ledger
+    name = table_name(table)
+    if _last_rows(table, min(entry.last_row.values())) == dict(entry.last_row):
+        return ledger
+    cut = entry.cut_to(_last_rows(table, 0))
+    if cut is None:
+        raise LedgerLostError(
+            name,
+            f"the chain of snapshots was cut before snapshot {ledger.snapshot_id}, the rows end before what the ledger "
+            f"says ({_rows_text(entry)}), and the offsets were not filled in order",
+        )
+    return ledger.with_topic(topic, cut)
+
+
+def _last_rows(table: Table, offset: int) -> dict[int, int]:
+    """Largest offset per topic partition among the rows at or after `offset`."""
+    scan = table.scan(
+        row_filter=GreaterThanOrEqual(KAFKA_OFFSET, offset), selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET)
+    )
+    largest: dict[int, int] = {}
+    try:
+        for batch in scan.to_arrow_batch_reader():
+            for partition, found in _largest_per_partition(batch).items():
+                largest[partition] = max(found, largest.get(partition, found))
+    except ValueError as error:  # PyIceberg's answer to equality deletes
+        raise LedgerLostError(table_name(table), f"the rows could not be read ({error})") from error
+    return largest
+
+
+def _largest_per_partition(batch: pa.RecordBatch) -> Mapping[int, int]:
+    rows = pa.Table.from_batches([batch]).group_by(KAFKA_PARTITION).aggregate([(KAFKA_OFFSET, "max")])
+    pairs = zip(rows[KAFKA_PARTITION].to_pylist(), rows[f"{KAFKA_OFFSET}_max"].to_pylist(), strict=True)
+    return {partition: offset for partition, offset in pairs if partition is not None}
+
+
+def _rows_text(entry: TopicLedger) -> str:
+    return ", ".join(f"partition {p} up to offset {offset}" for p, offset in entry.last_row.items())
+
+
+def _row_count(snapshot: Snapshot | None) -> int:
+    if snapshot is None:
+        return 0
+    summary = snapshot.summary
+    # A writer may leave the totals out; then only an empty table would be safe, so count it as filled.
+    return int(summary.additional_properties.get("total-records", "1")) if summary is not None else 1
+
+
+def _parse(table: str, text: str) -> Ledger:
+    try:
+        return Ledger.from_json(text)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LedgerLostError(table, f"its ledger can't be read ({error})") from error

@@ -1,0 +1,146 @@
+"""A table's declaration as PyIceberg's schema, partition spec and Arrow file schema, and the difference between the two.
+
+Hides how declared types, columns and transforms are spelt in PyIceberg and Arrow.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pyarrow as pa
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import Transform, parse_transform
+from pyiceberg.types import IcebergType, NestedField, PrimitiveType
+from pyiceberg.types import ListType as IcebergList
+from pyiceberg.types import MapType as IcebergMap
+from pyiceberg.types import StructType as IcebergStruct
+
+from lakehouse_assets.model.columns import METADATA_COLUMNS
+from lakehouse_assets.model.spec import PartitionFieldSpec, TableSpec
+from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
+
+_FIRST_PARTITION_FIELD_ID = 1000  # Iceberg spec, "Partition Evolution"
+
+
+def build_schema(spec: TableSpec) -> Schema:
+    """The schema that a new table gets: declared columns, then the metadata columns; `key` as identifier fields."""
+    ids = count(1)
+    columns = [(c.name, c.type, c.required, c.doc) for c in spec.columns]
+    columns += [(name, kind, False, doc) for name, (kind, doc) in METADATA_COLUMNS.items()]
+    fields = [
+        NestedField(next(ids), name, _iceberg_type(kind, ids), required=required, doc=doc or None)
+        for name, kind, required, doc in columns
+    ]
+    keys = [field.field_id for field in fields if field.name in spec.key]
+    return Schema(*fields, identifier_field_ids=keys)
+
+
+def build_partition_spec(spec: TableSpec, schema: Schema) -> PartitionSpec:
+    """The partition spec that a new table gets."""
+    fields = [
+        PartitionField(
+            source_id=schema.find_field(declared.column).field_id,
+            field_id=_FIRST_PARTITION_FIELD_ID + i,
+            transform=_transform(declared),
+            name=declared.field_name,
+        )
+        for i, declared in enumerate(spec.partition_by)
+    ]
+    return PartitionSpec(*fields)
+
+
+def build_file_schema(schema: Schema) -> pa.Schema:
+    """Arrow schema of the table's data files, with Iceberg's field ids, in 32-bit offset types.
+
+    PyIceberg answers with 64-bit string types, which would cost a copy of every string column.
+    """
+    return pa.schema([_narrow(field) for field in schema_to_pyarrow(schema, include_field_ids=True)])
+
+
+def list_differences(spec: TableSpec, table: Table) -> list[str]:
+    """How the table differs from its declaration, one clause each; empty where they agree."""
+    declared, found = build_schema(spec), table.schema()
+    differences = list(_column_differences(declared, found))
+    wanted_keys = {declared.find_column_name(i) for i in declared.identifier_field_ids}
+    found_keys = {found.find_column_name(i) for i in found.identifier_field_ids}
+    if wanted_keys != found_keys:
+        differences.append(f"declared key {sorted(map(str, wanted_keys))}, the table has {sorted(map(str, found_keys))}")
+    wanted_parts = [f"{_transform(p)}({p.column})" for p in spec.partition_by]
+    found_parts = [f"{field.transform}({found.find_column_name(field.source_id)})" for field in table.spec().fields]
+    if wanted_parts != found_parts:
+        differences.append(f"declared partition_by {wanted_parts}, the table has {found_parts}")
+    return differences
+
+
+def _column_differences(declared: Schema, found: Schema) -> Iterator[str]:
+    there = {field.name: field for field in found.fields}
+    for field in declared.fields:
+        other = there.pop(field.name, None)
+        if other is None:
+            yield f"column {field.name} {_shape(field)} is declared, the table has no such column"
+        elif _shape(field) != _shape(other):
+            yield f"column {field.name} is declared {_shape(field)}, the table has {_shape(other)}"
+    for other in there.values():
+        yield f"column {other.name} {_shape(other)} is in the table, but not declared"
+
+
+def _shape(field: NestedField) -> str:
+    return f"{_type_text(field.field_type)}{' required' if field.required else ''}"
+
+
+def _type_text(kind: IcebergType) -> str:
+    match kind:
+        case IcebergStruct():
+            inner = ", ".join(f"{f.name}: {_type_text(f.field_type)}" for f in kind.fields)
+            return f"struct<{inner}>"
+        case IcebergList():
+            return f"list<{_type_text(kind.element_type)}>"
+        case IcebergMap():
+            return f"map<{_type_text(kind.key_type)}, {_type_text(kind.value_type)}>"
+        case _:
+            return str(kind)
+
+
+def _iceberg_type(kind: DataType, ids: "count[int]") -> IcebergType:
+    match kind:
+        case Primitive():
+            return PrimitiveType.handle_primitive_type(str(kind), _no_handler)
+        case ListType():
+            return IcebergList(next(ids), _iceberg_type(kind.element, ids), element_required=False)
+        case MapType():
+            return IcebergMap(
+                next(ids), _iceberg_type(kind.key, ids), next(ids), _iceberg_type(kind.value, ids), value_required=False
+            )
+        case StructType():
+            fields = [NestedField(next(ids), f.name, _iceberg_type(f.type, ids), required=False) for f in kind.fields]
+            return IcebergStruct(*fields)
+
+
+def _no_handler(value: object) -> object:
+    return value
+
+
+def _transform(declared: PartitionFieldSpec) -> Transform:  # type: ignore[type-arg]  # source and result type vary
+    text = declared.transform if declared.parameter is None else f"{declared.transform}[{declared.parameter}]"
+    return parse_transform(text)
+
+
+_NARROW: dict[pa.DataType, Callable[[], pa.DataType]] = {pa.large_string(): pa.string, pa.large_binary(): pa.binary}
+
+
+def _narrow(field: pa.Field) -> pa.Field:
+    return field.with_type(_narrow_type(field.type))
+
+
+def _narrow_type(kind: pa.DataType) -> pa.DataType:
+    if kind in _NARROW:
+        return _NARROW[kind]()
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(_narrow(kind.value_field))
+    if pa.types.is_map(kind):
+        return pa.map_(_narrow(kind.key_field), _narrow(kind.item_field))
+    if pa.types.is_struct(kind):
+        return pa.struct([_narrow(kind.field(i)) for i in range(kind.num_fields)])
+    return kind

@@ -1,0 +1,189 @@
+"""Finds the data files that hold rows of given offsets, and writes what remains of them.
+
+Hides how a slice is taken out of a table: files wholly inside it are dropped, files partly inside are written again without
+its rows, rows without a Kafka position are never touched. Creates no snapshot.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from pyiceberg.conversions import from_bytes
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.manifest import DataFile, ManifestContent
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.types import IntegerType, LongType
+
+from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
+from lakehouse_assets.model.errors import CommitConflictError
+from lakehouse_assets.model.offsets import RangeSet, TopicRanges
+from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.parquet import StagingWriter
+from lakehouse_assets.systems.snapshots import Change, list_live_files, table_name
+
+Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
+Positions = Mapping[int, Offsets]  # by topic partition
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What a manifest says of a file's Kafka positions; None where it says nothing."""
+
+    partitions: tuple[int, int] | None
+    offsets: tuple[int, int] | None
+    has_none: bool
+
+
+@dataclass(slots=True)
+class SliceFiles:
+    """The data files of one table that hold rows of `ranges`.
+
+    `prepare` looks at the table's head and writes what must remain; `swap` is asked again at each commit attempt and answers
+    only if the head still has exactly those files and delete files.
+    """
+
+    ranges: TopicRanges
+    _seen: dict[str, Positions] = field(default_factory=dict)  # over every attempt: data files never change
+    _paths: frozenset[str] = frozenset()
+    _deletes: frozenset[str] = frozenset()
+    _rewritten: list[DataFile] = field(default_factory=list)
+
+    def read_offsets(self, table: Table) -> dict[int, Offsets]:
+        """Offsets that the table holds inside the ranges, per topic partition, ascending."""
+        found: dict[int, list[Offsets]] = {}
+        for task in self._affected(table):
+            for p, offsets in self._positions(table, task).items():
+                found.setdefault(p, []).append(_inside(offsets, self.ranges, p))
+        return {p: np.unique(np.concatenate(pieces)) for p, pieces in found.items()}
+
+    def prepare(self, table: Table, writer: StagingWriter) -> None:
+        """Write the rows that must remain of files partly inside the ranges."""
+        tasks = list(self._affected(table))
+        for task in tasks:
+            if self._is_partly_inside(table, task):
+                for batch in _read(table, task):
+                    writer.add(_remaining(pa.Table.from_batches([batch]), self.ranges))
+        self._rewritten = build_data_files(table, writer.finish())
+        self._paths = frozenset(task.file.file_path for task in tasks)
+        self._deletes = _delete_paths(table)
+
+    @property
+    def is_untouched(self) -> bool:
+        """No row of the ranges stands in the table."""
+        return not self._paths
+
+    @property
+    def rewritten_locations(self) -> list[str]:
+        """Files written by `prepare`, to be deleted if no commit took them."""
+        return [file.file_path for file in self._rewritten]
+
+    def swap(self, table: Table) -> Change:
+        """What to take out and put in, if the head still is what was prepared for.
+
+        Raises:
+            CommitConflictError: other rows of the ranges came or went, or rows were deleted, since `prepare`.
+        """
+        paths = frozenset(task.file.file_path for task in self._affected(table))
+        if paths != self._paths or _delete_paths(table) != self._deletes:
+            raise CommitConflictError(table_name(table), "files that hold the slice changed while it was being replaced")
+        return Change(self._rewritten, self._paths)
+
+    def _affected(self, table: Table) -> Iterator[FileScanTask]:
+        """Scan tasks (with their delete files) of the data files that hold at least one row of the ranges."""
+        schema = table.schema()
+        partition_id = schema.find_field(KAFKA_PARTITION).field_id
+        offset_id = schema.find_field(KAFKA_OFFSET).field_id
+        candidates = {
+            entry.data_file.file_path
+            for entry in list_live_files(table)
+            if _may_overlap(_bounds(entry.data_file, partition_id, offset_id), self.ranges)
+        }
+        if not candidates:
+            return
+        for task in table.scan().plan_files():
+            if task.file.file_path in candidates and any(
+                len(_inside(offsets, self.ranges, p)) for p, offsets in self._positions(table, task).items()
+            ):
+                yield task
+
+    def _positions(self, table: Table, task: FileScanTask) -> Positions:
+        """Kafka positions of the rows of one file, read once."""
+        path = task.file.file_path
+        if path not in self._seen:
+            pieces = [_columns(batch) for batch in _read(table, task, KAFKA_PARTITION, KAFKA_OFFSET)]
+            partitions = np.concatenate([p for p, _ in pieces]) if pieces else np.empty(0, np.int64)
+            offsets = np.concatenate([o for _, o in pieces]) if pieces else np.empty(0, np.int64)
+            self._seen[path] = {int(p): offsets[partitions == p] for p in np.unique(partitions) if p >= 0}
+        return self._seen[path]
+
+    def _is_partly_inside(self, table: Table, task: FileScanTask) -> bool:
+        inside = sum(len(_inside(offsets, self.ranges, p)) for p, offsets in self._positions(table, task).items())
+        return inside < task.file.record_count
+
+
+def _delete_paths(table: Table) -> frozenset[str]:
+    return frozenset(entry.data_file.file_path for entry in list_live_files(table, ManifestContent.DELETES))
+
+
+def _read(table: Table, task: FileScanTask, *columns: str) -> Iterator[pa.RecordBatch]:
+    """Rows of one file, with its delete files applied, in the table's current schema."""
+    schema = table.schema().select(*columns) if columns else table.schema()
+    return ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_record_batches([task])
+
+
+def _columns(batch: pa.RecordBatch) -> tuple[Offsets, Offsets]:
+    """Topic partitions and offsets; -1 where a row has none."""
+    partition, offset = (batch.column(name).fill_null(-1).to_numpy(zero_copy_only=False) for name in (KAFKA_PARTITION, KAFKA_OFFSET))
+    return partition.astype(np.int64), offset.astype(np.int64)
+
+
+def _mask(offsets: Offsets, held: RangeSet) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    keep = np.zeros(len(offsets), bool)
+    for start, stop in held:
+        keep |= (offsets >= start) & (offsets < stop)
+    return keep
+
+
+def _inside(offsets: Offsets, ranges: TopicRanges, partition: int) -> Offsets:
+    return offsets[_mask(offsets, ranges[partition])]
+
+
+def outside(offsets: Offsets, held: RangeSet) -> Offsets:
+    """The offsets that are not in `held`."""
+    return offsets[~_mask(offsets, held)]
+
+
+def _remaining(rows: pa.Table, ranges: TopicRanges) -> pa.Table:
+    partitions = rows.column(KAFKA_PARTITION).fill_null(-1).to_numpy()
+    offsets = rows.column(KAFKA_OFFSET).fill_null(-1).to_numpy()
+    gone = np.zeros(rows.num_rows, bool)
+    for p, held in ranges.partitions.items():
+        gone |= (partitions == p) & _mask(offsets, held)
+    return rows.filter(pa.array(~gone))
+
+
+def _bounds(file: DataFile, partition_id: int, offset_id: int) -> _Bounds:
+    nulls = file.null_value_counts or {}
+    has_none = nulls.get(offset_id) == file.record_count or nulls.get(partition_id) == file.record_count
+    return _Bounds(_pair(file, partition_id, IntegerType()), _pair(file, offset_id, LongType()), has_none)
+
+
+def _pair(file: DataFile, field_id: int, kind: IntegerType | LongType) -> tuple[int, int] | None:
+    lower, upper = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
+    if lower is None or upper is None:
+        return None
+    return from_bytes(kind, lower), from_bytes(kind, upper)
+
+
+def _may_overlap(bounds: _Bounds, ranges: TopicRanges) -> bool:
+    if bounds.has_none:
+        return False
+    if bounds.partitions is None or bounds.offsets is None:
+        return True  # nothing is known of this file, so its rows are looked at
+    (low, high), (first, last) = bounds.partitions, bounds.offsets
+    return any(
+        low <= p <= high and any(start <= last and stop > first for start, stop in held)
+        for p, held in ranges.partitions.items()
+    )

@@ -1,0 +1,230 @@
+"""Builds the metadata of one snapshot: manifests, manifest list, summary.
+
+Knows Iceberg's format version 2 and nothing of offsets or retries. PyIceberg's own producers retry a conflicting append
+unchecked and copy all metadata many times per commit, so a snapshot is put together here from its writers instead.
+Nothing is visible to readers until the updates are committed by `systems.commit`.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import (
+    Operation,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
+from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
+
+_FORMAT_VERSION = 2
+_AVRO_CODEC = "deflate"
+MERGE_WIDTH = 16  # manifests of about one size that are joined into one; keeps the list short and a join small
+
+
+def table_name(table: Table) -> str:
+    """The table's name as people write it: `namespace.name`."""
+    return ".".join(table.name())
+
+
+def ancestors(table: Table, newest: Snapshot | None) -> Iterator[Snapshot]:
+    """`newest`, its parent, and so on, as far as the metadata still has them."""
+    snapshot = newest
+    while snapshot is not None:
+        yield snapshot
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
+
+
+def list_live_files(table: Table, content: ManifestContent = ManifestContent.DATA) -> Iterator[ManifestEntry]:
+    """Entries of every data (or delete) file that the table's current snapshot reads."""
+    current = table.metadata.current_snapshot()
+    for manifest in current.manifests(table.io) if current is not None else ():
+        if manifest.content == content:
+            yield from manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one snapshot does to a table: data files it adds, and paths of data files it removes."""
+
+    added: Sequence[DataFile]
+    removed_paths: frozenset[str] = frozenset()
+
+    @property
+    def operation(self) -> Operation:
+        """Iceberg's word for it."""
+        return Operation.OVERWRITE if self.removed_paths else Operation.APPEND
+
+
+@dataclass(slots=True)
+class SnapshotBuilder:
+    """Writes the metadata files of one attempt at a snapshot on top of `table`'s current one.
+
+    `written` lists every file made, so that an attempt that certainly did not land can be cleaned up.
+    """
+
+    table: Table
+    snapshot_id: int
+    written: list[str] = field(default_factory=list)
+    _attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def build(self, change: Change, properties: Mapping[str, str]) -> tuple[TableUpdate, ...]:
+        """Write manifests and manifest list; return the updates that make the snapshot current on `main`."""
+        metadata = self.table.metadata
+        parent = metadata.current_snapshot()
+        manifests, removed = self._keep_or_rewrite(parent, change.removed_paths)
+        if change.added:
+            manifests.insert(0, self._write_added(change.added))
+        manifests = self._merge_small(manifests)
+        summary = self._summary(change, removed, properties, parent)
+        snapshot = Snapshot(
+            snapshot_id=self.snapshot_id,
+            parent_snapshot_id=parent.snapshot_id if parent is not None else None,
+            manifest_list=self._write_list(manifests, parent),
+            sequence_number=metadata.next_sequence_number(),
+            summary=summary,
+            schema_id=metadata.current_schema_id,
+        )
+        return AddSnapshotUpdate(snapshot=snapshot), self._move_main()
+
+    def _move_main(self) -> SetSnapshotRefUpdate:
+        # The branch's own retention settings are sent again, because a set-ref replaces the whole ref.
+        ref = self.table.metadata.refs.get(MAIN_BRANCH)
+        return SetSnapshotRefUpdate(
+            ref_name=MAIN_BRANCH,
+            type=SnapshotRefType.BRANCH,
+            snapshot_id=self.snapshot_id,
+            max_ref_age_ms=ref.max_ref_age_ms if ref else None,
+            max_snapshot_age_ms=ref.max_snapshot_age_ms if ref else None,
+            min_snapshots_to_keep=ref.min_snapshots_to_keep if ref else None,
+        )
+
+    def _keep_or_rewrite(
+        self, parent: Snapshot | None, removed_paths: frozenset[str]
+    ) -> tuple[list[ManifestFile], list[DataFile]]:
+        kept: list[ManifestFile] = []
+        removed: list[DataFile] = []
+        for manifest in parent.manifests(self.table.io) if parent is not None else ():
+            if manifest.content != ManifestContent.DATA or not removed_paths:
+                kept.append(manifest)
+                continue
+            entries = manifest.fetch_manifest_entry(self.table.io, discard_deleted=True)
+            gone = [entry for entry in entries if entry.data_file.file_path in removed_paths]
+            if gone:
+                removed.extend(entry.data_file for entry in gone)
+                kept.append(self._write_entries(manifest.partition_spec_id, entries, removed_paths))
+            else:
+                kept.append(manifest)
+        return [m for m in kept if m.has_added_files() or m.has_existing_files() or m.added_snapshot_id == self.snapshot_id], removed
+
+    def _write_entries(
+        self, spec_id: int, entries: Sequence[ManifestEntry], removed_paths: frozenset[str] = frozenset()
+    ) -> ManifestFile:
+        with self._manifest_writer(spec_id) as writer:
+            for entry in entries:
+                if entry.data_file.file_path in removed_paths:
+                    writer.delete(entry)
+                else:
+                    writer.existing(entry)
+        return writer.to_manifest_file()
+
+    def _write_added(self, files: Sequence[DataFile]) -> ManifestFile:
+        with self._manifest_writer(self.table.metadata.default_spec_id) as writer:
+            for file in files:
+                writer.add_entry(
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED,
+                        snapshot_id=self.snapshot_id,
+                        sequence_number=None,
+                        file_sequence_number=None,
+                        data_file=file,
+                    )
+                )
+        return writer.to_manifest_file()
+
+    def _merge_small(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        """Join manifests tier by tier, as a log-structured merge does.
+
+        A tier holds manifests of about the same number of files; when MERGE_WIDTH of one tier have gathered they become one
+        of the next. The list stays short, so a commit costs the same after a thousand commits as after ten, and readers
+        open few manifests. Manifests of this very snapshot and delete manifests stay as they are.
+        """
+        tiers: dict[tuple[int, int], list[ManifestFile]] = {}
+        for manifest in manifests:
+            if manifest.content == ManifestContent.DATA and manifest.added_snapshot_id != self.snapshot_id:
+                tiers.setdefault((manifest.partition_spec_id, _tier(manifest)), []).append(manifest)
+        for (spec_id, _), members in tiers.items():
+            if len(members) >= MERGE_WIDTH:
+                entries = [e for m in members for e in m.fetch_manifest_entry(self.table.io, discard_deleted=True)]
+                paths = {m.manifest_path for m in members}
+                manifests = [m for m in manifests if m.manifest_path not in paths]
+                if entries:
+                    manifests.append(self._write_entries(spec_id, entries))
+        return manifests
+
+    def _manifest_writer(self, spec_id: int):  # type: ignore[no-untyped-def]  # PyIceberg's writer is a union
+        metadata = self.table.metadata
+        location = self._new_location(f"{self._attempt}-m{len(self.written)}.avro")
+        return write_manifest(
+            format_version=_FORMAT_VERSION,
+            spec=metadata.specs()[spec_id],
+            schema=metadata.schema(),
+            output_file=self.table.io.new_output(location),
+            snapshot_id=self.snapshot_id,
+            avro_compression=_AVRO_CODEC,
+        )
+
+    def _write_list(self, manifests: list[ManifestFile], parent: Snapshot | None) -> str:
+        location = self._new_location(f"snap-{self.snapshot_id}-0-{self._attempt}.avro")
+        with write_manifest_list(
+            format_version=_FORMAT_VERSION,
+            output_file=self.table.io.new_output(location),
+            snapshot_id=self.snapshot_id,
+            parent_snapshot_id=parent.snapshot_id if parent is not None else None,
+            sequence_number=self.table.metadata.next_sequence_number(),
+            avro_compression=_AVRO_CODEC,
+        ) as writer:
+            writer.add_manifests(manifests)
+        return location
+
+    def _new_location(self, name: str) -> str:
+        location = self.table.location_provider().new_metadata_location(name)
+        self.written.append(location)
+        return location
+
+    def _summary(
+        self, change: Change, removed: Sequence[DataFile], properties: Mapping[str, str], parent: Snapshot | None
+    ) -> Summary:
+        metadata = self.table.metadata
+        collector = SnapshotSummaryCollector()
+        specs, schema = metadata.specs(), metadata.schema()
+        for file in change.added:
+            collector.add_file(file, schema, metadata.spec())
+        for file in removed:
+            collector.remove_file(file, schema, specs[file.spec_id])
+        return update_snapshot_summaries(
+            Summary(operation=change.operation, **collector.build(), **properties),
+            parent.summary.additional_properties if parent is not None and parent.summary else None,
+        )
+
+
+def _tier(manifest: ManifestFile) -> int:
+    files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+    tier = 0
+    while files >= MERGE_WIDTH:
+        files //= MERGE_WIDTH
+        tier += 1
+    return tier

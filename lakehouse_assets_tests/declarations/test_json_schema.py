@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from lakehouse_assets.declarations.json_schema import (
+    build_json_schema,
+    read_committed_json_schema,
+    render_json_schema,
+)
+from lakehouse_assets.model.spec import ChecksSpec, ColumnSpec, PartitionsSpec, SourceSpec, TableSpec
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert read_committed_json_schema() == render_json_schema(), "run `lakehouse schema` and commit it"
+
+
+@pytest.mark.parametrize("model", [TableSpec, SourceSpec, ColumnSpec, PartitionsSpec, ChecksSpec])
+def test_every_model_and_field_is_described(model: type[BaseModel]) -> None:
+    assert model.__doc__
+    assert [name for name, field in model.model_fields.items() if not field.description] == []
+
+
+def test_defaults_are_written_as_people_write_them() -> None:
+    schema = build_json_schema()
+    keys: dict[str, Any] = schema["properties"]
+
+    found = {
+        key: keys[key]["default"]
+        for key in ("commit_interval", "commit_size", "run_time_limit", "buffer_size")
+    }
+    assert found == {
+        "commit_interval": "10s",
+        "commit_size": "1GiB",
+        "run_time_limit": "5m",
+        "buffer_size": "256MiB",
+    }
+    assert keys["checks"]["default"] == {"max_lag": 1_000_000, "max_age": "15m"}
+
+
+def test_unknown_keys_and_missing_ones_are_marked_by_editors() -> None:
+    schema = build_json_schema()
+
+    assert schema["required"] == ["table", "source", "schema"]
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["ColumnSpec"]["additionalProperties"] is False
+    assert "from" in schema["$defs"]["ColumnSpec"]["properties"]
+
+
+def test_icebergs_properties_are_offered_and_others_allowed() -> None:
+    properties = build_json_schema()["properties"]["properties"]
+
+    assert "write.target-file-size-bytes" in properties["properties"]
+    assert properties["additionalProperties"] == {"type": ["string", "number", "boolean"]}

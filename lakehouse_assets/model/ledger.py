@@ -23,7 +23,8 @@ class TopicLedger:
     `topic_id` is Kafka's own id, so that a topic created again under its name is noticed. `start` says per topic partition
     where the table begins (a topic partition that is not named begins at 0). `held` are the offsets the table holds.
     `last_row` is the largest offset of a row, `newest_ms` the largest plausible Kafka timestamp seen: it says in which slice
-    the next message lies.
+    the next message lies. `in_order` is False once offsets were added out of order: then the last row proves nothing of those
+    before it, even after the ranges have joined.
     """
 
     topic_id: str
@@ -31,6 +32,7 @@ class TopicLedger:
     held: TopicRanges = NO_OFFSETS
     last_row: Mapping[int, int] = field(default_factory=dict)
     newest_ms: Mapping[int, int] = field(default_factory=dict)
+    in_order: bool = True
 
     def start_of(self, partition: int) -> int:
         """First offset of this topic partition that belongs to the table."""
@@ -54,21 +56,31 @@ class TopicLedger:
             held=self.held | added,
             last_row=_larger_of_both(self.last_row, last_row),
             newest_ms=_larger_of_both(self.newest_ms, newest_ms),
+            in_order=self.in_order and self._continues(added),
+        )
+
+    def _continues(self, added: TopicRanges) -> bool:
+        """Whether what is new of `added` follows what is held, without a gap."""
+        return all(
+            len(fresh.ranges) == 1 and fresh.ranges[0].start == max(self.held[p].stop, self.start_of(p))
+            for p, fresh in (added - self.held).partitions.items()
         )
 
     def cut_to(self, last_row: Mapping[int, int]) -> "TopicLedger | None":
         """The ledger of an older state, known only by the largest row offset per topic partition.
 
-        None where that can't be told: a topic partition held in more than one range may have been filled out of order.
+        None where that can't be told: offsets that were filled out of order.
         """
-        if any(len(held.ranges) > 1 for held in self.held.partitions.values()):
+        if not self.in_order:
             return None
+        same = {p for p, offset in last_row.items() if offset >= self.last_row.get(p, -1)}
         cut = {
-            p: held & RangeSet((OffsetRange(0, last_row[p] + 1),)) if last_row[p] < self.last_row.get(p, -1) else held
+            p: held if p in same else held & RangeSet((OffsetRange(0, last_row[p] + 1),))
             for p, held in self.held.partitions.items()
             if p in last_row
         }
-        return replace(self, held=TopicRanges.of(cut), last_row=dict(last_row))
+        newest_ms = {p: ms for p, ms in self.newest_ms.items() if p in same}
+        return replace(self, held=TopicRanges.of(cut), last_row=dict(last_row), newest_ms=newest_ms)
 
 
 def _larger_of_both(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
@@ -104,6 +116,7 @@ class Ledger:
                 "held": entry.held.to_lists(),
                 "last-row": entry.last_row,
                 "newest-ms": entry.newest_ms,
+                "in-order": entry.in_order,
             }
             for name, entry in self.topics.items()
         }
@@ -133,6 +146,7 @@ class Ledger:
                 held=TopicRanges.from_lists(entry["held"]),
                 last_row=_int_keys(entry["last-row"]),
                 newest_ms=_int_keys(entry["newest-ms"]),
+                in_order=entry["in-order"],
             )
             for name, entry in body["topics"].items()
         }

@@ -6,12 +6,12 @@ most orphan files; the next one starts from the ledger and needs no repair.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import CommitConflictError, LakehouseError, StaleOffsetsError, TopicReplacedError
+from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
 from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.slices import to_ms
@@ -179,6 +179,7 @@ class _Run:
         table, ledger = ensure_table(systems.catalog, spec, lambda: first_ledger(source, spec, self._now_ms()))
         description = source.describe(spec.table, topic)
         bounds = source.read_bounds(spec.table, topic, description.partitions)
+        self._forget_rowless(ledger[topic].held)
         plan = plan_ingest(spec.table, topic, ledger[topic], self._rowless_ranges, description, bounds)
         grown = False
 
@@ -190,6 +191,11 @@ class _Run:
             grown = source.describe(spec.table, topic) != description
         has_gaps = any(stop_at is not None for _, stop_at in plan.ranges.values())
         return not grown and not has_gaps
+
+    def _forget_rowless(self, held: TopicRanges) -> None:
+        # Another run may have taken them along; adding them again would make every commit of this one stale.
+        if self._rowless is not None:
+            self._rowless = replace(self._rowless, ranges=self._rowless.ranges - held)
 
     def _publish(self, table: Table, batch: StagedBatch) -> None:
         if self._rowless is not None:
@@ -213,7 +219,9 @@ class _Run:
         )
         try:
             landed = publish(self._systems.catalog, spec.table, delivery)
-        except (StaleOffsetsError, CommitConflictError):
+        except CommitOutcomeUnknownError:
+            raise
+        except LakehouseError:
             delete_staged(table.io, [file.location for file in batch.files])
             raise
         self._rowless = None

@@ -13,6 +13,7 @@ import dagster as dg
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration.checks import evaluate_checks
 from lakehouse_assets.orchestration.metadata import (
     Metadata,
     commit_line,
@@ -26,7 +27,9 @@ from lakehouse_assets.orchestration.stopping import stop_at_boundary
 
 if TYPE_CHECKING:
     from lakehouse_assets.operations.ingest import CommitReport
+    from lakehouse_assets.operations.systems import Systems
 
+_CHECK_SECONDS = 60
 _RUN_MARGIN_SECONDS = 600  # over the time a run gives itself, before Dagster takes it for dead
 
 
@@ -94,13 +97,18 @@ class _TableRun:
     def __init__(self, context: dg.AssetExecutionContext, spec: TableSpec) -> None:
         self._context, self._spec = context, spec
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
+        self._checked_at = float("-inf")
 
     def ingest(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> None:
         from lakehouse_assets.operations.ingest import run_ingest
 
-        result = run_ingest(
-            lakehouse.systems(), self._spec, stop=stop, on_commit=self._report_commit, on_retry=self._report_retry, now_ms=_now_ms
-        )
+        systems = lakehouse.systems()
+
+        def report(commit: "CommitReport") -> None:
+            self._report_commit(commit)
+            self._record_checks(systems)
+
+        result = run_ingest(systems, self._spec, stop=stop, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms)
         self._context.instance.add_run_tags(
             self._context.run_id, {INGEST_TAG: self._spec.table, ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
         )
@@ -119,8 +127,9 @@ class _TableRun:
             if len(keys) > 1:
                 self._materialized(key, landed[key])
 
+        systems = lakehouse.systems()
         done = run_replace(
-            lakehouse.systems(),
+            systems,
             self._spec,
             keys,
             stop=stop,
@@ -132,6 +141,8 @@ class _TableRun:
             self._context.log.warning(f"stopped after {len(done)} of {len(keys)}; the others are as they were")
         elif len(keys) == 1:
             yield dg.MaterializeResult(metadata=landed[keys[0]])
+        else:
+            self._record_checks(systems)
 
     def _report_commit(self, report: "CommitReport") -> None:
         self._context.log.info(commit_line(report))
@@ -139,6 +150,16 @@ class _TableRun:
         for begin_ms, rows in sorted(report.slice_rows.items()):
             # A message may be stamped up to an hour ahead; its partition may not exist yet.
             self._materialized(self._clock.key(min(begin_ms, now_ms)), commit_metadata(report, rows))
+
+    def _record_checks(self, systems: "Systems") -> None:
+        """Evaluate every check with the run's first commit, and about once a minute after it.
+
+        The UI takes a check as answered only if it comes from the run of the latest materialization, or after it.
+        """
+        if time.monotonic() - self._checked_at >= _CHECK_SECONDS:
+            for evaluation in evaluate_checks(self._spec, systems):
+                self._context.log_event(evaluation)  # type: ignore[arg-type]  # taken, though the annotation lacks it
+            self._checked_at = time.monotonic()
 
     def _describe_slice(self, key: str, report: "CommitReport | None") -> Metadata:
         if report is None:

@@ -45,28 +45,44 @@ def build_checks(spec: TableSpec) -> dg.AssetChecksDefinition:
     def checks(context: dg.AssetCheckExecutionContext, lakehouse: LakehouseResource) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
         for name in (name for name in _DESCRIPTIONS if name in selected):
-            yield _evaluate(name, spec, lakehouse)
+            found = evaluate_check(name, spec, lakehouse.systems)
+            yield dg.AssetCheckResult(
+                asset_key=found.asset_key,
+                check_name=name,
+                passed=found.passed,
+                description=found.description,
+                metadata=found.metadata,
+            )
 
     return checks
 
 
+def evaluate_checks(spec: TableSpec, systems: "Systems") -> Iterator[dg.AssetCheckEvaluation]:
+    """Every check of a table, as a run records them."""
+    for name in _DESCRIPTIONS:
+        yield evaluate_check(name, spec, lambda: systems)
+
+
+def evaluate_check(name: str, spec: TableSpec, systems: "Callable[[], Systems]") -> dg.AssetCheckEvaluation:
+    """One check; an error that keeps it from being answered fails it, with the error's sentence."""
+    try:
+        passed, description, metadata = _CHECKS[name](spec, systems())
+    except LakehouseError as error:
+        passed, description, metadata = False, str(error), {"error": dg.MetadataValue.text(type(error).__name__)}
+    return _evaluation(spec, name, (passed, description, metadata))
+
+
 def lag_evaluation(spec: TableSpec, status: "TableStatus") -> dg.AssetCheckEvaluation:
     """The `lag` check as the sensor records it."""
-    passed, description, metadata = _lag(spec, status)
-    return dg.AssetCheckEvaluation(
-        asset_key=table_key(spec), check_name="lag", passed=passed, description=description, metadata=metadata
-    )
+    return _evaluation(spec, "lag", _lag(spec, status))
 
 
 _Verdict = tuple[bool, str, dict[str, dg.MetadataValue]]  # type: ignore[type-arg]
 
 
-def _evaluate(name: str, spec: TableSpec, lakehouse: LakehouseResource) -> dg.AssetCheckResult:
-    try:
-        passed, description, metadata = _CHECKS[name](spec, lakehouse.systems())
-    except LakehouseError as error:
-        passed, description, metadata = False, str(error), {"error": dg.MetadataValue.text(type(error).__name__)}
-    return dg.AssetCheckResult(
+def _evaluation(spec: TableSpec, name: str, verdict: _Verdict) -> dg.AssetCheckEvaluation:
+    passed, description, metadata = verdict
+    return dg.AssetCheckEvaluation(
         asset_key=table_key(spec), check_name=name, passed=passed, description=description, metadata=metadata
     )
 

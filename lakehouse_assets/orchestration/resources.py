@@ -25,13 +25,15 @@ class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConfigurationError: the environment names no Kafka cluster.
             CatalogUnavailableError
         """
-        return _open(Environment.read())
+        return open_environment(Environment.read())
 
 
 @cache
-def _open(environment: Environment) -> "Systems":
+def open_environment(environment: Environment) -> "Systems":
+    """The systems that an environment names, opened once per process."""
     from lakehouse_assets.operations.systems import SystemSettings, open_systems
 
+    environment.ensure_home()
     settings = SystemSettings(
         environment.require_kafka(), environment.catalog_name, environment.catalog_properties
     )

@@ -26,6 +26,7 @@ from pyiceberg.table.update import (
     AssertTableUUID,
     SetPropertiesUpdate,
     TableRequirement,
+    TableUpdate,
 )
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -43,7 +44,7 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
 from lakehouse_assets.model.offsets import TopicRanges
-from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.catalog import catalog_errors, load_table
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
 from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
@@ -106,48 +107,107 @@ class Landed:
 def publish(catalog: Catalog, name: str, delivery: Delivery) -> Landed:
     """Make one snapshot of `delivery`, or raise. Safe against any number of others doing the same.
 
+    Every error but CommitOutcomeUnknownError means: certainly not landed, so the staged files may go.
+
     Raises:
         StaleOffsetsError: the table holds some of these offsets already.
         CommitConflictError: the table moved, on every attempt or in schema or partition spec.
         TableMissingError, TableReplacedError, TopicReplacedError: it is another table or topic now.
-        CommitOutcomeUnknownError: no attempt was answered, and the table can't be asked.
+        StorageError: the snapshot's own files could not be written, or the table's not be read.
+        CatalogUnavailableError: it was never there to be asked.
+        CommitOutcomeUnknownError: an attempt was not answered, and the table can't be asked or does not show it.
     """
-    began = time.monotonic()
-    snapshot_id = uuid.uuid4().int & (2**63 - 1)
+    return _Commit(catalog, name, delivery).run()
+
+
+@dataclass(slots=True)
+class _Commit:
+    """The attempts at one snapshot. `silence` is why an attempt was not answered; it may have landed then."""
+
+    catalog: Catalog
+    name: str
+    delivery: Delivery
+    snapshot_id: int = field(default_factory=lambda: uuid.uuid4().int & (2**63 - 1))
+    began: float = field(default_factory=time.monotonic)
+    before: Ledger = field(default_factory=lambda: Ledger({}))
+    tried: list[SnapshotBuilder] = field(default_factory=list)
     silence: Exception | None = None
-    before = Ledger({})
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            table = load_table(catalog, name)
-            if table is None:
-                raise TableMissingError(name)
-            if table.metadata.snapshot_by_id(snapshot_id) is not None:
-                return Landed(snapshot_id, table.metadata, before, _own_ledger(table), attempt, time.monotonic() - began)
-            before = _judge(name, table, delivery)
-        except LakehouseError as error:
-            if silence is None:
-                raise
-            if not isinstance(error, CatalogUnavailableError):
-                raise CommitOutcomeUnknownError(name, delivery.commit_id, f"{silence}; since then: {error}") from silence
+
+    def run(self) -> Landed:
+        error: LakehouseError = CommitConflictError(self.name, f"other commits were first in {ATTEMPTS} attempts")
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                if landed := self._look() or self._try():
+                    return landed
+            except CatalogUnavailableError as away:
+                error = away
+            except LakehouseError as final:
+                raise self._ended(final) from final
             _wait(attempt)
-            continue
-        signed = _advance(before, table, delivery, snapshot_id)
-        builder = SnapshotBuilder(table, snapshot_id)
+        # The last attempt may have landed under a refusal that came from a repeated request.
         try:
-            metadata = _attempt(catalog, builder, delivery, signed)
+            if landed := self._look():
+                return landed
+        except LakehouseError as away:
+            error = away
+        raise self._ended(error)
+
+    def _look(self) -> Landed | None:
+        """The snapshot, if an attempt landed after all."""
+        if not self.tried:
+            return None
+        table = self._load()
+        own = table.metadata.snapshot_by_id(self.snapshot_id)
+        if own is None:
+            return None
+        with catalog_errors(self.catalog.name, f"read the ledger of {self.name}"):
+            return self._land(table.metadata, _own_ledger(table), own.manifest_list)
+
+    def _try(self) -> Landed | None:
+        table = self._load()
+        with catalog_errors(self.catalog.name, f"read the ledger of {self.name}"):
+            self.before = _judge(self.name, table, self.delivery)
+        signed = _advance(self.before, table, self.delivery, self.snapshot_id)
+        builder = SnapshotBuilder(table, self.snapshot_id)
+        self.tried.append(builder)
+        with catalog_errors(self.catalog.name, f"write a snapshot of {self.name}"):
+            updates = _updates(builder, self.delivery, signed)
+        try:
+            response = self.catalog.commit_table(table, _requirements(table), updates)
         except CommitFailedException:
-            _delete_quietly(table, builder.written)
+            return None
         except NoSuchTableError as error:
-            raise TableMissingError(name) from error
+            raise TableMissingError(self.name) from error
         except (RESTError, RequestException, SQLAlchemyError, OSError) as error:
-            silence = error  # it may have landed: the next turn looks for the snapshot id before anything else
-        else:
-            _drop_old_metadata(table, metadata)
-            return Landed(snapshot_id, metadata, before, signed, attempt, time.monotonic() - began)
-        _wait(attempt)
-    if silence is not None:
-        raise CommitOutcomeUnknownError(name, delivery.commit_id, f"{type(silence).__name__}: {silence}") from silence
-    raise CommitConflictError(name, f"other commits were first in {ATTEMPTS} attempts")
+            self.silence = error
+            return None
+        remember_metadata(response.metadata_location, response.metadata)
+        _drop_old_metadata(table, response.metadata)
+        return self._land(response.metadata, signed, builder.manifest_list)
+
+    def _load(self) -> Table:
+        table = load_table(self.catalog, self.name)
+        if table is None:
+            raise TableMissingError(self.name)
+        return table
+
+    def _land(self, metadata: TableMetadata, ledger: Ledger, manifest_list: str) -> Landed:
+        self._delete_attempts(except_for=manifest_list)
+        seconds = time.monotonic() - self.began
+        return Landed(self.snapshot_id, metadata, self.before, ledger, len(self.tried), seconds)
+
+    def _ended(self, error: LakehouseError) -> LakehouseError:
+        """The error of a commit that did not land for certain, or may have."""
+        if self.silence is not None:
+            reason = f"{type(self.silence).__name__}: {self.silence}; since then: {error}"
+            return CommitOutcomeUnknownError(self.name, self.delivery.commit_id, reason)
+        self._delete_attempts()
+        return error
+
+    def _delete_attempts(self, except_for: str | None = None) -> None:
+        for builder in self.tried:
+            if except_for is None or builder.manifest_list != except_for:
+                _delete_quietly(builder.table, builder.written)
 
 
 def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
@@ -181,16 +241,13 @@ def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int)
     )
 
 
-def _attempt(catalog: Catalog, builder: SnapshotBuilder, delivery: Delivery, signed: Ledger) -> TableMetadata:
-    table = builder.table
-    swap = delivery.replaces(table) if delivery.replaces is not None else Change(())
+def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger) -> tuple[TableUpdate, ...]:
+    """Write the snapshot's metadata files; what must be committed together."""
+    swap = delivery.replaces(builder.table) if delivery.replaces is not None else Change(())
     change = Change((*delivery.files, *swap.added), swap.removed_paths)
     text = signed.to_json()
     summary = {LEDGER_KEY: text, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
-    updates = (*builder.build(change, summary), SetPropertiesUpdate(updates={LEDGER_KEY: text}))
-    response = catalog.commit_table(table, _requirements(table), updates)
-    remember_metadata(response.metadata_location, response.metadata)
-    return response.metadata
+    return (*builder.build(change, summary), SetPropertiesUpdate(updates={LEDGER_KEY: text}))
 
 
 def _requirements(table: Table) -> tuple[TableRequirement, ...]:

@@ -2,22 +2,22 @@
 
 The property survives expiry and foreign writers, the snapshot summary survives rollback. The property names the snapshot that
 wrote it: is that one an ancestor of the current snapshot, the property counts; is one of our older snapshots met first, the
-table was rolled back and that one's summary counts; was the chain cut by expiry before either, the rows decide. Read-only.
+table was rolled back and that one's summary counts; was the chain cut by expiry before either, the files that snapshot added
+say whether it is below the current one, and where others have rewritten those, the rows decide. Read-only.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pyarrow as pa
 from pyiceberg.expressions import GreaterThanOrEqual
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
 from lakehouse_assets.model.errors import LedgerLostError, LedgerMissingError, TableReplacedError
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
 from lakehouse_assets.model.offsets import NO_OFFSETS
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
-from lakehouse_assets.systems.snapshots import ancestors, table_name
+from lakehouse_assets.systems.snapshots import ancestors, list_live_files, table_name
 
 _FIRST_SEQUENCE_NUMBER = 1  # Iceberg spec, "Sequence Numbers": the first snapshot of a v2 table
 
@@ -57,13 +57,20 @@ def _ledger_of_ancestry(table: Table, ledger: Ledger, current: Snapshot) -> Ledg
         if summary is not None and (text := summary.additional_properties.get(LEDGER_KEY)) is not None:
             return _parse(table_name(table), text)
         oldest = snapshot
+    if oldest.parent_snapshot_id == ledger.snapshot_id or _has_files_of(table, ledger.snapshot_id):
+        return ledger
     if oldest.parent_snapshot_id is None and oldest.sequence_number == _FIRST_SEQUENCE_NUMBER:
         return _before_our_first_commit(ledger)
     return _ledger_by_rows(table, ledger)
 
 
+def _has_files_of(table: Table, snapshot_id: int | None) -> bool:
+    """Whether the current snapshot reads files that `snapshot_id` added, and so stands on it. Each of our snapshots adds some."""
+    return any(entry.snapshot_id == snapshot_id for entry in list_live_files(table))
+
+
 def _before_our_first_commit(ledger: Ledger) -> Ledger:
-    topics = {name: replace(entry, held=NO_OFFSETS, last_row={}, newest_ms={}) for name, entry in ledger.topics.items()}
+    topics = {name: TopicLedger(entry.topic_id, entry.start) for name, entry in ledger.topics.items()}
     return Ledger(topics, ledger.table_uuid)
 
 
@@ -72,17 +79,15 @@ def _ledger_by_rows(table: Table, ledger: Ledger) -> Ledger:
     (topic, entry), *others = ledger.topics.items()
     if others:
         raise LedgerLostError(table_name(table), "the chain of snapshots was cut, and rows of several topics can't be told apart")
-    if not entry.last_row:
-        return ledger
     name = table_name(table)
-    if _last_rows(table, min(entry.last_row.values())) == dict(entry.last_row):
+    if entry.in_order and _last_rows(table, min(entry.last_row.values(), default=0)) == dict(entry.last_row):
         return ledger
     cut = entry.cut_to(_last_rows(table, 0))
     if cut is None:
         raise LedgerLostError(
             name,
-            f"the chain of snapshots was cut before snapshot {ledger.snapshot_id}, the rows end before what the ledger "
-            f"says ({_rows_text(entry)}), and the offsets were not filled in order",
+            f"the chain of snapshots was cut before snapshot {ledger.snapshot_id}, none of its files is in the table, and the "
+            f"last rows prove nothing ({_rows_text(entry)}), because offsets were not filled in order",
         )
     return ledger.with_topic(topic, cut)
 

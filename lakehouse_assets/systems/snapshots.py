@@ -79,6 +79,7 @@ class SnapshotBuilder:
     table: Table
     snapshot_id: int
     written: list[str] = field(default_factory=list)
+    manifest_list: str = ""
     _attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def build(self, change: Change, properties: Mapping[str, str]) -> tuple[TableUpdate, ...]:
@@ -90,10 +91,11 @@ class SnapshotBuilder:
             manifests.insert(0, self._write_added(change.added))
         manifests = self._merge_small(manifests)
         summary = self._summary(change, removed, properties, parent)
+        self.manifest_list = self._write_list(manifests, parent)
         snapshot = Snapshot(
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent is not None else None,
-            manifest_list=self._write_list(manifests, parent),
+            manifest_list=self.manifest_list,
             sequence_number=metadata.next_sequence_number(),
             summary=summary,
             schema_id=metadata.current_schema_id,

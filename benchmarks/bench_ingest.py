@@ -1,0 +1,172 @@
+"""Ingestion end to end on the local broker, against consuming only and against the loop that people write today.
+
+Prints messages per second, CPU seconds per million and peak memory of each contender, every one in a process of its own, then the
+ratios. Start-up is given apart: "whole" counts from the start of the process, "steady" from the first message wanted.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.clicks import SCHEMA, fill_topic
+
+CONTENDERS = ("consume-only", "lakehouse", "lakehouse-2-workers", "python-loop")
+_LOOP_SHARE = 20  # the loop is so much slower that it gets a twentieth of the messages
+_LOOP_BATCH = 50_000
+
+
+def main() -> None:
+    """Fill a topic, run every contender, print the table. With --contender: be one, print one line of JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--messages", type=int, default=5_000_000)
+    parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--contender", choices=CONTENDERS)
+    parser.add_argument("--servers")
+    parser.add_argument("--topic")
+    arguments = parser.parse_args()
+    if arguments.contender:
+        _be(arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        from lakehouse_assets.local.kafka import LocalKafka
+
+        kafka = LocalKafka(Path(folder) / "kafka")
+        kafka.start()
+        try:
+            _compare(kafka.bootstrap_servers, arguments.messages, arguments.partitions)
+        finally:
+            kafka.stop()
+
+
+def _compare(servers: str, messages: int, partitions: int) -> None:
+    topic = "clicks"
+    began = time.perf_counter()
+    fill_topic(servers, topic, messages, partitions)
+    print(f"{messages:,} messages of about 295 bytes, {partitions} topic partitions, produced in {time.perf_counter() - began:.0f} s")
+    print(f"{'':22}{'messages':>11}{'whole k/s':>11}{'steady k/s':>12}{'CPU s/M':>9}{'peak MB':>9}{'files':>7}")
+    figures = {}
+    for contender in CONTENDERS:
+        figures[contender] = figure = _measure(contender, servers, topic)
+        print(
+            f"{contender:22}{figure['messages']:>11,}{figure['whole']:>11.0f}{figure['steady']:>12.0f}"
+            f"{figure['cpu']:>9.2f}{figure['peak_mb']:>9.0f}{figure['files']:>7}",
+            flush=True,
+        )
+    one, two = figures["lakehouse"]["steady"], figures["lakehouse-2-workers"]["steady"]
+    print(f"one process / consume-only: {one / figures['consume-only']['steady']:.0%}")
+    print(f"two workers / one process: {two / one:.2f} times")
+    print(f"one process / python-loop: {one / figures['python-loop']['steady']:.1f} times")
+
+
+def _measure(contender: str, servers: str, topic: str) -> dict[str, float]:
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.bench_ingest", "--contender", contender, "--servers", servers, "--topic", topic]
+    # Memory that was touched once stays with the process; without this every batch pays for fresh pages again.
+    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    said = json.loads(done.stdout.splitlines()[-1])
+    whole = said["last"] - began
+    return {
+        "messages": said["messages"],
+        "whole": said["messages"] / whole / 1e3,
+        "steady": said["messages"] / (said["last"] - said["first"]) / 1e3,
+        "cpu": said["cpu"] / said["messages"] * 1e6,
+        "peak_mb": said["peak_mb"],
+        "files": said["files"],
+    }
+
+
+def _be(arguments: argparse.Namespace) -> None:
+    run: dict[str, Callable[[str, str], dict[str, float]]] = {
+        "consume-only": _consume_only,
+        "lakehouse": lambda servers, topic: _lakehouse(servers, topic, 1),
+        "lakehouse-2-workers": lambda servers, topic: _lakehouse(servers, topic, 2),
+        "python-loop": _python_loop,
+    }
+    said = run[arguments.contender](arguments.servers, arguments.topic)
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    said["cpu"] = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    said["peak_mb"] = max(own.ru_maxrss, children.ru_maxrss) / 1024
+    print(json.dumps(said))
+
+
+def _consume_only(servers: str, topic: str) -> dict[str, float]:
+    from lakehouse_assets.systems.kafka import KafkaSource
+
+    source = KafkaSource({"bootstrap.servers": servers})
+    partitions = source.describe("benchmark", topic).partitions
+    bounds = source.read_bounds("benchmark", topic, partitions)
+    first, count = time.perf_counter(), 0
+    with source.reader("benchmark", topic, {p: (b.low, b.stop) for p, b in bounds.items()}) as reader:
+        while not reader.is_finished:
+            count += len(reader.read(1.0))
+    return {"messages": count, "first": first, "last": time.perf_counter(), "files": 0}
+
+
+def _lakehouse(servers: str, topic: str, workers: int) -> dict[str, float]:
+    from lakehouse_assets.model.spec import TableSpec
+    from lakehouse_assets.operations.ingest import CommitReport, run_ingest
+    from lakehouse_assets.operations.systems import SystemSettings, open_systems
+
+    spec = TableSpec(table="bench.clicks", source={"topic": topic}, schema=SCHEMA, workers=workers)
+    said: dict[str, float] = {"messages": 0, "files": 0}
+
+    def note(report: CommitReport) -> None:
+        said["messages"] += report.row_count
+        said["files"] += report.data_file_count
+        said["last"] = time.perf_counter()
+
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+        systems = open_systems(SystemSettings({"bootstrap.servers": servers}, "bench", catalog))
+        said["first"] = time.perf_counter()
+        run_ingest(
+            systems,
+            spec,
+            stop=lambda: False,
+            on_commit=note,
+            on_retry=lambda error, _seconds: print(error, file=sys.stderr),
+            now_ms=lambda: int(time.time() * 1000),
+        )
+    return said
+
+
+def _python_loop(servers: str, topic: str) -> dict[str, float]:
+    """What people write today: poll, json.loads, from_pylist, append."""
+    import pyarrow as pa
+    from confluent_kafka import Consumer, TopicPartition
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "loop", "enable.auto.commit": False})
+    partitions = sorted(consumer.list_topics(topic).topics[topic].partitions)
+    wanted = sum(consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in partitions) // _LOOP_SHARE
+    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+    arrow = {"string": pa.string(), "long": pa.int64(), "int": pa.int32(), "double": pa.float64(), "boolean": pa.bool_()}
+    schema = pa.schema([pa.field(str(c["name"]), arrow[str(c["type"])]) for c in SCHEMA])
+    count, files, rows = 0, 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = SqlCatalog("loop", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
+        catalog.create_namespace("bench")
+        table = catalog.create_table("bench.clicks", schema)
+        first = time.perf_counter()
+        while count + len(rows) < wanted:
+            message = consumer.poll(1.0)
+            if message is None or message.error() is not None:
+                continue
+            rows.append(json.loads(message.value()))
+            if len(rows) >= _LOOP_BATCH or count + len(rows) >= wanted:
+                table.append(pa.Table.from_pylist(rows, schema=schema))
+                count, files, rows = count + len(rows), files + 1, []
+        last = time.perf_counter()
+    return {"messages": count, "first": first, "last": last, "files": files}
+
+
+if __name__ == "__main__":
+    main()

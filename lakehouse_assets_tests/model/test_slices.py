@@ -1,0 +1,63 @@
+"""Slices: keys, times and offsets of an asset partition."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakehouse_assets.model.slices import SliceClock, boundary_times, slice_offsets, to_ms
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+HOURS, DAYS = SliceClock("hour", START), SliceClock("day", START)
+HOUR_MS = 3_600_000
+
+
+@given(st.sampled_from([HOURS, DAYS]), st.integers(0, 400 * 24 * HOUR_MS))
+def test_a_time_lies_in_the_window_of_its_key(clock: SliceClock, after_ms: int) -> None:
+    time_ms = clock.start_ms + after_ms
+
+    begin, end = clock.window_ms(clock.key(time_ms))
+
+    assert begin <= time_ms < end
+    assert end - begin == clock.length_ms
+    assert begin == clock.begin_ms(time_ms)
+
+
+@pytest.mark.parametrize(("clock", "key"), [(HOURS, "2026-11-01-13:00"), (DAYS, "2026-11-05")], ids=["hour", "day"])
+def test_a_key_round_trips(clock: SliceClock, key: str) -> None:
+    assert clock.key(clock.window_ms(key)[0]) == key
+
+
+@given(st.sampled_from([HOURS, DAYS]), st.datetimes(datetime(1970, 1, 1), datetime(2026, 10, 31), timezones=st.just(UTC)))
+def test_a_time_before_the_first_partition_lies_in_it(clock: SliceClock, moment: datetime) -> None:
+    assert clock.begin_ms(to_ms(moment)) == clock.start_ms
+
+
+@pytest.mark.parametrize("key", ["2026-11-01", "2026-11-01T13:00", "", "2026-13-01-00:00"])
+def test_a_key_of_another_form_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="does not match|unconverted"):
+        HOURS.window_ms(key)
+
+
+def test_the_first_partition_reaches_back_to_the_beginning_of_the_table() -> None:
+    begin, end = HOURS.window_ms("2026-11-01-00:00")
+    boundaries = {0: {begin: 100, end: 200}, 1: {begin: 7, end: 7}}
+
+    assert slice_offsets(HOURS, "2026-11-01-00:00", boundaries, {0: 40}) == {0: (40, 200), 1: (0, 7)}
+
+
+def test_a_later_partition_begins_at_its_own_boundary() -> None:
+    begin, end = HOURS.window_ms("2026-11-01-01:00")
+
+    assert slice_offsets(HOURS, "2026-11-01-01:00", {0: {begin: 100, end: 200}}, {0: 40}) == {0: (100, 200)}
+
+
+def test_neighbouring_partitions_share_a_boundary_so_nothing_lies_between_them() -> None:
+    keys = [HOURS.key(to_ms(START + timedelta(hours=i))) for i in range(4)]
+    times = boundary_times(HOURS, keys)
+    boundaries = {0: {time: 10 * i for i, time in enumerate(times)}}
+
+    slices = [slice_offsets(HOURS, key, boundaries, {})[0] for key in keys]
+
+    assert slices == [(0, 10), (10, 20), (20, 30), (30, 40)]

@@ -1,0 +1,94 @@
+"""What Dagster loads: the demo and any folder of declarations, fast and without heavy imports."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.environment import Environment
+from lakehouse_assets.orchestration.names import topic_key
+
+GOOD = """
+table: ods.{name}
+source: {{topic: clicks}}
+schedule: "*/10 * * * *"
+schema:
+  - {{name: id, type: long, required: true}}
+"""
+BROKEN = """
+table: ods.broken
+source: {topik: clicks}
+schema:
+  - {name: id, type: lon}
+"""
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    (tmp_path / "clicks.yaml").write_text(GOOD.format(name="clicks"))
+    (tmp_path / "broken.yaml").write_text(BROKEN)
+    return tmp_path
+
+
+def _load(tables: Path) -> dg.Definitions:
+    return build_definitions(Environment.read({"LAKEHOUSE_TABLES_DIR": str(tables), "LAKEHOUSE_HOME": str(tables / "home")}))
+
+
+def test_a_table_is_an_asset_downstream_of_its_topic_with_checks_sensor_and_schedule(tables: Path) -> None:
+    defs = _load(tables)
+    dg.Definitions.validate_loadable(defs)
+    graph = defs.resolve_asset_graph()
+    key = dg.AssetKey(["ods", "clicks"])
+
+    assert graph.get(key).parent_keys == {topic_key("clicks")}
+    assert not graph.get(topic_key("clicks")).is_materializable
+    assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
+        "lag", "freshness", "continuity", "unique_offsets", "timestamps",
+    }  # fmt: skip
+    assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations"}
+    assert {s.name for s in defs.schedules or ()} == {"ods__clicks__schedule"}
+
+
+def test_the_current_hour_is_a_partition(tables: Path) -> None:
+    partitions = _load(tables).resolve_asset_graph().get(dg.AssetKey(["ods", "clicks"])).partitions_def
+    assert partitions is not None
+    from datetime import UTC, datetime
+
+    assert partitions.get_last_partition_key() == datetime.now(UTC).strftime("%Y-%m-%d-%H:00")
+
+
+def test_a_broken_file_takes_only_its_own_table_out_and_is_shown_as_a_failed_check(tables: Path) -> None:
+    defs = _load(tables)
+    sensor = next(s for s in defs.sensors or () if s.name == "broken_declarations")
+
+    result = sensor(dg.build_sensor_context())
+
+    assert isinstance(result, dg.SensorResult)
+    (evaluation,) = result.asset_events
+    assert isinstance(evaluation, dg.AssetCheckEvaluation)
+    assert (evaluation.asset_key, evaluation.passed) == (dg.AssetKey(["ods", "broken"]), False)
+    assert "broken.yaml:3: source.topik" in str(evaluation.description)
+    assert "Did you mean 'topic'?" in str(evaluation.description)
+    assert "broken.yaml:5: schema[0].type" in str(evaluation.description)
+
+
+def test_loading_imports_no_arrow_no_iceberg_and_no_kafka_client(tables: Path) -> None:
+    code = (
+        "import sys, lakehouse_assets.definitions; "
+        "print(sorted({'pyarrow', 'pyiceberg', 'confluent_kafka', 'pandas'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_two_hundred_tables_load(tmp_path: Path) -> None:
+    for i in range(200):
+        (tmp_path / f"t{i}.yaml").write_text(GOOD.format(name=f"t{i}"))
+
+    defs = _load(tmp_path)
+
+    assert len(defs.sensors or ()) == 200
+    dg.Definitions.validate_loadable(defs)

@@ -1,0 +1,52 @@
+"""The documents say what the code does."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from lakehouse_assets.model import errors
+from lakehouse_assets.model.spec import ChecksSpec, ColumnSpec, PartitionsSpec, SourceSpec, TableSpec
+
+ROOT = Path(__file__).parent.parent
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+DECLARING = (ROOT / "docs/declaring.md").read_text()
+BRANCHES = {"LakehouseError", "SourceError", "TableError", "CommitError"}
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    return [prefix + str(field.serialization_alias or field.alias or name) for name, field in model.model_fields.items()]
+
+
+LEAVES = [*_keys(SourceSpec, "source."), *_keys(PartitionsSpec, "partitions."), *_keys(ChecksSpec, "checks.")]
+PARENTS = {"source", "partitions", "checks"}
+
+
+@pytest.mark.parametrize("key", [*(k for k in _keys(TableSpec) if k not in PARENTS), *LEAVES, *_keys(ColumnSpec)])
+def test_every_key_of_a_declaration_is_documented(key: str) -> None:
+    assert re.search(rf"^\| `{re.escape(key)}` \|", DECLARING, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "error", [e for _, e in inspect.getmembers(errors, inspect.isclass) if issubclass(e, errors.LakehouseError)]
+)
+def test_every_error_is_documented_with_whether_it_is_tried_again(error: type[errors.LakehouseError]) -> None:
+    if error.__name__ in BRANCHES:
+        return
+    row = re.search(rf"^\| `{error.__name__}` \| (R?) ?\|", OPERATIONS, re.MULTILINE)
+    assert row is not None
+    assert bool(row[1]) == error.retryable
+
+
+@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda p: p.name)
+def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_readme_names_only_targets_that_make_has() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"`?make ([a-z-]+)`?", (ROOT / "README.md").read_text()))
+    assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()

@@ -52,7 +52,7 @@ architecture: $(VENV)/installed-dev ## Check which module may import which (impo
 check: lint typecheck architecture test ## All that CI runs
 
 bench: $(VENV)/installed-dev ## Measure speed and memory on a local Kafka, beside what others reach
-	@$(BIN)/python -m benchmarks.bench $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/installed-dev ## Put the code into form (ruff)
 	@$(BIN)/ruff check --fix $(CODE)

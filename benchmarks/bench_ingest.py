@@ -19,7 +19,7 @@ from benchmarks.clicks import SCHEMA, fill_topic
 
 CONTENDERS = ("consume-only", "lakehouse", "lakehouse-2-workers", "python-loop")
 _LOOP_SHARE = 20  # the loop is so much slower that it gets a twentieth of the messages
-_LOOP_BATCH = 50_000
+_LOOP_BATCH = 10_000
 
 
 def main() -> None:

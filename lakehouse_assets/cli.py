@@ -12,6 +12,8 @@ from lakehouse_assets.environment import Environment
 from lakehouse_assets.model.errors import ConfigurationError, LakehouseError
 from lakehouse_assets.model.spec import TableSpec
 
+_INTERRUPTED = 130  # what a shell expects of a command that Ctrl-C ended
+
 Command = Callable[[argparse.Namespace, Environment], int]
 
 
@@ -24,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LakehouseError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -33,7 +33,9 @@ _SETTING_BEGINNINGS = (
     "statistics", "sticky", "topic.blacklist", "topic.metadata", "transaction", "transactional",
 )  # fmt: skip
 _UNDERSCORED = {"log.level": "log_level", "enabled.events": "enabled_events"}
-_SECRET = re.compile(r"password|passphrase|secret|token|key|jaas|pem|assertion|credentials|oauthbearer\.config")
+_SECRET = re.compile(
+    r"password|passphrase|secret|token|key|jaas|pem|assertion|credentials|oauthbearer\.config"
+)
 _LOCATION = ".location"  # the path of a key file is no secret, and helps to find a mistake
 
 
@@ -64,7 +66,8 @@ class Settings(Mapping[str, str]):
         return repr({name: _mask(name, value) for name, value in self._values.items()})
 
     def __reduce__(self) -> tuple[type[Self], tuple[dict[str, str]]]:
-        return type(self), (dict(self._values),)  # a mapping proxy can't be pickled, and workers are sent settings
+        # A mapping proxy can't be pickled, and worker processes are sent settings.
+        return type(self), (dict(self._values),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,9 @@ class Environment:
         Raises:
             ConfigurationError: a variable names a file or folder that can't be used, or a catalog that nobody configured.
         """
-        given = {name: value for name, value in (os.environ if variables is None else variables).items() if value}
+        given = {
+            name: value for name, value in (os.environ if variables is None else variables).items() if value
+        }
         home = Path(given.get("LAKEHOUSE_HOME", ".lakehouse")).expanduser().absolute()
         kafka = _read_kafka(given)
         uses_local_kafka = not kafka.keys() & {"bootstrap.servers", "metadata.broker.list"}
@@ -125,7 +130,9 @@ class Environment:
             self.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                "LAKEHOUSE_HOME", f"{str(self.home)!r} ({error.strerror})", "a folder that can be created and written"
+                "LAKEHOUSE_HOME",
+                f"{str(self.home)!r} ({error.strerror})",
+                "a folder that can be created and written",
             ) from error
 
 
@@ -158,7 +165,11 @@ def _mask(name: str, value: str) -> str:
 
 
 def _read_kafka(given: Mapping[str, str]) -> dict[str, str]:
-    from_file = _read_properties(Path(given["KAFKA_CONFIG_FILE"]).expanduser()) if "KAFKA_CONFIG_FILE" in given else {}
+    from_file = (
+        _read_properties(Path(given["KAFKA_CONFIG_FILE"]).expanduser())
+        if "KAFKA_CONFIG_FILE" in given
+        else {}
+    )
     from_variables = {name: value for variable, value in given.items() if (name := setting_name(variable))}
     return from_file | from_variables
 
@@ -168,7 +179,9 @@ def _read_properties(path: Path) -> dict[str, str]:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            "KAFKA_CONFIG_FILE", f"{str(path)!r}, which can't be read ({error})", "a text file of lines 'name=value'"
+            "KAFKA_CONFIG_FILE",
+            f"{str(path)!r}, which can't be read ({error})",
+            "a text file of lines 'name=value'",
         ) from error
     settings = {}
     for number, line in enumerate(lines, start=1):
@@ -179,7 +192,9 @@ def _read_properties(path: Path) -> dict[str, str]:
         if not separator or not name.strip():
             # The line itself is not shown: it may be a secret that lost its name.
             raise ConfigurationError(
-                "KAFKA_CONFIG_FILE", f"no 'name=value' in {path}:{number}", "lines 'name=value', and comments after '#'"
+                "KAFKA_CONFIG_FILE",
+                f"no 'name=value' in {path}:{number}",
+                "lines 'name=value', and comments after '#'",
             )
         settings[name.strip()] = value.strip()
     return settings
@@ -190,7 +205,9 @@ def _read_tables_dir(given: Mapping[str, str]) -> Path:
         return Path(__file__).parent / "tables"
     folder = Path(given["LAKEHOUSE_TABLES_DIR"]).expanduser().absolute()
     if not folder.is_dir():
-        raise ConfigurationError("LAKEHOUSE_TABLES_DIR", f"{str(folder)!r}, which is no folder", "an existing folder")
+        raise ConfigurationError(
+            "LAKEHOUSE_TABLES_DIR", f"{str(folder)!r}, which is no folder", "an existing folder"
+        )
     return folder
 
 
@@ -239,6 +256,8 @@ def _read_pyiceberg_file(path: Path) -> dict[object, object]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         # The parser's own text quotes the file, which holds credentials.
         raise ConfigurationError(
-            str(path), f"a file that can't be read as YAML ({type(error).__name__})", "PyIceberg's configuration"
+            str(path),
+            f"a file that can't be read as YAML ({type(error).__name__})",
+            "PyIceberg's configuration",
         ) from error
     return content if isinstance(content, dict) else {}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.update import SetSnapshotRefUpdate
 
 from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
@@ -16,18 +19,20 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.staging import build_writer
 from lakehouse_assets.operations.systems import SystemSettings, Systems, open_systems
 from lakehouse_assets.systems.catalog import ensure_table
-from lakehouse_assets.systems.commit import Base, Delivery
+from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.slice_files import SliceFiles
 
 HOUR_MS = 3_600_000
 TOPIC_ID = "topic-id-1"
 
 
 def make_spec(topic: str = "clicks", **parts: Any) -> TableSpec:
-    """A declaration of `ods.clicks` with a long and a string."""
+    """A declaration of `ods.clicks` with a long and a string. It commits sooner than people may ask for, so tests wait less."""
     columns = [{"name": "id", "type": "long", "required": True}, {"name": "text", "type": "string"}]
     source = {"topic": topic, **parts.pop("source", {})}
-    return TableSpec(**{"table": "ods.clicks", "source": source, "schema": columns, "commit_interval": "1s"} | parts)
+    spec = TableSpec(**{"table": "ods.clicks", "source": source, "schema": columns} | parts)
+    return spec.model_copy(update={"commit_interval": timedelta(milliseconds=200)})
 
 
 def make_message(number: int = 1) -> bytes:
@@ -98,3 +103,25 @@ def append_foreign_rows(table: Table, count: int = 1, first_id: int = 1_000_000)
     """What another writer does: PyIceberg's own append, without Kafka positions."""
     rows = {"id": pa.array(range(first_id, first_id + count), pa.int64())}
     table.append(pa.table(rows, schema=pa.schema([pa.field("id", pa.int64(), nullable=False)])))
+
+
+def publish_replace(catalog: Catalog, positions: Mapping[int, range], name: str = "ods.clicks", topic_id: str = TOPIC_ID) -> Landed:
+    """Replace the rows of the given offsets by themselves."""
+    table = catalog.load_table(name)
+    taken = SliceFiles(TopicRanges.of({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}))
+    taken.prepare(table, build_writer(table, 2**24))
+    return publish(catalog, name, make_delivery(table, positions, topic_id=topic_id, replaces=taken.swap))
+
+
+def expire(table: Table, snapshot_ids: Iterable[int]) -> None:
+    """What somebody else's maintenance does: PyIceberg's own expiry."""
+    expired = table.maintenance.expire_snapshots()
+    for snapshot_id in snapshot_ids:
+        expired = expired.by_id(snapshot_id)
+    expired.commit()
+
+
+def roll_back(table: Table, snapshot_id: int) -> None:
+    """Make an older snapshot the current one."""
+    update = SetSnapshotRefUpdate(ref_name="main", type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id)
+    table.catalog.commit_table(table, (), (update,))

@@ -118,7 +118,9 @@ def test_a_named_cluster_goes_before_the_local_broker(tmp_path: Path) -> None:
         ("SASL_USERNAME", None),
     ],
 )
-def test_a_variable_is_the_clients_when_it_begins_like_one_of_its_settings(variable: str, setting: str | None) -> None:
+def test_a_variable_is_the_clients_when_it_begins_like_one_of_its_settings(
+    variable: str, setting: str | None
+) -> None:
     assert setting_name(variable) == setting
 
 
@@ -197,7 +199,9 @@ def test_pyicebergs_own_file_is_left_to_pyiceberg(tmp_path: Path, folder: str) -
 
 
 def test_pyicebergs_own_variables_are_left_to_pyiceberg() -> None:
-    environment = Environment.read({"LAKEHOUSE_CATALOG": "my-rest", "PYICEBERG_CATALOG__MY_REST__URI": "http://rest"})
+    environment = Environment.read(
+        {"LAKEHOUSE_CATALOG": "my-rest", "PYICEBERG_CATALOG__MY_REST__URI": "http://rest"}
+    )
 
     assert environment.catalog_name == "my-rest"
     assert environment.catalog_properties == {}

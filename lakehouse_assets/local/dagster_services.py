@@ -135,7 +135,9 @@ def read_code_location(workspace: Path) -> CodeLocation:
     """
     content = yaml.safe_load(workspace.read_text())
     entries = content.get("load_from", []) if isinstance(content, dict) else []
-    modules = [entry["python_module"] for entry in entries if isinstance(entry, dict) and "python_module" in entry]
+    modules = [
+        entry["python_module"] for entry in entries if isinstance(entry, dict) and "python_module" in entry
+    ]
     if len(entries) != 1 or len(modules) != 1:
         raise LocalPlatformError(
             f"read {workspace}",
@@ -143,7 +145,8 @@ def read_code_location(workspace: Path) -> CodeLocation:
             "Start Dagster by yourself where you serve several code locations.",
         )
     module = modules[0] if isinstance(modules[0], dict) else {"module_name": modules[0]}
-    return CodeLocation(module["module_name"], module.get("location_name", module["module_name"]))
+    module_name = str(module["module_name"])
+    return CodeLocation(module_name, str(module.get("location_name", module_name)))
 
 
 def find_project_file(name: str) -> Path:
@@ -157,7 +160,9 @@ def find_project_file(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     looked = ", ".join(str(folder) for folder in folders)
-    raise LocalPlatformError(f"find {name}", f"it is in none of {looked}", "Start in the folder of the project.")
+    raise LocalPlatformError(
+        f"find {name}", f"it is in none of {looked}", "Start in the folder of the project."
+    )
 
 
 def _python(module: str, *arguments: str) -> list[str]:

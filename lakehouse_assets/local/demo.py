@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka import Consumer as KafkaConsumer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.local.errors import LocalPlatformError
@@ -62,7 +63,9 @@ def read_produced(bootstrap_servers: str, topic: str) -> dict[int, int]:
     consumer = KafkaConsumer({"bootstrap.servers": bootstrap_servers, "group.id": "lakehouse-demo"})
     try:
         return {
-            partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_REQUEST_SECONDS)[1]
+            partition: consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_REQUEST_SECONDS
+            )[1]
             for partition in range(PARTITION_COUNT)
         }
     finally:
@@ -120,7 +123,9 @@ class _DemoProducer:
 
 def _refused(topic: str, reason: str) -> LocalPlatformError:
     return LocalPlatformError(
-        f"produce into the demo's topic {topic!r}", reason, "It goes on at the next start, where the topic ends."
+        f"produce into the demo's topic {topic!r}",
+        reason,
+        "It goes on at the next start, where the topic ends.",
     )
 
 

@@ -43,7 +43,7 @@ _RUN_GRACE_SECONDS = 20.0  # a run ends at its commit boundary
 _RESTARTS = 5  # of one service within the window below; more means that starting again doesn't help
 _RESTART_WINDOW = timedelta(minutes=10)
 _RESTART_PAUSE_SECONDS = 2.0
-_RUN_PROCESS = "multiprocessing.spawn"  # how Dagster starts the process of a run, and a run its staging processes
+_RUN_PROCESS = "multiprocessing.spawn"  # how Dagster starts a run, and a run its staging processes
 
 
 class _StopRequestedError(BaseException):
@@ -145,7 +145,9 @@ class Platform:
         dagster.mark_prepared()
         ended_runs = int((read_log_tail(self._log("prepare")).split() or ["0"])[-1])
         if ended_runs:
-            self._say(f"marked {ended_runs} runs of an earlier session as failed, so that their tables are free")
+            self._say(
+                f"marked {ended_runs} runs of an earlier session as failed, so that their tables are free"
+            )
 
     def _await_ui(self, dagster: DagsterServices) -> None:
         load_error: str | None = None
@@ -200,7 +202,7 @@ class Platform:
 
     def _allow_restart(self, name: str, log: Path) -> None:
         log_tail = read_log_tail(log)
-        self._say(f"{name} has ended by itself and is started again; its last words: {log_tail.splitlines()[-1:]}")
+        self._say(f"{name} has ended by itself and is started again; the end of {log}:\n{log_tail}")
         if not self._restarts.setdefault(name, _RestartLimit()).allows(time.monotonic()):
             minutes = _RESTART_WINDOW.total_seconds() / 60
             fact = f"it has ended {_RESTARTS + 1} times within {minutes:.0f} minutes"
@@ -210,7 +212,11 @@ class Platform:
     def _raise_ended(self, name: str, process: "subprocess.Popen[bytes]") -> NoReturn:
         log = self._log(name)
         raise LocalPlatformError(
-            f"keep {name} running", f"its process ended with {process.returncode}", "", log, read_log_tail(log)
+            f"keep {name} running",
+            f"its process ended with {process.returncode}",
+            "",
+            log,
+            read_log_tail(log),
         )
 
     def _stop(self) -> None:
@@ -219,7 +225,9 @@ class Platform:
                 if name in self._children:
                     self._children[name].terminate()
             end_processes(
-                lambda: [found for found in self._processes.list_processes() if _RUN_PROCESS in found.command],
+                lambda: [
+                    found for found in self._processes.list_processes() if _RUN_PROCESS in found.command
+                ],
                 _RUN_GRACE_SECONDS,
             )
             self._processes.stop()
@@ -245,7 +253,9 @@ class Platform:
             return None
         from lakehouse_assets.local.kafka import LocalKafka
 
-        return LocalKafka(self._home / "kafka", processes=self._processes, log=self._log("kafka"), report=self._say)
+        return LocalKafka(
+            self._home / "kafka", processes=self._processes, log=self._log("kafka"), report=self._say
+        )
 
     @property
     def _logs(self) -> Path:
@@ -258,7 +268,9 @@ class Platform:
         print(f"[{time.monotonic() - self._started_at:6.1f} s] {sentence}", flush=True)
 
     def _print_summary(self, dagster: DagsterServices) -> None:
-        cluster = self._kafka.bootstrap_servers if self._kafka else self._environment.kafka["bootstrap.servers"]
+        cluster = (
+            self._kafka.bootstrap_servers if self._kafka else self._environment.kafka["bootstrap.servers"]
+        )
         topic = "   topic 'flights', 20 messages a second" if self._kafka else ""
         catalog = self._environment.catalog_properties.get("uri", "as PyIceberg is configured")
         lines = [
@@ -275,19 +287,26 @@ class Platform:
 
 
 def run_platform(
+    environment: Environment,
     *,
     workspace: Path | None = None,
     dagster_yaml: Path | None = None,
     ui_port: int = UI_PORT,
     parent_pid: int | None = None,
-) -> None:
-    """Run the platform until a signal ends it; the files are the project's unless given. See `Platform.run`."""
+) -> int:
+    """Run the platform until a signal ends it, then 0; the files are the project's unless given. See `Platform.run`.
+
+    Raises:
+        LocalPlatformError: a part can't start or died for good; everything else was ended.
+        AlreadyRunningError: a living process runs the platform of this home.
+    """
     Platform(
-        Environment.read(),
+        environment,
         workspace or find_project_file("workspace.yaml"),
         dagster_yaml or find_project_file("dagster.yaml"),
         ui_port,
     ).run(parent_pid)
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -295,15 +314,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="lakehouse dev", description="Run the platform on this machine.")
     parser.add_argument("--port", type=int, default=UI_PORT, help="of the UI, or the next free one (3000)")
     parser.add_argument("--workspace", type=Path, help="instead of the project's workspace.yaml")
-    parser.add_argument("--end-with-parent", action="store_true", help="stop when the process that started this one ends")
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="stop when the process that started this one ends"
+    )
     options = parser.parse_args(arguments)
     parent_pid = os.getppid() if options.end_with_parent else None
     try:
-        run_platform(workspace=options.workspace, ui_port=options.port, parent_pid=parent_pid)
+        environment = Environment.read()
+        return run_platform(
+            environment, workspace=options.workspace, ui_port=options.port, parent_pid=parent_pid
+        )
     except LakehouseError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
 
 
 _DEMO_COMMAND = [sys.executable, "-m", "lakehouse_assets.local.demo"]

@@ -8,7 +8,9 @@ from lakehouse_assets.model.errors import LakehouseError
 class LocalPlatformError(LakehouseError):
     """A part of the platform on this machine can't start, or died. `log_tail` holds the last lines of its log file."""
 
-    def __init__(self, action: str, fact: str, remedy: str, log: Path | None = None, log_tail: str = "") -> None:
+    def __init__(
+        self, action: str, fact: str, remedy: str, log: Path | None = None, log_tail: str = ""
+    ) -> None:
         self.action, self.fact, self.remedy, self.log, self.log_tail = action, fact, remedy, log, log_tail
         quoted = f"\nThe last lines of {log}:\n{_indent(log_tail)}" if log_tail else ""
         super().__init__(f"Cannot {action}: {fact}. {remedy}{quoted}")

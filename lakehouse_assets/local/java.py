@@ -52,7 +52,8 @@ def resolve_kafka_jars(report: Report) -> list[Path]:
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             return _read_listing(cache) or _fetch(cache, report)
-    except (OSError, RuntimeError, ValueError, ElementTree.ParseError) as error:  # requests' errors are OSErrors
+    # Requests' errors are OSErrors; the others are what the resolver raises on answers that it can't read.
+    except (OSError, RuntimeError, ValueError, ElementTree.ParseError) as error:
         raise LocalPlatformError(
             f"fetch Apache Kafka {KAFKA_VERSION} from Maven Central into {cache}",
             f"{type(error).__name__}: {error}",
@@ -95,7 +96,9 @@ def _resolve(cache: Path, local_repositories: list[Path], report: Report) -> lis
     wanted = [context.create_dependency(coordinate) for coordinate in _COORDINATES]
     named, transitive = resolver.resolve(wanted)
     with ThreadPoolExecutor(_DOWNLOADS) as downloads:
-        return list(downloads.map(lambda dependency: Path(dependency.artifact.resolve()), [*named, *transitive]))
+        return list(
+            downloads.map(lambda dependency: Path(dependency.artifact.resolve()), [*named, *transitive])
+        )
 
 
 class _Progress:

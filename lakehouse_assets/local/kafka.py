@@ -144,7 +144,13 @@ class LocalKafka:
             if self._owns_processes:
                 self._processes.end_leftovers()
             jars = resolve_kafka_jars(self._report)
-            command = [find_java(), *self._java_options, *_LOG_OPTIONS, "-cp", os.pathsep.join(map(str, jars))]
+            command = [
+                find_java(),
+                *self._java_options,
+                *_LOG_OPTIONS,
+                "-cp",
+                os.pathsep.join(map(str, jars)),
+            ]
             self._ensure_formatted(command)
             self._start_on_free_ports(command)
         except BaseException:
@@ -174,8 +180,10 @@ class LocalKafka:
         fresh = self.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         self._write_properties(fresh, controller_port=_CONTROLLER_PORT)
-        cluster_id = "L" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]  # must not begin with a dash
-        format_command = [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
+        # A cluster id that began with a dash would be taken for an option.
+        cluster_id = "L" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
+        arguments = ["format", "-t", cluster_id, "-c", str(self._properties)]
+        format_command = [*command, "kafka.tools.StorageTool", *arguments]
         done = subprocess.run(format_command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LocalPlatformError(
@@ -193,7 +201,9 @@ class LocalKafka:
             controller_port = find_free_port(max(_CONTROLLER_PORT, self._port + 1))
             self._write_properties(self.folder / "data", controller_port)
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            self._process = self._processes.start([*command, "kafka.Kafka", str(self._properties)], log=self.log)
+            self._process = self._processes.start(
+                [*command, "kafka.Kafka", str(self._properties)], log=self.log
+            )
             if self._answers():
                 self._remember_address()
                 return
@@ -203,7 +213,9 @@ class LocalKafka:
             if attempt < _ATTEMPTS and _PORT_TAKEN in self.log.read_text(errors="replace"):
                 continue
             fact = (
-                f"no answer after {_START_SECONDS:.0f} s" if exit_code is None else f"its process ended with {exit_code}"
+                f"no answer after {_START_SECONDS:.0f} s"
+                if exit_code is None
+                else f"its process ended with {exit_code}"
             )
             raise LocalPlatformError(
                 f"start Kafka {KAFKA_VERSION} at {self.bootstrap_servers}",

@@ -26,7 +26,9 @@ def find_free_port(preferred: int) -> int:
         if not is_port_open(port) and _can_bind(port):
             return port
     raise LocalPlatformError(
-        "find a free port", f"ports {preferred} to {preferred + _TRIED_PORTS - 1} are taken", "Free one of them."
+        "find a free port",
+        f"ports {preferred} to {preferred + _TRIED_PORTS - 1} are taken",
+        "Free one of them.",
     )
 
 

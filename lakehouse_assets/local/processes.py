@@ -173,14 +173,18 @@ def _list_by_proc(entry: str) -> Iterator[MarkedProcess]:
             continue
         # A process that ends while we look, or that is somebody else's, is none of ours.
         with suppress(OSError):
-            if any(variable.startswith(wanted) for variable in (folder / "environ").read_bytes().split(b"\0")):
+            if any(
+                variable.startswith(wanted) for variable in (folder / "environ").read_bytes().split(b"\0")
+            ):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 yield MarkedProcess(int(folder.name), command.strip())
 
 
 def _list_by_ps(entry: str) -> Iterator[MarkedProcess]:
     # macOS has no /proc; `-E` appends the environment to the command line there.
-    listing = subprocess.run(["ps", "-axEww", "-o", "pid=,command="], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["ps", "-axEww", "-o", "pid=,command="], capture_output=True, text=True, check=True
+    )
     for line in listing.stdout.splitlines():
         if entry in line:
             pid, _, command = line.strip().partition(" ")

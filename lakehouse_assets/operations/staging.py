@@ -115,15 +115,15 @@ class Stager:
                 batch = reader.read(_READ_SECONDS)
                 if len(batch):
                     quiet_since = time.monotonic()
-                    try:
-                        self._add(batch, tally)
-                    except BadRecordError:
+                    good = self._add(batch, tally)
+                    if len(good) < len(batch):
                         if tally.read_count and not whole:
-                            yield self._hand_over(tally, before)
-                        raise
+                            yield self._hand_over(tally, before | good.stops())
+                        raise self._bad_record(batch, len(good))
                 if not whole and self._is_due(tally, reader.is_caught_up):
                     yield self._hand_over(tally, reader.next_offsets)
                     tally = _Tally(dict(reader.next_offsets))
+                    continue  # the commit took its time: look again before calling the log quiet
                 if not tally.read_count and reader.is_caught_up and time.monotonic() - quiet_since >= interval:
                     break
             if reader.next_offsets != tally.starts and (not whole or reader.is_finished):
@@ -139,16 +139,16 @@ class Stager:
         waited_since = self._handed_over if caught_up else tally.began
         return time.monotonic() - waited_since >= interval or tally.read_bytes >= self._spec.commit_size
 
-    def _add(self, batch: MessageBatch, tally: _Tally) -> None:
+    def _add(self, batch: MessageBatch, tally: _Tally) -> MessageBatch:
+        """Stage the messages before the first that can't become a row; return them."""
         present = [i for i, value in enumerate(batch.values) if value is not None] if None in batch.values else None
         values = batch.values if present is None else [batch.values[i] for i in present]
         decoded = self._decoder.decode(values)  # type: ignore[arg-type]  # no None is left
         if decoded.bad:
-            bad = decoded.bad[0]
-            at = bad.index if present is None else present[bad.index]
-            raise BadRecordError(
-                self._spec.table, self._spec.source.topic, int(batch.partitions[at]), int(batch.offsets[at]), bad.reason
-            )
+            first = min(bad.index for bad in decoded.bad)
+            return self._add(batch.first(first if present is None else present[first]), tally)
+        if not len(batch):
+            return batch
         begins = self._slice_begins(batch)
         rows = _with_positions(decoded.table, batch, present)
         self._writer.add(rows)
@@ -164,6 +164,13 @@ class Stager:
         tally.read_count += len(batch)
         tally.read_bytes += sum(map(len, values))
         tally.tombstone_count += len(batch) - len(values)
+        return batch
+
+    def _bad_record(self, batch: MessageBatch, at: int) -> BadRecordError:
+        (bad,) = self._decoder.decode([batch.values[at] or b""]).bad
+        return BadRecordError(
+            self._spec.table, self._spec.source.topic, int(batch.partitions[at]), int(batch.offsets[at]), bad.reason
+        )
 
     def _slice_begins(self, batch: MessageBatch) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """Beginning of the slice of each message: that of the newest plausible stamp up to and including it."""

@@ -110,7 +110,7 @@ class _TableRun:
 
         result = run_ingest(systems, self._spec, stop=stop, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms)
         self._context.instance.add_run_tags(
-            self._context.run_id, {INGEST_TAG: self._spec.table, ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
+            self._context.run.run_id, {INGEST_TAG: self._spec.table, ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
         )
         self._context.log.info(f"{result.ended}: {result.row_count:,} rows in {result.commits} commits")
 

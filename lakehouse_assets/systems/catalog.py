@@ -18,7 +18,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
 from requests.exceptions import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lakehouse_assets.model.errors import CatalogUnavailableError, StorageError, TableDiffersError
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
@@ -104,7 +104,7 @@ def _create_table(catalog: Catalog, spec: TableSpec, ledger: Ledger) -> Table:
     with catalog_errors(catalog.name, f"create {spec.table}"):
         try:
             catalog.create_namespace(spec.namespace)
-        except NamespaceAlreadyExistsError:
+        except (NamespaceAlreadyExistsError, IntegrityError):  # the second is the SQL catalog's, of two that race
             pass  # the namespace is there, which is all that is wanted
         try:
             return catalog.create_table(

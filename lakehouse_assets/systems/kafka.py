@@ -89,6 +89,16 @@ class MessageBatch:
     def __len__(self) -> int:
         return len(self.values)
 
+    def first(self, count: int) -> "MessageBatch":
+        """The first `count` messages."""
+        return MessageBatch(
+            self.values[:count], self.partitions[:count], self.offsets[:count], self.timestamps_ms[:count]
+        )
+
+    def stops(self) -> dict[int, int]:
+        """The offset after the last message of each topic partition that occurs."""
+        return dict(zip(self.partitions.tolist(), (self.offsets + 1).tolist(), strict=True))
+
 
 class KafkaSource:
     """One cluster. Clients are opened when first needed and kept; safe to use from several threads for metadata."""

@@ -1,8 +1,9 @@
 """Keeps the cost of a commit from growing with the number of snapshots.
 
 PyIceberg 0.12 parses the whole metadata file at every load and copies it whole, object by object, at every commit: 18 ms at 10
-snapshots, 172 ms at 1,000. Metadata files never change once written, and the models in them are frozen, so a parsed file can be
-kept by its location, and a "deep copy" of a snapshot can be the snapshot itself. Remove this module when PyIceberg does so.
+snapshots, 172 ms at 1,000. Metadata files never change once written, and the models in them are frozen and changed only by
+making new lists, so a parsed file can be kept by its location, and a deep copy can share its parts. Remove this module when
+PyIceberg does so.
 """
 
 from collections import OrderedDict
@@ -11,8 +12,7 @@ from typing import Any
 
 from pyiceberg.io import InputFile
 from pyiceberg.serializers import FromInputFile
-from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import MetadataLogEntry, Snapshot, SnapshotLogEntry
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV1, TableMetadataV2
 
 _KEPT_BYTES = 64 * 1024 * 1024  # of metadata JSON; parsed objects take a few times as much
 
@@ -49,26 +49,31 @@ _cache = _Cache()
 
 
 def remember_metadata(location: str, metadata: TableMetadata) -> None:
-    """Keep what a commit just wrote, so that the next load need not parse it. Its size is taken from its parent's shape."""
-    _cache.keep(location, metadata, 1024 + 1024 * len(metadata.snapshots))
+    """Keep what a commit just wrote, so that the next load need not parse it."""
+    _cache.keep(location, metadata, _size_bytes(metadata))
 
 
 def install() -> None:
     """Make PyIceberg use the cache in this process. Safe to repeat."""
     FromInputFile.table_metadata = staticmethod(_load)  # type: ignore[method-assign]
-    for frozen in (Snapshot, SnapshotLogEntry, MetadataLogEntry):
-        frozen.__deepcopy__ = _same  # type: ignore[method-assign,assignment]
+    for frozen in (TableMetadataV1, TableMetadataV2):
+        frozen.__deepcopy__ = _copy  # type: ignore[method-assign,assignment]
 
 
 def _load(input_file: InputFile, *args: Any, **kwargs: Any) -> TableMetadata:
     found = _cache.find(input_file.location)
     if found is None:
         found = _parse(input_file, *args, **kwargs)
-        _cache.keep(input_file.location, found, 1024 + 1024 * len(found.snapshots))
+        _cache.keep(input_file.location, found, _size_bytes(found))
     return found
 
 
-def _same(self: object, memo: dict[int, Any] | None = None) -> object:
-    return self
+def _size_bytes(metadata: TableMetadata) -> int:
+    """About the size of its JSON: nearly all of it are snapshots, each with a ledger of some hundred bytes."""
+    return 1024 * (1 + len(metadata.snapshots))
+
+
+def _copy(self: TableMetadata, memo: dict[int, Any] | None = None) -> TableMetadata:
+    return self.model_copy()
 
 

@@ -21,6 +21,7 @@ from lakehouse_assets.model.columns import METADATA_COLUMNS
 from lakehouse_assets.model.spec import PartitionFieldSpec, TableSpec
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
 
+FORMAT_VERSION = 2  # the one that snapshots are written in
 _FIRST_PARTITION_FIELD_ID = 1000  # Iceberg spec, "Partition Evolution"
 
 
@@ -71,6 +72,8 @@ def list_differences(spec: TableSpec, table: Table) -> list[str]:
     found_parts = [f"{field.transform}({found.find_column_name(field.source_id)})" for field in table.spec().fields]
     if wanted_parts != found_parts:
         differences.append(f"declared partition_by {wanted_parts}, the table has {found_parts}")
+    if table.format_version != FORMAT_VERSION:
+        differences.append(f"Iceberg's format version {FORMAT_VERSION} is needed, the table has {table.format_version}")
     return differences
 
 

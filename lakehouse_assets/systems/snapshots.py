@@ -29,7 +29,8 @@ from pyiceberg.table.snapshots import (
 )
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
 
-_FORMAT_VERSION = 2
+from lakehouse_assets.systems.schema import FORMAT_VERSION
+
 _AVRO_CODEC = "deflate"
 MERGE_WIDTH = 16  # manifests of about one size that are joined into one; keeps the list short and a join small
 
@@ -181,7 +182,7 @@ class SnapshotBuilder:
         metadata = self.table.metadata
         location = self._new_location(f"{self._attempt}-m{len(self.written)}.avro")
         return write_manifest(
-            format_version=_FORMAT_VERSION,
+            format_version=FORMAT_VERSION,
             spec=metadata.specs()[spec_id],
             schema=metadata.schema(),
             output_file=self.table.io.new_output(location),
@@ -192,7 +193,7 @@ class SnapshotBuilder:
     def _write_list(self, manifests: list[ManifestFile], parent: Snapshot | None) -> str:
         location = self._new_location(f"snap-{self.snapshot_id}-0-{self._attempt}.avro")
         with write_manifest_list(
-            format_version=_FORMAT_VERSION,
+            format_version=FORMAT_VERSION,
             output_file=self.table.io.new_output(location),
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent is not None else None,

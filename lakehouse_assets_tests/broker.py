@@ -1,0 +1,110 @@
+"""Fills topics of a real broker exactly: which partition, which timestamp, in a transaction or not."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+_SECONDS = 30.0
+
+Value = bytes | str | None
+
+
+class Broker:
+    """What a test does to a broker; every call returns when it is done."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        self.bootstrap_servers = bootstrap_servers
+
+    def create_topic(self, name: str, partitions: int = 1, settings: Mapping[str, str] | None = None) -> str:
+        """`settings` are the topic's own, such as `message.timestamp.after.max.ms`."""
+        topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(settings or {}))
+        self._admin.create_topics([topic], operation_timeout=_SECONDS)[name].result()
+        return name
+
+    def delete_topic(self, name: str) -> None:
+        """With all its messages."""
+        self._admin.delete_topics([name], operation_timeout=_SECONDS)[name].result()
+
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Drop each partition's messages before an offset, as retention does."""
+        wanted = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
+        for future in self._admin.delete_records(wanted).values():
+            future.result()
+
+    def produce(
+        self,
+        topic: str,
+        values: Iterable[Value],
+        *,
+        partition: int = 0,
+        timestamp_ms: int | Sequence[int] | None = None,
+        key: bytes | str | None = None,
+        headers: list[tuple[str, bytes]] | None = None,
+    ) -> list[int]:
+        """Produce in order and return the offsets; one timestamp for all, or one for each, or now."""
+        return _send(self._producer, topic, values, partition, timestamp_ms, key, headers)
+
+    def produce_in_transaction(
+        self, topic: str, values: Iterable[Value], *, partition: int = 0, abort: bool = False
+    ) -> list[int]:
+        """One transaction; a control record takes the offset behind it. Nobody sees what was aborted."""
+        producer = Producer({**self._settings, "transactional.id": f"{topic}-{partition}"})
+        producer.init_transactions(_SECONDS)
+        producer.begin_transaction()
+        offsets = _send(producer, topic, values, partition, None, None, None)
+        if abort:
+            producer.abort_transaction(_SECONDS)
+        else:
+            producer.commit_transaction(_SECONDS)
+        return offsets
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        return AdminClient(self._settings)
+
+    @cached_property
+    def _producer(self) -> Producer:
+        return Producer({**self._settings, "enable.idempotence": "true", "linger.ms": "1"})
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {"bootstrap.servers": self.bootstrap_servers, "log_level": "2"}
+
+
+def _send(
+    producer: Producer,
+    topic: str,
+    values: Iterable[Value],
+    partition: int,
+    timestamp_ms: int | Sequence[int] | None,
+    key: bytes | str | None,
+    headers: list[tuple[str, bytes]] | None,
+) -> list[int]:
+    offsets: list[int] = []
+
+    def on_delivery(error: object, message: Message) -> None:
+        if error:
+            raise KafkaException(error)
+        offset = message.offset()
+        assert offset is not None
+        offsets.append(offset)
+
+    sent = 0
+    for sent, value in enumerate(values, start=1):
+        stamped = timestamp_ms[sent - 1] if isinstance(timestamp_ms, Sequence) else timestamp_ms
+        arguments = {} if stamped is None else {"timestamp": stamped}
+        while True:
+            try:
+                producer.produce(
+                    topic, value, key, partition, on_delivery=on_delivery, headers=headers, **arguments
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+    left = producer.flush(_SECONDS)
+    assert left == 0, f"the broker did not take {left} of {sent} messages"
+    assert len(offsets) == sent
+    return offsets

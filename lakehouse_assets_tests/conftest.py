@@ -1,0 +1,58 @@
+"""A real Kafka for the tests that need one: started once, stopped at the end."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets_tests.broker import Broker
+
+_PORT = 29092  # apart from the port of `make dev`, so that its clients never find this broker
+_TOPIC_LENGTH = 60
+
+TopicFactory = Callable[..., str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_inherited_settings() -> None:
+    # The tests run the same in a shell that is set up for a cluster of its own.
+    for name in list(os.environ):
+        if name.startswith(("KAFKA_", "LAKEHOUSE_", "PYICEBERG_", "DAGSTER_")):
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """The broker of the session. A test that stops or kills it starts it again before it ends."""
+    with LocalKafka(tmp_path_factory.mktemp("kafka"), port=_PORT) as broker:
+        yield broker
+
+
+@pytest.fixture
+def broker(kafka: LocalKafka) -> Broker:
+    """Creates topics and produces; see `Broker`."""
+    return Broker(kafka.bootstrap_servers)
+
+
+@pytest.fixture
+def topic(broker: Broker, request: pytest.FixtureRequest, tmp_path: Path) -> TopicFactory:
+    """`topic(partitions=1, settings=None)` creates a topic with a name that nobody else has, and returns that."""
+    created = 0
+
+    def create(partitions: int = 1, settings: dict[str, str] | None = None) -> str:
+        nonlocal created
+        created += 1
+        # tmp_path numbers the tests whose names are equal in their first thirty characters.
+        words = re.sub(r"[^a-zA-Z0-9]+", "_", request.node.name)[:_TOPIC_LENGTH].strip("_")
+        return broker.create_topic(f"{words}_{tmp_path.name[-4:]}_{created}", partitions, settings)
+
+    return create
+
+
+@pytest.fixture
+def produce(broker: Broker) -> Callable[..., list[int]]:
+    """`produce(topic, values, partition=0, timestamp_ms=None, key=None)` returns the offsets."""
+    return broker.produce

@@ -1,0 +1,132 @@
+"""One topic and its table, as a test drives and judges them."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.errors import LakehouseError
+from lakehouse_assets.model.ledger import TopicLedger
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.slices import SliceClock
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.audit import audit_positions
+from lakehouse_assets.operations.ingest import CommitReport, IngestResult, run_ingest
+from lakehouse_assets.operations.replace import run_replace
+from lakehouse_assets.operations.status import read_status
+from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets_tests import judge
+from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.builders import HOUR_MS, make_message, make_spec, make_systems
+from lakehouse_assets_tests.faults import FAULTY
+
+Position = tuple[int | None, int | None]
+
+
+def clock_ms() -> int:
+    """Now, ms since 1970."""
+    return int(time.time() * 1000)
+
+
+def never() -> bool:
+    """A run that nobody stops."""
+    return False
+
+
+@dataclass
+class Lake:
+    """Runs of one table. Everything is opened anew by `reopened`, as another machine would."""
+
+    folder: Path
+    broker: Broker
+    spec: TableSpec
+    systems: Systems
+    now_ms: Callable[[], int] = clock_ms
+    reports: list[CommitReport] = field(default_factory=list)
+    retries: list[LakehouseError] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, folder: Path, broker: Broker, topic: str, **parts: Any) -> "Lake":
+        """A table of a topic; `parts` go into its declaration."""
+        return cls(folder, broker, make_spec(topic, **parts), make_systems(folder, broker.bootstrap_servers, **FAULTY))
+
+    def reopened(self) -> "Lake":
+        """The same table through other clients."""
+        return Lake(self.folder, self.broker, self.spec, make_systems(self.folder, self.broker.bootstrap_servers, **FAULTY))
+
+    @property
+    def topic(self) -> str:
+        return self.spec.source.topic
+
+    def produce(self, count: int, partition: int = 0, **how: Any) -> list[int]:
+        """Good messages; their offsets."""
+        return self.broker.produce(self.topic, [make_message(i) for i in range(count)], partition=partition, **how)
+
+    def ingest(self, stop: Callable[[], bool] = never, on_commit: Callable[[CommitReport], None] | None = None) -> IngestResult:
+        """One run."""
+
+        def hear(report: CommitReport) -> None:
+            self.reports.append(report)
+            if on_commit is not None:
+                on_commit(report)
+
+        return run_ingest(
+            self.systems, self.spec, stop=stop, on_commit=hear, on_retry=lambda e, _: self.retries.append(e), now_ms=self.now_ms
+        )
+
+    def replace(self, *keys: str, stop: Callable[[], bool] = never) -> dict[str, CommitReport | None]:
+        """Replace slices; the report of each one done."""
+        heard: dict[str, CommitReport | None] = {}
+        run_replace(
+            self.systems,
+            self.spec,
+            keys,
+            stop=stop,
+            on_slice=heard.__setitem__,
+            on_retry=lambda e, _: self.retries.append(e),
+            now_ms=self.now_ms,
+        )
+        return heard
+
+    def key(self, time_ms: int) -> str:
+        """Partition key of a time."""
+        return SliceClock(self.spec.partitions.every, self.spec.partitions.start).key(time_ms)
+
+    @property
+    def table(self) -> Table:
+        return self.systems.catalog.load_table(self.spec.table)
+
+    @property
+    def entry(self) -> TopicLedger:
+        ledger = read_ledger(self.table)
+        assert ledger is not None
+        return ledger[self.topic]
+
+    def positions(self) -> list[Position]:
+        """What DuckDB finds in the files."""
+        return judge.read_positions(self.table)
+
+    def lag(self, rowless: TopicRanges = NO_OFFSETS) -> int:
+        """Offsets that the table lacks."""
+        return read_status(self.systems, self.spec, rowless).lag
+
+    def assert_holds(self, rows: Mapping[int, list[int]], foreign: int = 0, lag: int = 0) -> None:
+        """The rows are exactly these, once each; ledger, audit and lag agree with them; every snapshot can be read."""
+        expected = sorted((p, offset) for p, offsets in rows.items() for offset in offsets)
+        entry = self.entry
+        audit = audit_positions(self.table, entry)
+        assert self.positions() == [*expected, *[(None, None)] * foreign]
+        assert all(offset in entry.held[p] for p, offset in expected)
+        assert not audit.duplicates
+        assert not audit.unledgered
+        assert self.lag() == lag
+        assert judge.read_every_snapshot(self.table)[-1:] == [len(expected) + foreign] * bool(expected or foreign)
+
+
+def hours_ago(hours: int) -> int:
+    """Beginning of the hour so long ago, ms since 1970."""
+    return (clock_ms() // HOUR_MS - hours) * HOUR_MS

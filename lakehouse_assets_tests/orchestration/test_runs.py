@@ -1,0 +1,259 @@
+"""Runs and ticks as Dagster makes them, against a real broker: what lands, what is reported, what a person reads."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from lakehouse_assets.definitions import build_definitions
+from lakehouse_assets.environment import Environment
+from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.orchestration.resources import LakehouseResource
+from lakehouse_assets.orchestration.sensors import build_ingest_request
+from lakehouse_assets.reading import load_table
+from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.conftest import TopicFactory
+
+HOUR_MS = 3_600_000
+KEY = dg.AssetKey(["ods", "clicks"])
+DECLARATION = """
+table: ods.clicks
+source: {{topic: {topic}}}
+commit_interval: 1s
+schema:
+  - {{name: id, type: long, required: true}}
+"""
+
+
+class Platform:
+    """One Dagster instance over one folder of declarations."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.defs = build_definitions(Environment.read())
+
+    def materialize(self, *keys: str) -> dg.ExecuteInProcessResult:
+        tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+        return self._job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[KEY],
+            raise_on_error=False,
+            **({"partition_key": keys[0]} if len(keys) == 1 else {"tags": tags}),
+        )
+
+    def tick(self, cursor: str | None = None) -> dg.SensorResult:
+        sensor = next(s for s in self.defs.sensors or () if s.name == "ods__clicks__offsets")
+        context = dg.build_sensor_context(instance=self.instance, cursor=cursor)
+        result = sensor(context, lakehouse=LakehouseResource())
+        assert isinstance(result, dg.SensorResult)
+        return result
+
+    def run_requested(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        return self._job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[KEY],
+            partition_key=request.partition_key,
+            run_config=request.run_config,
+            tags=request.tags,
+            raise_on_error=False,
+        )
+
+    def rows_by_partition(self) -> dict[str | None, int]:
+        """The newest reported row count of each partition."""
+        records = self.instance.fetch_materializations(KEY, limit=100).records
+        newest: dict[str | None, int] = {}
+        for record in reversed(records):
+            assert record.asset_materialization is not None
+            count = record.asset_materialization.metadata["dagster/partition_row_count"].value
+            assert isinstance(count, int)
+            newest[record.partition_key] = count
+        return newest
+
+    @property
+    def _job(self) -> dg.JobDefinition:
+        return self.defs.resolve_implicit_global_asset_job_def()
+
+
+@pytest.fixture
+def clicks(topic: TopicFactory) -> str:
+    return topic(partitions=2)
+
+
+@pytest.fixture
+def platform(kafka: LocalKafka, clicks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    (tables / "clicks.yaml").write_text(DECLARATION.format(topic=clicks))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tables))
+    with dg.instance_for_test() as instance:
+        yield Platform(instance)
+
+
+def _hour(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d-%H:00")
+
+
+def _table_ids() -> list[int]:
+    return sorted(load_table("ods.clicks").scan().to_arrow()["id"].to_pylist())
+
+
+def test_a_tick_over_new_messages_starts_a_run_that_reports_each_hour_it_wrote(
+    platform: Platform, broker: Broker, clicks: str
+) -> None:
+    now = int(time.time() * 1000)
+    broker.produce(clicks, ['{"id": 1}', '{"id": 2}'], timestamp_ms=now - HOUR_MS)
+    broker.produce(clicks, ['{"id": 3}'], partition=1, timestamp_ms=now)
+
+    (request,) = platform.tick().run_requests or ()
+    result = platform.run_requested(request)
+
+    assert result.success
+    assert _table_ids() == [1, 2, 3]
+    assert platform.rows_by_partition() == {_hour(now - HOUR_MS): 2, _hour(now): 1}
+    assert platform.tick().skip_reason is not None
+    assert "has everything" in str(platform.tick().skip_reason.skip_message)
+
+
+def test_the_run_answers_every_check(platform: Platform, broker: Broker, clicks: str) -> None:
+    broker.produce(clicks, ['{"id": 1}'])
+
+    platform.run_requested((platform.tick().run_requests or ())[0])
+
+    for check in ("lag", "freshness", "continuity", "unique_offsets", "timestamps"):
+        (record,) = platform.instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(KEY, check), limit=1
+        )
+        assert record.status.value == "SUCCEEDED", check
+
+
+def test_materializing_an_hour_replaces_exactly_it_and_reports_its_rows(
+    platform: Platform, broker: Broker, clicks: str
+) -> None:
+    now = int(time.time() * 1000)
+    broker.produce(clicks, ['{"id": 1}', '{"id": 2}'], timestamp_ms=now - HOUR_MS)
+    broker.produce(clicks, ['{"id": 3}'], timestamp_ms=now)
+    platform.run_requested((platform.tick().run_requests or ())[0])
+
+    assert platform.materialize(_hour(now - HOUR_MS)).success
+
+    assert _table_ids() == [1, 2, 3]
+    assert platform.rows_by_partition()[_hour(now - HOUR_MS)] == 2
+
+
+def test_a_backfill_of_several_hours_is_one_run_that_reports_each(platform: Platform, broker: Broker, clicks: str) -> None:
+    now = int(time.time() * 1000)
+    hours = [_hour(now - HOUR_MS * back) for back in (2, 1, 0)]
+    for back, count in ((2, 3), (0, 2)):
+        broker.produce(clicks, [json.dumps({"id": back * 10 + i}) for i in range(count)], timestamp_ms=now - HOUR_MS * back)
+
+    assert platform.materialize(hours[0], hours[-1]).success
+
+    assert platform.rows_by_partition() == {hours[0]: 3, hours[1]: 0, hours[2]: 2}
+    assert len(_table_ids()) == 5
+
+
+def test_a_bad_record_fails_the_run_with_one_sentence_and_the_sensor_waits_ever_longer(
+    platform: Platform, broker: Broker, clicks: str
+) -> None:
+    broker.produce(clicks, ['{"id": 1}', '{"id": "x"}', '{"id": 3}'])
+
+    result = platform.run_requested((platform.tick().run_requests or ())[0])
+
+    assert not result.success
+    (failure,) = result.get_step_failure_events()
+    assert failure.step_failure_data.user_failure_data is not None
+    sentence = str(failure.step_failure_data.user_failure_data.description)
+    assert f"{clicks}-0 offset 1" in sentence
+    assert _table_ids() == []
+    waiting = platform.tick()
+    assert not waiting.run_requests
+    assert "failed, its page says why" in str(waiting.skip_reason.skip_message)  # type: ignore[union-attr]
+
+
+def test_a_tick_while_a_run_works_says_so_and_starts_none(platform: Platform, broker: Broker, clicks: str) -> None:
+    broker.produce(clicks, ['{"id": 1}', '{"id": 2}'])
+    run = platform.instance.create_run_for_job(
+        platform.defs.resolve_implicit_global_asset_job_def(),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"lakehouse/ingest": "ods.clicks"},
+    )
+
+    tick = platform.tick()
+
+    assert not tick.run_requests
+    message = str(tick.skip_reason.skip_message)  # type: ignore[union-attr]
+    assert "2 messages behind" in message
+    assert run.run_id[:8] in message
+
+
+def test_a_missing_topic_fails_the_tick_and_the_check_with_the_same_sentence(
+    platform: Platform, broker: Broker, clicks: str
+) -> None:
+    broker.delete_topic(clicks)
+
+    with pytest.raises(dg.Failure, match="does not exist") as caught:
+        platform.tick()
+
+    (record,) = platform.instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(KEY, "lag"), limit=1
+    )
+    assert record.status.value == "FAILED"
+    assert record.evaluation is not None
+    assert record.evaluation.description == caught.value.description
+
+
+def test_control_records_at_the_end_are_no_lag(platform: Platform, broker: Broker, clicks: str) -> None:
+    broker.produce(clicks, ['{"id": 1}'])
+    broker.produce_in_transaction(clicks, ['{"id": 2}'], abort=True)
+
+    platform.run_requested((platform.tick().run_requests or ())[0])
+
+    tick = platform.tick()
+    assert not tick.run_requests
+    assert "0 messages behind" in str(tick.skip_reason.skip_message)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
+def test_an_interrupted_run_ends_at_a_commit_boundary(
+    platform: Platform, broker: Broker, clicks: str, ending: signal.Signals, tmp_path: Path
+) -> None:
+    broker.produce(clicks, ['{"id": 1}'])
+    command = [sys.executable, "-m", "lakehouse_assets.cli", "ingest", "ods.clicks"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "committed 1 rows" in process.stdout.readline()
+        broker.produce(clicks, ['{"id": 2}'])
+
+        process.send_signal(ending)
+        process.wait(30)
+
+    ids = _table_ids()
+    assert ids in ([1], [1, 2])
+    platform.run_requested(build_ingest_request(_spec(platform)))
+    assert _table_ids() == [1, 2]
+
+
+def _spec(platform: Platform):  # type: ignore[no-untyped-def]
+    from lakehouse_assets.declarations.loading import load_declarations
+
+    return load_declarations(Environment.read().tables_dir).specs[0]
+
+
+def test_pausing_the_sensor_loses_nothing(platform: Platform, broker: Broker, clicks: str) -> None:
+    for i in range(3):  # three batches come while nobody ticks
+        broker.produce(clicks, [json.dumps({"id": i})])
+
+    platform.run_requested((platform.tick(cursor=None).run_requests or ())[0])
+
+    assert _table_ids() == [0, 1, 2]
+
+

@@ -105,12 +105,13 @@ def append_foreign_rows(table: Table, count: int = 1, first_id: int = 1_000_000)
     table.append(pa.table(rows, schema=pa.schema([pa.field("id", pa.int64(), nullable=False)])))
 
 
-def publish_replace(catalog: Catalog, positions: Mapping[int, range], name: str = "ods.clicks", topic_id: str = TOPIC_ID) -> Landed:
-    """Replace the rows of the given offsets by themselves."""
+def publish_replace(catalog: Catalog, positions: Mapping[int, range], **topic: str) -> Landed:
+    """Replace the rows of the given offsets by themselves; `topic` and `topic_id` as in `make_delivery`."""
+    name = "ods.clicks"
     table = catalog.load_table(name)
     taken = SliceFiles(TopicRanges.of({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}))
     taken.prepare(table, build_writer(table, 2**24))
-    return publish(catalog, name, make_delivery(table, positions, topic_id=topic_id, replaces=taken.swap))
+    return publish(catalog, name, make_delivery(table, positions, replaces=taken.swap, **topic))
 
 
 def expire(table: Table, snapshot_ids: Iterable[int]) -> None:

@@ -40,6 +40,7 @@ class ProcessGroup:
         self._mark = _folder_mark(folder) + uuid.uuid4().hex
         self._folder = folder
         self._watchdog: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[bytes]] = []
 
     def start(
         self, command: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None
@@ -49,7 +50,9 @@ class ProcessGroup:
         It leads a session of its own, so a Ctrl-C in the terminal reaches only the owner, who then stops it in order.
         """
         self._ensure_watchdog()
-        return self._open(command, log, environment)
+        self._children = [child for child in self._children if child.poll() is None]
+        self._children.append(self._open(command, log, environment))
+        return self._children[-1]
 
     def list_processes(self) -> list[MarkedProcess]:
         """Children, and children of children, that live now; the watchdog is left out. Read-only."""
@@ -59,6 +62,9 @@ class ProcessGroup:
     def stop(self, grace_seconds: float = _GRACE_SECONDS) -> None:
         """End every process of the group: asked first, after `grace_seconds` made to. Safe to repeat."""
         end_processes(self.list_processes, grace_seconds)
+        for child in self._children:
+            child.wait()
+        self._children = []
         if self._watchdog and self._watchdog.stdin:
             self._watchdog.stdin.close()
             self._watchdog.wait()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.operations.systems import Systems
 
 _CHECK_SECONDS = 60
+_PARTITION_ROWS = "dagster/partition_row_count"  # Dagster's own word; only a replaced slice is known as a whole
 _RUN_MARGIN_SECONDS = 600  # over the time a run gives itself, before Dagster takes it for dead
 
 
@@ -164,9 +165,9 @@ class _TableRun:
     def _describe_slice(self, key: str, report: "CommitReport | None") -> Metadata:
         if report is None:
             self._context.log.info(f"{key}: no message in Kafka, no row in the table")
-            return {"dagster/partition_row_count": dg.MetadataValue.int(0)}
+            return {_PARTITION_ROWS: dg.MetadataValue.int(0)}
         self._context.log.info(f"{key}: {commit_line(report)}")
-        return commit_metadata(report, report.row_count)
+        return {**commit_metadata(report, report.row_count), _PARTITION_ROWS: dg.MetadataValue.int(report.row_count)}
 
     def _materialized(self, key: str, metadata: Metadata) -> None:
         self._context.log_event(dg.AssetMaterialization(table_key(self._spec), partition=key, metadata=metadata))

@@ -59,7 +59,7 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         for p, held in report.ranges.partitions.items()
     ]
     return {
-        "dagster/partition_row_count": dg.MetadataValue.int(slice_rows),
+        "slice_rows_committed": dg.MetadataValue.int(slice_rows),
         "dagster/row_count": dg.MetadataValue.int(report.total_rows),
         "rows_committed": dg.MetadataValue.int(report.row_count),
         "tombstones_skipped": dg.MetadataValue.int(report.tombstone_count),

@@ -64,7 +64,8 @@ class _Tick:
         except LakehouseError as error:
             self._record_failure(error)
             raise dg.Failure(description=str(error)) from error
-        events, cursor = self._lag_events(status)
+        is_working = bool(runs) and runs[0].dagster_run.status in IN_PROGRESS_RUN_STATUSES
+        events, cursor = self._lag_events(status, is_working)
         reason = self._reason_to_wait(status, runs)
         if reason is not None:
             return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=cursor)
@@ -82,11 +83,13 @@ class _Tick:
             return f"{behind}; run {failed} failed, its page says why. Next attempt in {pause:.0f} s, or materialize by hand."
         return None
 
-    def _lag_events(self, status: "TableStatus") -> tuple[list[dg.AssetCheckEvaluation], str]:
+    def _lag_events(self, status: "TableStatus", is_working: bool) -> tuple[list[dg.AssetCheckEvaluation], str]:
+        """The lag check, when it is due. A run that works records it itself, so then only a change of mind is worth an event."""
         evaluation = lag_evaluation(self.spec, status)
         seen = json.loads(self.context.cursor) if self.context.cursor else {}
         now = int(time.time())
-        due = seen.get("passed") != evaluation.passed or now - seen.get("recorded_at", 0) >= _EVALUATE_SECONDS
+        changed = seen.get("passed") != evaluation.passed
+        due = changed or (not is_working and now - seen.get("recorded_at", 0) >= _EVALUATE_SECONDS)
         recorded_at = now if due else seen["recorded_at"]
         cursor = json.dumps({"lag": status.lag, "passed": evaluation.passed, "recorded_at": recorded_at})
         return [evaluation] if due else [], cursor

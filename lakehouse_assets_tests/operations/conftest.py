@@ -12,12 +12,12 @@ from lakehouse_assets_tests.operations.lake import Lake
 
 @pytest.fixture
 def lake(tmp_path: Path, broker: Broker, topic: Callable[..., str]) -> Iterator[Callable[..., Lake]]:
-    """`lake(partitions=1, settings=None, **declaration)` creates a topic and opens its table."""
+    """`lake(topic_partitions=1, settings=None, **declaration)` creates a topic and opens its table."""
     faults.EFFECTS.arm(None)
     opened: list[Lake] = []
 
-    def open_lake(partitions: int = 1, settings: dict[str, str] | None = None, **declaration: object) -> Lake:
-        opened.append(Lake.open(tmp_path / str(len(opened)), broker, topic(partitions, settings), **declaration))
+    def open_lake(topic_partitions: int = 1, settings: dict[str, str] | None = None, **declaration: object) -> Lake:
+        opened.append(Lake.open(tmp_path / str(len(opened)), broker, topic(topic_partitions, settings), **declaration))
         return opened[-1]
 
     yield open_lake

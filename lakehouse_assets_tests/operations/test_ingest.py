@@ -28,7 +28,7 @@ MakeLake = Callable[..., Lake]
 
 
 def test_every_message_of_every_topic_partition_lands_once(lake: MakeLake) -> None:
-    table = lake(partitions=3)
+    table = lake(topic_partitions=3)
     table.produce(500, partition=0)
     table.produce(700, partition=2)
 
@@ -65,7 +65,7 @@ def test_nothing_new_makes_no_commit(lake: MakeLake) -> None:
 
 
 def test_an_empty_topic_makes_an_empty_table(lake: MakeLake) -> None:
-    table = lake(partitions=2)
+    table = lake(topic_partitions=2)
 
     result = table.ingest()
 
@@ -139,7 +139,7 @@ def test_control_records_at_the_end_are_no_lag_and_no_commit(lake: MakeLake, abo
 
 
 def test_a_second_look_at_control_records_makes_no_endless_run(lake: MakeLake) -> None:
-    table = lake(partitions=2)
+    table = lake(topic_partitions=2)
     table.broker.produce_in_transaction(table.topic, [make_message(2)] * 3, abort=True)
     table.produce(1, partition=1)
 
@@ -173,7 +173,7 @@ def test_a_second_run_stops_at_the_bad_record_again_and_adds_nothing(lake: MakeL
 
 
 def test_a_bad_record_between_tombstones_and_other_topic_partitions_is_named_exactly(lake: MakeLake) -> None:
-    table = lake(partitions=2)
+    table = lake(topic_partitions=2)
     table.produce(4, partition=1)
     table.broker.produce(table.topic, [None, make_message(1), None, b"[]", None])
 
@@ -187,7 +187,7 @@ def test_a_bad_record_between_tombstones_and_other_topic_partitions_is_named_exa
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_staging_in_several_processes_lands_the_same_rows(lake: MakeLake, workers: int) -> None:
-    table = lake(partitions=4, workers=workers)
+    table = lake(topic_partitions=4, workers=workers)
     for partition in range(4):
         table.produce(50 + partition, partition=partition)
 
@@ -197,7 +197,7 @@ def test_staging_in_several_processes_lands_the_same_rows(lake: MakeLake, worker
 
 
 def test_a_bad_record_in_a_worker_names_itself_and_what_came_before_it_lands(lake: MakeLake) -> None:
-    table = lake(partitions=2, workers=2)
+    table = lake(topic_partitions=2, workers=2)
     table.produce(5, partition=0)
     table.broker.produce(table.topic, [make_message(1), b"nonsense"], partition=1)
 

@@ -71,7 +71,8 @@ class Platform:
         newest: dict[str | None, int] = {}
         for record in reversed(records):
             assert record.asset_materialization is not None
-            count = record.asset_materialization.metadata["dagster/partition_row_count"].value
+            metadata = record.asset_materialization.metadata
+            count = metadata.get("dagster/partition_row_count", metadata.get("slice_rows_committed")).value  # type: ignore[union-attr]
             assert isinstance(count, int)
             newest[record.partition_key] = count
         return newest

@@ -1,0 +1,89 @@
+"""Runs of a table in processes of their own, which can be killed, halted and started by the dozen.
+
+A fork server has the imports done, so that a process starts in milliseconds; it opens its own clients.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from lakehouse_assets_tests import faults
+from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.faults import Fault
+from lakehouse_assets_tests.operations.lake import Lake
+
+DEADLINE_SECONDS = 60.0
+FAILED = 3  # exit code of a run that raised
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["lakehouse_assets_tests.operations.child"])
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a process shall do: ingest, or replace the slices of `keys`; `seen` takes the list of its effects."""
+
+    folder: Path
+    servers: str
+    topic: str
+    keys: Sequence[str] = ()
+    fault: Fault | None = None
+    seen: Path | None = None
+
+    @classmethod
+    def of(cls, lake: Lake, *keys: str, fault: Fault | None = None, seen: Path | None = None) -> "Order":
+        """A run of `lake`'s table."""
+        return cls(lake.folder, lake.broker.bootstrap_servers, lake.topic, keys, fault, seen)
+
+
+def start(order: Order) -> BaseProcess:
+    """Begin a run in a process of its own."""
+    process = _context.Process(target=_work, args=(order,))
+    process.start()
+    return process
+
+
+def finish(process: BaseProcess) -> int | None:
+    """Wait for its end; its exit code, which is -9 where it was killed."""
+    process.join(DEADLINE_SECONDS)
+    if process.is_alive():
+        process.kill()
+        raise AssertionError(f"process {process.pid} did not end within {DEADLINE_SECONDS} s")
+    return process.exitcode
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
+    """Return as soon as the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"nothing happened within {seconds} s"
+        time.sleep(0.02)
+
+
+def is_halted(process: BaseProcess) -> bool:
+    """Whether SIGSTOP took effect."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def wake(process: BaseProcess) -> None:
+    """Let a halted process go on."""
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def _work(order: Order) -> None:
+    lake = Lake.open(order.folder, Broker(order.servers), order.topic)
+    faults.EFFECTS.arm(order.fault)
+    try:
+        if order.keys:
+            lake.replace(*order.keys)
+        else:
+            lake.ingest()
+    finally:
+        if order.seen is not None:
+            order.seen.write_text("\n".join(faults.EFFECTS.seen))

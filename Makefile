@@ -15,6 +15,8 @@ help: ## Explain every target
 # The environment is made again when setup.py changes. `make dev` installs what a laptop needs to run the platform,
 # everything else what a developer needs; both share one environment.
 $(VENV)/made:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Cannot create $(VENV): there is no $(PYTHON). Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Cannot create $(VENV): Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12"; exit 1; }
 	@echo "Creating $(VENV) with $$($(PYTHON) --version)"

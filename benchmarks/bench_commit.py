@@ -50,7 +50,7 @@ def _ours(commits: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         properties = {"type": "sql", "uri": f"sqlite:///{folder}/c.db", "warehouse": f"file://{folder}"}
         catalog = open_catalog("bench", properties)
-        table, _ = ensure_table(catalog, spec, lambda: Ledger({"t": TopicLedger("id", {p: 0 for p in range(4)})}))
+        table, _ = ensure_table(catalog, spec, lambda: Ledger({"t": TopicLedger("id", dict.fromkeys(range(4), 0))}))
         for i in range(commits):
             writer = build_writer(table, spec.buffer_size)
             writer.add(_rows(i))

@@ -1,7 +1,8 @@
 """Ingestion end to end on the local broker, against consuming only and against the loop that people write today.
 
-Prints messages per second, CPU seconds per million and peak memory of each contender, every one in a process of its own, then the
-ratios. Start-up is given apart: "whole" counts from the start of the process, "steady" from the first message wanted.
+Prints messages per second, CPU seconds per million and peak memory of each contender, every one in a process of its own,
+then the ratios. Start-up is given apart: "whole" counts from the start of the process, "steady" from the first message
+wanted.
 """
 
 import argparse
@@ -49,7 +50,8 @@ def _compare(servers: str, messages: int, partitions: int) -> None:
     topic = "clicks"
     began = time.perf_counter()
     fill_topic(servers, topic, messages, partitions)
-    print(f"{messages:,} messages of about 295 bytes, {partitions} topic partitions, produced in {time.perf_counter() - began:.0f} s")
+    seconds = time.perf_counter() - began
+    print(f"{messages:,} messages of about 295 bytes, {partitions} topic partitions, produced in {seconds:.0f} s")
     print(f"{'':22}{'messages':>11}{'whole k/s':>11}{'steady k/s':>12}{'CPU s/M':>9}{'peak MB':>9}{'files':>7}")
     figures = {}
     for contender in CONTENDERS:
@@ -67,7 +69,8 @@ def _compare(servers: str, messages: int, partitions: int) -> None:
 
 def _measure(contender: str, servers: str, topic: str) -> dict[str, float]:
     began = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.bench_ingest", "--contender", contender, "--servers", servers, "--topic", topic]
+    command = [sys.executable, "-m", "benchmarks.bench_ingest", "--contender", contender]
+    command += ["--servers", servers, "--topic", topic]
     # Memory that was touched once stays with the process; without this every batch pays for fresh pages again.
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
+
+from lakehouse_assets_tests.waiting import wait_until
 
 _SECONDS = 30.0
 
@@ -22,7 +24,14 @@ class Broker:
         """`settings` are the topic's own, such as `message.timestamp.after.max.ms`."""
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(settings or {}))
         self._admin.create_topics([topic], operation_timeout=_SECONDS)[name].result()
+        wait_until(lambda: self._has_leaders(name, partitions), _SECONDS)
         return name
+
+    def _has_leaders(self, name: str, partitions: int) -> bool:
+        # The controller has answered, but for a moment the broker may not know that it leads.
+        wanted = {TopicPartition(name, p): OffsetSpec.latest() for p in range(partitions)}
+        errors = [future.exception() for future in self._admin.list_offsets(wanted).values()]
+        return not any(errors)
 
     def delete_topic(self, name: str) -> None:
         """With all its messages."""

@@ -17,7 +17,7 @@ from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.staging import build_writer
-from lakehouse_assets.operations.systems import SystemSettings, Systems, open_systems
+from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import ensure_table
 from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
@@ -45,7 +45,9 @@ def make_settings(folder: Path, servers: str = "127.0.0.1:1", **catalog: str) ->
     folder.mkdir(parents=True, exist_ok=True)
     place = {"uri": f"sqlite:///{folder}/catalog.db?timeout=30", "warehouse": f"file://{folder}/warehouse"}
     return SystemSettings(
-        {"bootstrap.servers": servers}, "lakehouse", ({} if "py-catalog-impl" in catalog else {"type": "sql"}) | place | catalog
+        {"bootstrap.servers": servers},
+        "lakehouse",
+        ({} if "py-catalog-impl" in catalog else {"type": "sql"}) | place | catalog,
     )
 
 
@@ -71,7 +73,9 @@ def stage_rows(table: Table, positions: Mapping[int, Iterable[int]]) -> list[Dat
                 "text": pa.array([f"text {offset}" for _, offset in pairs], pa.string()),
                 "_kafka_partition": pa.array([p for p, _ in pairs], pa.int32()),
                 "_kafka_offset": pa.array([offset for _, offset in pairs], pa.int64()),
-                "_kafka_timestamp": pa.array([offset * 1_000_000 for _, offset in pairs], pa.timestamp("us", tz="UTC")),
+                "_kafka_timestamp": pa.array(
+                    [offset * 1_000_000 for _, offset in pairs], pa.timestamp("us", tz="UTC")
+                ),
             }
         )
     )
@@ -109,7 +113,9 @@ def publish_replace(catalog: Catalog, positions: Mapping[int, range], **topic: s
     """Replace the rows of the given offsets by themselves; `topic` and `topic_id` as in `make_delivery`."""
     name = "ods.clicks"
     table = catalog.load_table(name)
-    taken = SliceFiles(TopicRanges.of({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}))
+    taken = SliceFiles(
+        TopicRanges.of({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()})
+    )
     taken.prepare(table, build_writer(table, 2**24))
     return publish(catalog, name, make_delivery(table, positions, replaces=taken.swap, **topic))
 

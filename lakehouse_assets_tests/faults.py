@@ -1,7 +1,7 @@
 """Faults, caused on purpose: at every effect of a run on storage and catalog, before, in the middle of, or after it.
 
-`FaultyFileIO` and `FaultyCatalog` are PyIceberg's own with a count of effects in front. They are named in catalog properties, so
-that the code under test meets them wherever it opens a catalog, in this process or in another.
+`FaultyFileIO` and `FaultyCatalog` are PyIceberg's own with a count of effects in front. They are named in catalog properties,
+so that the code under test meets them wherever it opens a catalog, in this process or in another.
 """
 
 import os
@@ -68,7 +68,9 @@ class Effects:
         """Begin to count anew."""
         self.seen, self.fault, self._spent = [], fault, False
 
-    def step(self, kind: str, path: str, effect: Callable[[], Any], half: Callable[[], Any] = lambda: None) -> Any:
+    def step(
+        self, kind: str, path: str, effect: Callable[[], Any], half: Callable[[], Any] = lambda: None
+    ) -> Any:
         """Do one effect, with the fault around it if it is its turn."""
         self.seen.append(f"{kind} {path.rpartition('/')[2]}")
         fault = self.fault if self._is_due(kind) else None
@@ -104,7 +106,11 @@ class _Stream:
         if self._begun:
             return int(self._stream.write(data))
         self._begun = True
-        return int(EFFECTS.step("write", self._path, lambda: self._stream.write(data), lambda: self._write_half(data)))
+        return int(
+            EFFECTS.step(
+                "write", self._path, lambda: self._stream.write(data), lambda: self._write_half(data)
+            )
+        )
 
     def _write_half(self, data: Any) -> None:
         self._stream.write(bytes(data)[: len(data) // 2])
@@ -165,13 +171,16 @@ class FaultyCatalog(SqlCatalog):
         return super().load_table(identifier)
 
     def create_table(self, *args: Any, **kwargs: Any) -> Table:
-        made = EFFECTS.step("create-table", "", lambda: super(FaultyCatalog, self).create_table(*args, **kwargs))
-        return made  # type: ignore[no-any-return]
+        return EFFECTS.step(  # type: ignore[no-any-return]
+            "create-table", "", lambda: super(FaultyCatalog, self).create_table(*args, **kwargs)
+        )
 
     def commit_table(self, table: Table, requirements: Any, updates: Any) -> CommitTableResponse:
         self.commit_count += 1
         _next(self.before_commit)
-        answer = EFFECTS.step("commit", "", lambda: super(FaultyCatalog, self).commit_table(table, requirements, updates))
+        answer = EFFECTS.step(
+            "commit", "", lambda: super(FaultyCatalog, self).commit_table(table, requirements, updates)
+        )
         _next(self.after_commit)
         return answer  # type: ignore[no-any-return]
 

@@ -18,7 +18,8 @@ def _connection() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     for name in ("avro", "iceberg"):
         found = find_spec(f"duckdb_extension_{name}")
-        assert found is not None and found.submodule_search_locations is not None
+        assert found is not None
+        assert found.submodule_search_locations is not None
         (binary,) = Path(next(iter(found.submodule_search_locations))).rglob("*.duckdb_extension")
         connection.execute(f"LOAD '{binary}'")
     return connection

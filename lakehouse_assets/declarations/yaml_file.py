@@ -95,7 +95,7 @@ def _find_line_too_deep(text: str) -> int | None:
     for event in yaml.parse(text, Loader=_LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
-            return int(event.start_mark.line) + 1
+            return int(event.start_mark.line) + 1 if event.start_mark is not None else 1
     return None
 
 
@@ -134,8 +134,10 @@ class _Builder:
                 case yaml.SequenceNode():
                     self.refuse_tag(node, place, "seq")
                     return [self.build(item, (*place, i), _line(item)) for i, item in enumerate(node.value)]
-                case _:
+                case yaml.ScalarNode():
                     return self.build_scalar(node, place)
+                case _:
+                    raise TypeError(f"YAML has no node of the kind {type(node).__name__}")
         finally:
             self.open.discard(id(node))
 

@@ -1,4 +1,4 @@
-"""The fast decoder: many messages in one call of Arrow's JSON reader, and the proof that this was right.
+r"""The fast decoder: many messages in one call of Arrow's JSON reader, and the proof that this was right.
 
 The values are joined with newlines and read as one block. Every value begins with `{` and ends with `}`,
 and `}\\n{` can't stand inside of a JSON text, so each join is a border between rows and each value gives

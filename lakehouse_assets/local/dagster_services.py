@@ -17,6 +17,7 @@ from lakehouse_assets.local.errors import LocalPlatformError
 from lakehouse_assets.local.ports import HOST, is_port_open
 
 _ANSWER_SECONDS = 5.0
+_UNREACHABLE = "DagsterUserCodeUnreachableError"
 _LOCATIONS_QUERY = """
 { workspaceOrError { ... on Workspace { locationEntries {
     locationOrLoadError { __typename ... on PythonError { message } } } } } }
@@ -114,9 +115,11 @@ class DagsterServices:
             return None
         entries = answer["data"]["workspaceOrError"].get("locationEntries", [])
         loads = [entry["locationOrLoadError"] for entry in entries]
-        if not loads or None in loads:
+        errors = [load["message"] for load in loads if load and load["__typename"] == "PythonError"]
+        # Until the code server answers, the webserver shows that it does not, and asks again by itself.
+        if not loads or None in loads or any(_UNREACHABLE in error for error in errors):
             return None
-        return "".join(load["message"] for load in loads if load["__typename"] == "PythonError").strip()
+        return "".join(errors).strip()
 
     @property
     def _workspace(self) -> Path:

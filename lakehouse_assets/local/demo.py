@@ -59,17 +59,31 @@ def ensure_topic(bootstrap_servers: str, topic: str = TOPIC) -> None:
 
 
 def read_produced(bootstrap_servers: str, topic: str) -> dict[int, int]:
-    """How many messages each topic partition was ever given; retention takes none off. Read-only."""
+    """How many messages each topic partition was ever given; retention takes none off. Read-only.
+
+    Raises:
+        LocalPlatformError: the broker does not say.
+    """
     consumer = KafkaConsumer({"bootstrap.servers": bootstrap_servers, "group.id": "lakehouse-demo"})
+    deadline = time.monotonic() + _REQUEST_SECONDS
     try:
-        return {
-            partition: consumer.get_watermark_offsets(
-                TopicPartition(topic, partition), timeout=_REQUEST_SECONDS
-            )[1]
-            for partition in range(PARTITION_COUNT)
-        }
+        return {p: _read_end(consumer, TopicPartition(topic, p), deadline) for p in range(PARTITION_COUNT)}
     finally:
         consumer.close()
+
+
+def _read_end(consumer: KafkaConsumer, partition: TopicPartition, deadline: float) -> int:
+    while True:
+        try:
+            bounds: tuple[int, int] = consumer.get_watermark_offsets(partition, timeout=_REQUEST_SECONDS)
+            return bounds[1]
+        except KafkaException as error:
+            # A topic or broker that is a moment old has no leaders yet, or leaders that don't know it.
+            if time.monotonic() > deadline:
+                raise LocalPlatformError(
+                    f"read where topic {partition.topic!r} ends", str(error), "Look into the log of Kafka."
+                ) from error
+            time.sleep(_TICK_SECONDS)
 
 
 def produce_flights(bootstrap_servers: str, stop: threading.Event, topic: str = TOPIC) -> None:
@@ -78,10 +92,7 @@ def produce_flights(bootstrap_servers: str, stop: threading.Event, topic: str = 
     Raises:
         LocalPlatformError: the broker did not take a message.
     """
-    try:
-        produced = read_produced(bootstrap_servers, topic)
-    except KafkaException as error:
-        raise _refused(topic, str(error)) from error
+    produced = read_produced(bootstrap_servers, topic)
     pace = Pace(max(0, BURST_MESSAGES - sum(produced.values())), MESSAGES_PER_SECOND)
     _DemoProducer(bootstrap_servers, topic).follow(pace, read_flights(find_flights(), produced), stop)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from pyiceberg.expressions import GreaterThan, GreaterThanOrEqual
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
@@ -38,8 +37,8 @@ class PositionAudit:
 def audit_positions(table: Table, entry: TopicLedger, window: int = WINDOW_OFFSETS) -> PositionAudit:
     """Compare the offsets of the newest rows with the ledger, per topic partition. `entry` must hold something.
 
-    `unledgered` are offsets that rows have and the ledger has not; `holes` are offsets that the ledger lacks between the table's
-    start and its newest offset.
+    `unledgered` are offsets that rows have and the ledger has not; `holes` are offsets that the ledger lacks between the
+    table's start and its newest offset.
     """
     share = window // max(1, len(entry.held.partitions))
     begins = {p: max(held.stop - share, 0) for p, held in entry.held.partitions.items()}
@@ -64,14 +63,15 @@ def audit_positions(table: Table, entry: TopicLedger, window: int = WINDOW_OFFSE
 def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapping[int, LogBounds]) -> TopicRanges:
     """Of the gaps, the offsets at which Kafka does have a message with a value: rows that the table lost.
 
-    Control records, aborted messages, tombstones and compacted offsets are gaps of the topic. Only what Kafka still holds can be
-    told, and at most 1,000 gaps are read.
+    Control records, aborted messages, tombstones and compacted offsets are gaps of the topic. Only what Kafka still holds can
+    be told, and at most 1,000 gaps are read.
     """
     lost: dict[int, list[tuple[int, int]]] = {}
     still_there = gaps & TopicRanges.of({p: [(b.low, b.stop)] for p, b in bounds.items()})
     rounds = max((len(held.ranges) for held in still_there.partitions.values()), default=0)
     for i in range(min(rounds, _MAX_GAPS_READ)):
-        ranges = {p: tuple(held.ranges[-1 - i]) for p, held in still_there.partitions.items() if i < len(held.ranges)}
+        newest = {p: held.ranges[-1 - i] for p, held in still_there.partitions.items() if i < len(held.ranges)}
+        ranges = {p: (gap.start, gap.stop) for p, gap in newest.items()}
         with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
             while not reader.is_finished:
                 batch = reader.read(1.0)
@@ -84,7 +84,7 @@ def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapp
 def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
     """Rows stamped more than an hour ahead of now, and the newest such stamp (ms since 1970)."""
     latest = np.datetime64(now_ms + MAX_AHEAD_MS, "ms").item().isoformat() + "+00:00"
-    scan = table.scan(row_filter=GreaterThan(KAFKA_TIMESTAMP, latest), selected_fields=(KAFKA_TIMESTAMP,))
+    scan = table.scan(row_filter=f"{KAFKA_TIMESTAMP} > '{latest}'", selected_fields=(KAFKA_TIMESTAMP,))
     count, newest = 0, None
     for batch in scan.to_arrow_batch_reader():
         stamps = batch.column(KAFKA_TIMESTAMP).cast("int64").to_numpy(zero_copy_only=False)
@@ -96,7 +96,7 @@ def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
 
 def _read_offsets(table: Table, begins: Mapping[int, int]) -> dict[int, Offsets]:
     """Offsets of the rows at or after `begins`, per topic partition, in one pass over the files that can have them."""
-    condition = GreaterThanOrEqual(KAFKA_OFFSET, min(begins.values()))
+    condition = f"{KAFKA_OFFSET} >= {min(begins.values())}"
     pieces: dict[int, list[Offsets]] = {p: [np.empty(0, np.int64)] for p in begins}
     scan = table.scan(row_filter=condition, selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET))
     for batch in scan.to_arrow_batch_reader():

@@ -1,7 +1,7 @@
 """Ingestion: brings a table forward from its ledger to the end of its topic, one guarded commit after the other.
 
-Plan: which offsets are missing (pure). Stage: `operations.staging`. Publish: `systems.commit`. A run that dies anywhere leaves at
-most orphan files; the next one starts from the ledger and needs no repair.
+Plan: which offsets are missing (pure). Stage: `operations.staging`. Publish: `systems.commit`. A run that dies anywhere leaves
+at most orphan files; the next one starts from the ledger and needs no repair.
 """
 
 import time

@@ -7,13 +7,18 @@ where Kafka holds only a part of what the table has.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
-from lakehouse_assets.model.errors import CommitConflictError, LakehouseError, SliceIncompleteError, TopicReplacedError
+from lakehouse_assets.model.errors import (
+    CommitConflictError,
+    LakehouseError,
+    SliceIncompleteError,
+    TopicReplacedError,
+)
 from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock, boundary_times, slice_offsets
@@ -22,7 +27,7 @@ from lakehouse_assets.operations.ingest import CommitReport, build_report, first
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch, Stager, build_writer
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.catalog import ensure_table
+from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import Base, Delivery, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.kafka import LogBounds
@@ -93,7 +98,7 @@ def run_replace(
     for plan in plans:
         if stop():
             break
-        report = retry_transient(lambda plan=plan: _replace_one(systems, spec, plan, stop, now_ms), stop, on_retry)
+        report = retry_transient(partial(_replace_one, systems, spec, plan, stop, now_ms), stop, on_retry)
         if report is _STOPPED:
             break
         on_slice(plan.key, report if isinstance(report, CommitReport) else None)
@@ -155,9 +160,7 @@ def _next_begin(first: Mapping[int, int], begin_ms: int) -> int:
 def _first_rows(table: Table, clock: SliceClock, begin_ms: int, below_offset: int, now_ms: int) -> dict[int, dict[int, int]]:
     """Smallest offset per topic partition and slice beginning, among plausibly stamped rows below an offset."""
     scan = table.scan(
-        row_filter=And(
-            GreaterThanOrEqual(KAFKA_TIMESTAMP, _iso(begin_ms)), LessThan(KAFKA_OFFSET, below_offset)
-        ),
+        row_filter=f"{KAFKA_TIMESTAMP} >= '{_iso(begin_ms)}' and {KAFKA_OFFSET} < {below_offset}",
         selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP),
     )
     first: dict[int, dict[int, int]] = {}
@@ -232,9 +235,10 @@ def _publish_slice(
             landed = publish(systems.catalog, spec.table, delivery)
         except CommitConflictError:
             delete_staged(table.io, taken.rewritten_locations)
-            table = table.refresh()
-            if attempt == _ATTEMPTS or Base.of(table) != delivery.base:
+            head = load_table(systems.catalog, spec.table)
+            if attempt == _ATTEMPTS or head is None or Base.of(head) != delivery.base:
                 raise
+            table = head
         else:
             return build_report(spec, batch, landed, plan.stops)
         finally:

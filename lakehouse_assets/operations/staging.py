@@ -32,7 +32,8 @@ _LATEST_TIMESTAMP_MS = 253_402_300_799_999  # year 9999, the last that every eng
 class StagedBatch:
     """Rows of one commit, or of one worker's share of it, as files; plain values, so that it can cross processes.
 
-    `ranges` are the offsets read, gaps included; there may be no row in them. `row_offsets` are those that became rows. `slice_rows` counts rows by the beginning of their slice (ms since 1970).
+    `ranges` are the offsets read, gaps included; there may be no row in them. `row_offsets` are those that became rows.
+    `slice_rows` counts rows by the beginning of their slice (ms since 1970).
     `read_count` = rows + `tombstone_count` (null values, skipped by rule).
     """
 
@@ -162,7 +163,7 @@ class Stager:
             tally.last_row[p] = int(offsets[-1])
             tally.row_runs.setdefault(p, []).extend(_runs(offsets))
         tally.read_count += len(batch)
-        tally.read_bytes += sum(map(len, values))
+        tally.read_bytes += sum(len(value) for value in values if value is not None)
         tally.tombstone_count += len(batch) - len(values)
         return batch
 

@@ -19,7 +19,7 @@ from pyiceberg.table import Table
 from lakehouse_assets.model.errors import LakehouseError, TableMissingError, WorkerLostError
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.staging import StagedBatch, Stager
-from lakehouse_assets.operations.systems import SystemSettings, Systems, open_systems
+from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.parquet import delete_staged
 
@@ -97,32 +97,41 @@ class _Crew:
             if stop():
                 self._stop.set()
             gathered: dict[Connection, StagedBatch] = {}
-            deadline = time.monotonic() + _GATHER_SECONDS
-            while working.keys() - gathered.keys():
-                for connection in wait(list(working.keys() - gathered.keys()), timeout=max(0.0, deadline - time.monotonic())):
-                    assert isinstance(connection, Connection)  # noqa: S101 - nothing else was waited for
-                    batch = self._receive(connection, working[connection])
-                    if batch is None:
-                        del working[connection]
-                    else:
-                        gathered[connection] = batch
-                if time.monotonic() >= deadline:
-                    break
+            failure = self._gather(working, gathered)
             if gathered:
                 first, *rest = gathered.values()
                 for other in rest:
                     first = first.joined(other)
                 yield first
+            if failure is not None:
+                raise failure
 
-    def _receive(self, connection: Connection, process: BaseProcess) -> StagedBatch | None:
+    def _gather(
+        self, working: dict[Connection, BaseProcess], gathered: dict[Connection, StagedBatch]
+    ) -> LakehouseError | None:
+        """Fill `gathered`; take out of `working` who is done. The error of a worker waits until the others' batches landed."""
+        deadline = time.monotonic() + _GATHER_SECONDS
+        while working.keys() - gathered.keys():
+            for connection in wait(list(working.keys() - gathered.keys()), timeout=max(0.0, deadline - time.monotonic())):
+                assert isinstance(connection, Connection)  # noqa: S101 - nothing else was waited for
+                said = self._receive(connection, working[connection])
+                if isinstance(said, LakehouseError):
+                    return said
+                if said is None:
+                    del working[connection]
+                else:
+                    gathered[connection] = said
+            if time.monotonic() >= deadline:
+                break
+        return None
+
+    def _receive(self, connection: Connection, process: BaseProcess) -> StagedBatch | LakehouseError | None:
         try:
             said = connection.recv()
-        except EOFError as error:
+        except EOFError:
             process.join(_END_SECONDS)
-            raise WorkerLostError(self._spec.table, process.exitcode) from error
-        if isinstance(said, LakehouseError):
-            raise said
-        return said if isinstance(said, StagedBatch) else None
+            return WorkerLostError(self._spec.table, process.exitcode)
+        return said if isinstance(said, StagedBatch | LakehouseError) else None
 
     def dismiss(self, table: Table) -> None:
         """End every worker; delete what was handed over and not taken."""

@@ -6,7 +6,7 @@ No logic lives here: a body opens the systems, calls an operation and reports wh
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -21,7 +21,13 @@ from lakehouse_assets.orchestration.metadata import (
     describe_table,
     table_metadata,
 )
-from lakehouse_assets.orchestration.names import INGEST_TAG, ROWLESS_TAG, definition_name, table_key, topic_key
+from lakehouse_assets.orchestration.names import (
+    INGEST_TAG,
+    ROWLESS_TAG,
+    definition_name,
+    table_key,
+    topic_key,
+)
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.stopping import stop_at_boundary
 
@@ -34,7 +40,7 @@ _PARTITION_ROWS = "dagster/partition_row_count"  # Dagster's own word; only a re
 _RUN_MARGIN_SECONDS = 600  # over the time a run gives itself, before Dagster takes it for dead
 
 
-class MaterializeConfig(dg.Config):  # type: ignore[misc]
+class MaterializeConfig(dg.Config):
     """How to materialize. The default is right for people; the sensor says `continue`."""
 
     mode: Literal["replace", "continue"] = "replace"
@@ -43,7 +49,11 @@ class MaterializeConfig(dg.Config):  # type: ignore[misc]
 def build_topic_asset(topic: str) -> dg.AssetSpec:
     """The external asset of a topic: what the table is downstream of."""
     return dg.AssetSpec(
-        key=topic_key(topic), group_name="kafka", kinds={"kafka"}, description=f"Kafka topic `{topic}`.", metadata={"topic": topic}
+        key=topic_key(topic),
+        group_name="kafka",
+        kinds={"kafka"},
+        description=f"Kafka topic `{topic}`.",
+        metadata={"topic": topic},
     )
 
 
@@ -77,7 +87,7 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
     )
     def table(
         context: dg.AssetExecutionContext, config: MaterializeConfig, lakehouse: LakehouseResource
-    ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         run = _TableRun(context, spec)
         with stop_at_boundary() as stop:
             try:
@@ -115,8 +125,8 @@ class _TableRun:
         )
         self._context.log.info(f"{result.ended}: {result.row_count:,} rows in {result.commits} commits")
 
-    def replace(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> "Iterator[dg.MaterializeResult]":  # type: ignore[type-arg]
-        """Replace the run's slices. Several are reported as they land; a single one is the step's result, so its checks follow."""
+    def replace(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> Iterator[dg.MaterializeResult[Any]]:
+        """Replace the run's slices. Several are reported as they land; a single one is the step's result."""
         from lakehouse_assets.operations.replace import run_replace
 
         keys = list(self._context.partition_keys)
@@ -159,7 +169,7 @@ class _TableRun:
         """
         if time.monotonic() - self._checked_at >= _CHECK_SECONDS:
             for evaluation in evaluate_checks(self._spec, systems):
-                self._context.log_event(evaluation)  # type: ignore[arg-type]  # taken, though the annotation lacks it
+                self._context.log_event(evaluation)
             self._checked_at = time.monotonic()
 
     def _describe_slice(self, key: str, report: "CommitReport | None") -> Metadata:

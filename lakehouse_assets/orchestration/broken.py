@@ -61,7 +61,7 @@ def _evaluations(broken: Sequence[BrokenDeclaration]) -> Iterator[dg.AssetCheckE
         )
 
 
-def _metadata(broken: BrokenDeclaration) -> dict[str, dg.MetadataValue]:  # type: ignore[type-arg]
+def _metadata(broken: BrokenDeclaration) -> dict[str, dg.MetadataValue]:
     records = [
         dg.TableRecord(
             {"line": p.line, "where": p.path, "found": p.found, "allowed": p.allowed, "did you mean": p.suggestion or ""}

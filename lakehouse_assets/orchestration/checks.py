@@ -4,9 +4,9 @@ The sensor records `lag` by itself; all of them can be executed from the UI.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from lakehouse_assets.operations.systems import Systems
 
 _DESCRIPTIONS = {
-    "lag": "How many messages the table is behind its topic. Too many: see whether the sensor is on and its runs succeed; then raise "
-    "'workers', or 'checks.max_lag' if that much is fine.",
-    "freshness": "How long the oldest waiting message can have waited. Too long: see whether the sensor is on and its runs succeed.",
-    "continuity": "No offset is missing from the table; gaps that the topic itself has are known. Otherwise: materialize the hours of "
-    "the missing offsets again.",
+    "lag": "How many messages the table is behind its topic. Too many: see whether the sensor is on and its runs succeed; "
+    "then raise 'workers', or 'checks.max_lag' if that much is fine.",
+    "freshness": "How long the oldest waiting message can have waited. Too long: see whether the sensor is on and its "
+    "runs succeed.",
+    "continuity": "No offset is missing from the table; gaps that the topic itself has are known. Otherwise: materialize "
+    "the hours of the missing offsets again.",
     "unique_offsets": "No message stands in the table twice. Otherwise: materialize the hours of these offsets again.",
-    "timestamps": "No message is stamped more than an hour ahead. Such a message belongs to the slice in which it lies; correct the "
-    "producer's clock.",
+    "timestamps": "No message is stamped more than an hour ahead. Such a message belongs to the slice in which it lies; "
+    "correct the producer's clock.",
 }
 
 
@@ -77,7 +78,7 @@ def lag_evaluation(spec: TableSpec, status: "TableStatus") -> dg.AssetCheckEvalu
     return _evaluation(spec, "lag", _lag(spec, status))
 
 
-_Verdict = tuple[bool, str, dict[str, dg.MetadataValue]]  # type: ignore[type-arg]
+_Verdict = tuple[bool, str, Mapping[str, dg.MetadataValue[Any]]]
 
 
 def _evaluation(spec: TableSpec, name: str, verdict: _Verdict) -> dg.AssetCheckEvaluation:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ from lakehouse_assets.model.spec import TableSpec
 if TYPE_CHECKING:
     from lakehouse_assets.operations.ingest import CommitReport
 
-Metadata = Mapping[str, dg.MetadataValue]  # type: ignore[type-arg]
+Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 
 def describe_table(spec: TableSpec) -> str:
@@ -26,8 +26,8 @@ def describe_table(spec: TableSpec) -> str:
             f"**Source** topic `{spec.source.topic}`, {spec.source.format}, from {spec.source.start}.",
             f"**Layout** {layout}. **Commits** about every {spec.commit_interval.total_seconds():g} s while messages arrive.",
             "",
-            f"*Materialize* replaces the rows of exactly the {slice_word}s you choose with what Kafka holds of them; it is safe to "
-            "repeat and beside live ingestion. The sensor brings new messages; pausing it loses nothing.",
+            f"*Materialize* replaces the rows of exactly the {slice_word}s you choose with what Kafka holds of them; "
+            "it is safe to repeat and beside live ingestion. The sensor brings new messages; pausing it loses nothing.",
         ]
     )
 

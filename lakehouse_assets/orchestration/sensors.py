@@ -6,6 +6,7 @@ tick, a pause or a reset of the cursor loses nothing and brings nothing twice.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,7 @@ class _Tick:
             return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=cursor)
         return dg.SensorResult(run_requests=[build_ingest_request(self.spec)], asset_events=events, cursor=cursor)
 
-    def _reason_to_wait(self, status: "TableStatus", runs: "list[dg.RunRecord]") -> str | None:
+    def _reason_to_wait(self, status: "TableStatus", runs: Sequence[dg.RunRecord]) -> str | None:
         behind = f"{self.spec.table} is {status.lag:,} messages behind {self.spec.source.topic!r}"
         if not status.lag:
             return f"{self.spec.table} has everything: {behind.removeprefix(self.spec.table + ' is ')}."
@@ -84,7 +85,7 @@ class _Tick:
         return None
 
     def _lag_events(self, status: "TableStatus", is_working: bool) -> tuple[list[dg.AssetCheckEvaluation], str]:
-        """The lag check, when it is due. A run that works records it itself, so then only a change of mind is worth an event."""
+        """The lag check, when it is due. A run that works records it itself; then only a change is worth an event."""
         evaluation = lag_evaluation(self.spec, status)
         seen = json.loads(self.context.cursor) if self.context.cursor else {}
         now = int(time.time())
@@ -122,7 +123,7 @@ def build_ingest_request(spec: TableSpec) -> dg.RunRequest:
     )
 
 
-def _rowless(runs: "list[dg.RunRecord]") -> TopicRanges:
+def _rowless(runs: Sequence[dg.RunRecord]) -> TopicRanges:
     """Offsets that the last finished run read and found without a row: control records, tombstones."""
     for run in runs:
         if text := run.dagster_run.tags.get(ROWLESS_TAG):
@@ -130,7 +131,7 @@ def _rowless(runs: "list[dg.RunRecord]") -> TopicRanges:
     return NO_OFFSETS
 
 
-def _seconds_to_wait(runs: "list[dg.RunRecord]", now: float) -> float:
+def _seconds_to_wait(runs: Sequence[dg.RunRecord], now: float) -> float:
     """After failures in a row the next attempt comes ever later; a success starts the count anew."""
     failures = 0
     for run in runs:
@@ -139,5 +140,5 @@ def _seconds_to_wait(runs: "list[dg.RunRecord]", now: float) -> float:
         failures += 1
     if not failures:
         return 0.0
-    pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
+    pause: float = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
     return (runs[0].end_time or now) + pause - now

@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stop_at_boundary() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether to stop. An interrupt that came is delivered on leaving, so the run ends as canceled."""
+    """Yield a function that says whether to stop. An interrupt is delivered on leaving, so the run ends as canceled."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # signals reach only the main thread; Dagster then interrupts by itself
         return

@@ -4,7 +4,7 @@ Hides which catalog it is. Creates no snapshot.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
@@ -36,6 +36,8 @@ DEFAULT_PROPERTIES = {
     "write.metadata.previous-versions-max": "50",
 }
 
+_SQL_TABLES = 2  # that PyIceberg's SQL catalog keeps
+
 
 def open_catalog(name: str, properties: Mapping[str, str]) -> Catalog:
     """Connect. Empty `properties`: PyIceberg's own configuration for that name is used.
@@ -45,6 +47,10 @@ def open_catalog(name: str, properties: Mapping[str, str]) -> Catalog:
     """
     install()
     with catalog_errors(name, f"open the catalog {name!r}"):
+        for _ in range(_SQL_TABLES):
+            # Those who open a new SQL catalog at once all create its tables; a loser finds the winner's and looks again.
+            with suppress(SQLAlchemyError):
+                return load_catalog(name, **properties)
         return load_catalog(name, **properties)
 
 
@@ -102,10 +108,9 @@ def _create_table(catalog: Catalog, spec: TableSpec, ledger: Ledger) -> Table:
     if spec.description:
         properties["comment"] = spec.description
     with catalog_errors(catalog.name, f"create {spec.table}"):
-        try:
+        # The second is the SQL catalog's, of two that race; the namespace is there, which is all that is wanted.
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):
             catalog.create_namespace(spec.namespace)
-        except (NamespaceAlreadyExistsError, IntegrityError):  # the second is the SQL catalog's, of two that race
-            pass  # the namespace is there, which is all that is wanted
         try:
             return catalog.create_table(
                 spec.table, schema, partition_spec=build_partition_spec(spec, schema), properties=properties
@@ -117,15 +122,13 @@ def _create_table(catalog: Catalog, spec: TableSpec, ledger: Ledger) -> Table:
 def _take_empty_table(catalog: Catalog, table: Table, ledger: Ledger) -> None:
     """Put the first ledger into a table that has no rows, provided that it still has none."""
     head = table.metadata.current_snapshot()
-    with catalog_errors(catalog.name, "take the empty table " + ".".join(table.name())):
-        try:
-            catalog.commit_table(
-                table,
-                (
-                    AssertTableUUID(uuid=table.metadata.table_uuid),
-                    AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=head.snapshot_id if head else None),
-                ),
-                (SetPropertiesUpdate(updates={**DEFAULT_PROPERTIES, **table.properties, LEDGER_KEY: ledger.to_json()}),),
-            )
-        except CommitFailedException:
-            pass  # somebody else changed it first; the caller looks again
+    # Refused: somebody else changed it first; the caller looks again.
+    with catalog_errors(catalog.name, "take the empty table " + ".".join(table.name())), suppress(CommitFailedException):
+        catalog.commit_table(
+            table,
+            (
+                AssertTableUUID(uuid=table.metadata.table_uuid),
+                AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": head.snapshot_id if head else None}),
+            ),
+            (SetPropertiesUpdate(updates={**DEFAULT_PROPERTIES, **table.properties, LEDGER_KEY: ledger.to_json()}),),
+        )

@@ -9,14 +9,12 @@ say whether it is below the current one, and where others have rewritten those, 
 from collections.abc import Mapping
 
 import pyarrow as pa
-from pyiceberg.expressions import GreaterThanOrEqual
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
 from lakehouse_assets.model.errors import LedgerLostError, LedgerMissingError, TableReplacedError
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
-from lakehouse_assets.model.offsets import NO_OFFSETS
 from lakehouse_assets.systems.snapshots import ancestors, list_live_files, table_name
 
 _FIRST_SEQUENCE_NUMBER = 1  # Iceberg spec, "Sequence Numbers": the first snapshot of a v2 table
@@ -65,7 +63,7 @@ def _ledger_of_ancestry(table: Table, ledger: Ledger, current: Snapshot) -> Ledg
 
 
 def _has_files_of(table: Table, snapshot_id: int | None) -> bool:
-    """Whether the current snapshot reads files that `snapshot_id` added, and so stands on it. Each of our snapshots adds some."""
+    """Whether the current snapshot reads files that `snapshot_id` added, and so stands on it; all of ours add some."""
     return any(entry.snapshot_id == snapshot_id for entry in list_live_files(table))
 
 
@@ -78,7 +76,8 @@ def _ledger_by_rows(table: Table, ledger: Ledger) -> Ledger:
     """Decide by the rows: are the last ones that the property promises there?"""
     (topic, entry), *others = ledger.topics.items()
     if others:
-        raise LedgerLostError(table_name(table), "the chain of snapshots was cut, and rows of several topics can't be told apart")
+        reason = "the chain of snapshots was cut, and rows of several topics can't be told apart"
+        raise LedgerLostError(table_name(table), reason)
     name = table_name(table)
     if entry.in_order and _last_rows(table, min(entry.last_row.values(), default=0)) == dict(entry.last_row):
         return ledger
@@ -94,9 +93,7 @@ def _ledger_by_rows(table: Table, ledger: Ledger) -> Ledger:
 
 def _last_rows(table: Table, offset: int) -> dict[int, int]:
     """Largest offset per topic partition among the rows at or after `offset`."""
-    scan = table.scan(
-        row_filter=GreaterThanOrEqual(KAFKA_OFFSET, offset), selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET)
-    )
+    scan = table.scan(row_filter=f"{KAFKA_OFFSET} >= {offset}", selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET))
     largest: dict[int, int] = {}
     try:
         for batch in scan.to_arrow_batch_reader():

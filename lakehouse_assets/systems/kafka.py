@@ -4,6 +4,7 @@ Hides the Kafka client: its configuration, its errors, its end-of-partition even
 appear; they only leave gaps. Messages are handed over in columns, because that is how they are decoded.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -164,8 +165,8 @@ class KafkaSource:
                 while rest and not reader.is_finished:
                     batch = reader.read(1.0)
                     stamps = np.where(batch.timestamps_ms <= now_ms + MAX_AHEAD_MS, batch.timestamps_ms, -1)
-                    while rest and len(batch) and (at := int(np.argmax(stamps >= rest[0]))) < len(batch) and stamps[at] >= rest[0]:
-                        found[rest.pop(0)] = int(batch.offsets[at])
+                    while rest and (hits := np.flatnonzero(stamps >= rest[0])).size:
+                        found[rest.pop(0)] = int(batch.offsets[hits[0]])
         return {**found, **dict.fromkeys(rest, stop)}
 
     @contextmanager
@@ -364,10 +365,8 @@ def _offset_and_timestamp(future: "Future[object]") -> tuple[int, int]:
     return found.offset, found.timestamp  # type: ignore[attr-defined]  # ListOffsetsResultInfo, untyped upstream
 
 
-def _quiet_logger():  # type: ignore[no-untyped-def]
+def _quiet_logger() -> logging.Logger:
     """The client's own log lines say what our errors say, without the table."""
-    import logging
-
     logger = logging.getLogger("lakehouse_assets.kafka_client")
     logger.setLevel(logging.ERROR)
     return logger

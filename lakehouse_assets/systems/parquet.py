@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
+from pyiceberg.io import FileIO, OutputStream
 from pyiceberg.table.locations import LocationProvider
 
 from lakehouse_assets.model.errors import StorageError
@@ -60,10 +60,12 @@ class WriteSettings:
 class _OpenFile:
     """One data file being written."""
 
-    def __init__(self, io: FileIO, location: str, partition: PartitionValues, schema: pa.Schema, settings: WriteSettings) -> None:
+    def __init__(
+        self, io: FileIO, location: str, partition: PartitionValues, schema: pa.Schema, settings: WriteSettings
+    ) -> None:
         self.location, self.partition = location, partition
         self._io, self._schema, self._settings = io, schema, settings
-        self._stream = None
+        self._stream: OutputStream | None = None
         self._writer: pq.ParquetWriter | None = None
         self._rows = 0
 
@@ -86,7 +88,8 @@ class _OpenFile:
         return self._stream is not None and self._stream.tell() >= self._settings.target_file_bytes
 
     def close(self) -> StagedFile:
-        assert self._writer is not None and self._stream is not None  # noqa: S101 - a file is opened by its first rows
+        assert self._writer is not None  # noqa: S101 - a file is opened by its first rows
+        assert self._stream is not None  # noqa: S101
         self._writer.close()
         size_bytes = self._stream.tell()
         self._stream.close()

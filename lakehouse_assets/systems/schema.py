@@ -5,8 +5,10 @@ Hides how declared types, columns and transforms are spelt in PyIceberg and Arro
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Final
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -21,7 +23,8 @@ from lakehouse_assets.model.columns import METADATA_COLUMNS
 from lakehouse_assets.model.spec import PartitionFieldSpec, TableSpec
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
 
-FORMAT_VERSION = 2  # the one that snapshots are written in
+FORMAT_VERSION: Final = 2  # the one that snapshots are written in
+_read_primitive: TypeAdapter[PrimitiveType] = TypeAdapter(PrimitiveType)
 _FIRST_PARTITION_FIELD_ID = 1000  # Iceberg spec, "Partition Evolution"
 
 
@@ -109,7 +112,7 @@ def _type_text(kind: IcebergType) -> str:
 def _iceberg_type(kind: DataType, ids: "count[int]") -> IcebergType:
     match kind:
         case Primitive():
-            return PrimitiveType.handle_primitive_type(str(kind), _no_handler)
+            return _read_primitive.validate_python(str(kind))
         case ListType():
             return IcebergList(next(ids), _iceberg_type(kind.element, ids), element_required=False)
         case MapType():
@@ -119,10 +122,6 @@ def _iceberg_type(kind: DataType, ids: "count[int]") -> IcebergType:
         case StructType():
             fields = [NestedField(next(ids), f.name, _iceberg_type(f.type, ids), required=False) for f in kind.fields]
             return IcebergStruct(*fields)
-
-
-def _no_handler(value: object) -> object:
-    return value
 
 
 def _transform(declared: PartitionFieldSpec) -> Transform:  # type: ignore[type-arg]  # source and result type vary

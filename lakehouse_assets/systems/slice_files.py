@@ -5,6 +5,7 @@ its rows, rows without a Kafka position are never touched. Creates no snapshot.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +18,9 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IntegerType, LongType
 
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
-from lakehouse_assets.model.errors import CommitConflictError
+from lakehouse_assets.model.errors import CommitConflictError, StorageError
 from lakehouse_assets.model.offsets import RangeSet, TopicRanges
+from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.parquet import StagingWriter
 from lakehouse_assets.systems.snapshots import Change, list_live_files, table_name
@@ -53,21 +55,23 @@ class SliceFiles:
     def read_offsets(self, table: Table) -> dict[int, Offsets]:
         """Offsets that the table holds inside the ranges, per topic partition, ascending."""
         found: dict[int, list[Offsets]] = {}
-        for task in self._affected(table):
-            for p, offsets in self._positions(table, task).items():
-                found.setdefault(p, []).append(_inside(offsets, self.ranges, p))
+        with _readable(table):
+            for task in self._affected(table):
+                for p, offsets in self._positions(table, task).items():
+                    found.setdefault(p, []).append(_inside(offsets, self.ranges, p))
         return {p: np.unique(np.concatenate(pieces)) for p, pieces in found.items()}
 
     def prepare(self, table: Table, writer: StagingWriter) -> None:
         """Write the rows that must remain of files partly inside the ranges."""
-        tasks = list(self._affected(table))
-        for task in tasks:
-            if self._is_partly_inside(table, task):
-                for batch in _read(table, task):
-                    writer.add(_remaining(pa.Table.from_batches([batch]), self.ranges))
+        with _readable(table):
+            tasks = list(self._affected(table))
+            for task in tasks:
+                if self._is_partly_inside(table, task):
+                    for batch in _read(table, task):
+                        writer.add(_remaining(pa.Table.from_batches([batch]), self.ranges))
+            self._deletes = _delete_paths(table)
         self._rewritten = build_data_files(table, writer.finish())
         self._paths = frozenset(task.file.file_path for task in tasks)
-        self._deletes = _delete_paths(table)
 
     @property
     def is_untouched(self) -> bool:
@@ -85,8 +89,10 @@ class SliceFiles:
         Raises:
             CommitConflictError: other rows of the ranges came or went, or rows were deleted, since `prepare`.
         """
-        paths = frozenset(task.file.file_path for task in self._affected(table))
-        if paths != self._paths or _delete_paths(table) != self._deletes:
+        with _readable(table):
+            paths = frozenset(task.file.file_path for task in self._affected(table))
+            deletes = _delete_paths(table)
+        if paths != self._paths or deletes != self._deletes:
             raise CommitConflictError(table_name(table), "files that hold the slice changed while it was being replaced")
         return Change(self._rewritten, self._paths)
 
@@ -123,6 +129,17 @@ class SliceFiles:
         return inside < task.file.record_count
 
 
+@contextmanager
+def _readable(table: Table) -> Iterator[None]:
+    """Translate what PyIceberg raises of files that can't be read."""
+    name = table_name(table)
+    with catalog_errors(table.catalog.name, f"read the slice of {name}"):
+        try:
+            yield
+        except ValueError as error:  # PyIceberg's answer to equality deletes
+            raise StorageError(f"read the slice of {name} under", table.location(), str(error)) from error
+
+
 def _delete_paths(table: Table) -> frozenset[str]:
     return frozenset(entry.data_file.file_path for entry in list_live_files(table, ManifestContent.DELETES))
 
@@ -135,7 +152,8 @@ def _read(table: Table, task: FileScanTask, *columns: str) -> Iterator[pa.Record
 
 def _columns(batch: pa.RecordBatch) -> tuple[Offsets, Offsets]:
     """Topic partitions and offsets; -1 where a row has none."""
-    partition, offset = (batch.column(name).fill_null(-1).to_numpy(zero_copy_only=False) for name in (KAFKA_PARTITION, KAFKA_OFFSET))
+    names = (KAFKA_PARTITION, KAFKA_OFFSET)
+    partition, offset = (batch.column(name).fill_null(-1).to_numpy(zero_copy_only=False) for name in names)
     return partition.astype(np.int64), offset.astype(np.int64)
 
 
@@ -174,7 +192,7 @@ def _pair(file: DataFile, field_id: int, kind: IntegerType | LongType) -> tuple[
     lower, upper = (file.lower_bounds or {}).get(field_id), (file.upper_bounds or {}).get(field_id)
     if lower is None or upper is None:
         return None
-    return from_bytes(kind, lower), from_bytes(kind, upper)
+    return int(from_bytes(kind, lower)), int(from_bytes(kind, upper))
 
 
 def _may_overlap(bounds: _Bounds, ranges: TopicRanges) -> bool:

@@ -8,6 +8,7 @@ Nothing is visible to readers until the updates are committed by `systems.commit
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from pyiceberg.manifest import (
     DataFile,
@@ -15,6 +16,7 @@ from pyiceberg.manifest import (
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
+    ManifestWriter,
     write_manifest,
     write_manifest_list,
 )
@@ -31,7 +33,7 @@ from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, Tabl
 
 from lakehouse_assets.systems.schema import FORMAT_VERSION
 
-_AVRO_CODEC = "deflate"
+_AVRO_CODEC: Final = "deflate"
 MERGE_WIDTH = 16  # manifests of about one size that are joined into one; keeps the list short and a join small
 
 
@@ -93,26 +95,30 @@ class SnapshotBuilder:
         manifests = self._merge_small(manifests)
         summary = self._summary(change, removed, properties, parent)
         self.manifest_list = self._write_list(manifests, parent)
-        snapshot = Snapshot(
-            snapshot_id=self.snapshot_id,
-            parent_snapshot_id=parent.snapshot_id if parent is not None else None,
-            manifest_list=self.manifest_list,
-            sequence_number=metadata.next_sequence_number(),
-            summary=summary,
-            schema_id=metadata.current_schema_id,
+        snapshot = Snapshot.model_validate(
+            {
+                "snapshot-id": self.snapshot_id,
+                "parent-snapshot-id": parent.snapshot_id if parent is not None else None,
+                "manifest-list": self.manifest_list,
+                "sequence-number": metadata.next_sequence_number(),
+                "summary": summary,
+                "schema-id": metadata.current_schema_id,
+            }
         )
         return AddSnapshotUpdate(snapshot=snapshot), self._move_main()
 
     def _move_main(self) -> SetSnapshotRefUpdate:
         # The branch's own retention settings are sent again, because a set-ref replaces the whole ref.
         ref = self.table.metadata.refs.get(MAIN_BRANCH)
-        return SetSnapshotRefUpdate(
-            ref_name=MAIN_BRANCH,
-            type=SnapshotRefType.BRANCH,
-            snapshot_id=self.snapshot_id,
-            max_ref_age_ms=ref.max_ref_age_ms if ref else None,
-            max_snapshot_age_ms=ref.max_snapshot_age_ms if ref else None,
-            min_snapshots_to_keep=ref.min_snapshots_to_keep if ref else None,
+        return SetSnapshotRefUpdate.model_validate(
+            {
+                "ref-name": MAIN_BRANCH,
+                "type": SnapshotRefType.BRANCH,
+                "snapshot-id": self.snapshot_id,
+                "max-ref-age-ms": ref.max_ref_age_ms if ref else None,
+                "max-snapshot-age-ms": ref.max_snapshot_age_ms if ref else None,
+                "min-snapshots-to-keep": ref.min_snapshots_to_keep if ref else None,
+            }
         )
 
     def _keep_or_rewrite(
@@ -131,7 +137,9 @@ class SnapshotBuilder:
                 kept.append(self._write_entries(manifest.partition_spec_id, entries, removed_paths))
             else:
                 kept.append(manifest)
-        return [m for m in kept if m.has_added_files() or m.has_existing_files() or m.added_snapshot_id == self.snapshot_id], removed
+        own = self.snapshot_id  # its manifests count even where they only say what was removed
+        live = [m for m in kept if m.has_added_files() or m.has_existing_files() or m.added_snapshot_id == own]
+        return live, removed
 
     def _write_entries(
         self, spec_id: int, entries: Sequence[ManifestEntry], removed_paths: frozenset[str] = frozenset()
@@ -178,7 +186,7 @@ class SnapshotBuilder:
                     manifests.append(self._write_entries(spec_id, entries))
         return manifests
 
-    def _manifest_writer(self, spec_id: int):  # type: ignore[no-untyped-def]  # PyIceberg's writer is a union
+    def _manifest_writer(self, spec_id: int) -> ManifestWriter:
         metadata = self.table.metadata
         location = self._new_location(f"{self._attempt}-m{len(self.written)}.avro")
         return write_manifest(

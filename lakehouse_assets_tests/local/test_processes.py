@@ -133,8 +133,6 @@ def test_a_jar_that_was_cut_off_is_fetched_again(tmp_path: Path, monkeypatch: py
     root = next(parent for parent in whole[0].parents if parent.name == "repository")
     (tmp_path / ".m2").mkdir()
     (tmp_path / ".m2" / "repository").symlink_to(root)
-    if root.parent.name != ".m2":
-        pytest.skip("this machine has no Maven repository")
     monkeypatch.setenv("HOME", str(tmp_path))
     cache = tmp_path / ".cache" / "lakehouse_assets" / "java"
     cut = cache / "repository" / whole[0].relative_to(root)

@@ -19,7 +19,6 @@ def nothing() -> None:
         (DagsterRunStatus.STARTING, DagsterRunStatus.FAILURE),
         (DagsterRunStatus.STARTED, DagsterRunStatus.FAILURE),
         (DagsterRunStatus.CANCELING, DagsterRunStatus.CANCELED),
-        (DagsterRunStatus.QUEUED, DagsterRunStatus.QUEUED),
         (DagsterRunStatus.SUCCESS, DagsterRunStatus.SUCCESS),
     ],
 )

@@ -11,7 +11,13 @@ PAIRS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=4)
 RANGES = st.dictionaries(st.integers(0, 3), PAIRS, max_size=3).map(TopicRanges.of)
 NUMBERS = st.dictionaries(st.integers(0, 3), st.integers(0, 2**60), max_size=3)
 ENTRIES = st.builds(
-    TopicLedger, topic_id=st.text(max_size=8), start=NUMBERS, held=RANGES, last_row=NUMBERS, newest_ms=NUMBERS, in_order=st.booleans()
+    TopicLedger,
+    topic_id=st.text(max_size=8),
+    start=NUMBERS,
+    held=RANGES,
+    last_row=NUMBERS,
+    newest_ms=NUMBERS,
+    in_order=st.booleans(),
 )
 LEDGERS = st.builds(
     Ledger,
@@ -42,11 +48,15 @@ def test_a_text_that_is_no_ledger_is_refused(text: str) -> None:
 
 
 @given(ENTRIES, NUMBERS.map(lambda stops: {p: stop % 60 for p, stop in stops.items()}))
-def test_missing_and_held_are_disjoint_and_together_reach_the_stops(entry: TopicLedger, stops: dict[int, int]) -> None:
+def test_missing_and_held_are_disjoint_and_together_reach_the_stops(
+    entry: TopicLedger, stops: dict[int, int]
+) -> None:
     missing = entry.missing(stops)
 
     assert missing & entry.held == NO_OFFSETS
-    assert missing | entry.held == entry.held | TopicRanges.of({p: [(entry.start_of(p), s)] for p, s in stops.items()})
+    assert missing | entry.held == entry.held | TopicRanges.of(
+        {p: [(entry.start_of(p), s)] for p, s in stops.items()}
+    )
     assert entry.lag(stops) == missing.span
 
 
@@ -58,7 +68,8 @@ def test_added_rows_are_held_and_maxima_only_grow(
 
     assert moved.held == entry.held | added
     assert dict(moved.last_row) == {
-        p: max(m[p] for m in (entry.last_row, last_row) if p in m) for p in entry.last_row.keys() | last_row.keys()
+        p: max(m[p] for m in (entry.last_row, last_row) if p in m)
+        for p in entry.last_row.keys() | last_row.keys()
     }
     assert all(moved.newest_ms[p] >= ms for p, ms in newest_ms.items())
 

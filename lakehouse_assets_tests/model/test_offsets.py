@@ -33,7 +33,9 @@ def test_ranges_are_sorted_disjoint_not_adjacent_and_not_empty(pairs: list[tuple
 
 
 @given(PAIRS, PAIRS)
-def test_union_intersection_and_difference_are_those_of_sets(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
+def test_union_intersection_and_difference_are_those_of_sets(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
     a, b = RangeSet.of(one), RangeSet.of(other)
 
     assert as_set(a | b) == as_set(a) | as_set(b)

@@ -16,8 +16,12 @@ def lake(tmp_path: Path, broker: Broker, topic: Callable[..., str]) -> Iterator[
     faults.EFFECTS.arm(None)
     opened: list[Lake] = []
 
-    def open_lake(topic_partitions: int = 1, settings: dict[str, str] | None = None, **declaration: object) -> Lake:
-        opened.append(Lake.open(tmp_path / str(len(opened)), broker, topic(topic_partitions, settings), **declaration))
+    def open_lake(
+        topic_partitions: int = 1, settings: dict[str, str] | None = None, **declaration: object
+    ) -> Lake:
+        opened.append(
+            Lake.open(tmp_path / str(len(opened)), broker, topic(topic_partitions, settings), **declaration)
+        )
         return opened[-1]
 
     yield open_lake

@@ -52,11 +52,21 @@ class Lake:
     @classmethod
     def open(cls, folder: Path, broker: Broker, topic: str, **parts: Any) -> "Lake":
         """A table of a topic; `parts` go into its declaration."""
-        return cls(folder, broker, make_spec(topic, **parts), make_systems(folder, broker.bootstrap_servers, **FAULTY))
+        return cls(
+            folder,
+            broker,
+            make_spec(topic, **parts),
+            make_systems(folder, broker.bootstrap_servers, **FAULTY),
+        )
 
     def reopened(self) -> "Lake":
         """The same table through other clients."""
-        return Lake(self.folder, self.broker, self.spec, make_systems(self.folder, self.broker.bootstrap_servers, **FAULTY))
+        return Lake(
+            self.folder,
+            self.broker,
+            self.spec,
+            make_systems(self.folder, self.broker.bootstrap_servers, **FAULTY),
+        )
 
     @property
     def topic(self) -> str:
@@ -64,9 +74,13 @@ class Lake:
 
     def produce(self, count: int, partition: int = 0, **how: Any) -> list[int]:
         """Good messages; their offsets."""
-        return self.broker.produce(self.topic, [make_message(i) for i in range(count)], partition=partition, **how)
+        return self.broker.produce(
+            self.topic, [make_message(i) for i in range(count)], partition=partition, **how
+        )
 
-    def ingest(self, stop: Callable[[], bool] = never, on_commit: Callable[[CommitReport], None] | None = None) -> IngestResult:
+    def ingest(
+        self, stop: Callable[[], bool] = never, on_commit: Callable[[CommitReport], None] | None = None
+    ) -> IngestResult:
         """One run."""
 
         def hear(report: CommitReport) -> None:
@@ -75,7 +89,12 @@ class Lake:
                 on_commit(report)
 
         return run_ingest(
-            self.systems, self.spec, stop=stop, on_commit=hear, on_retry=lambda e, _: self.retries.append(e), now_ms=self.now_ms
+            self.systems,
+            self.spec,
+            stop=stop,
+            on_commit=hear,
+            on_retry=lambda e, _: self.retries.append(e),
+            now_ms=self.now_ms,
         )
 
     def replace(self, *keys: str, stop: Callable[[], bool] = never) -> dict[str, CommitReport | None]:
@@ -125,7 +144,9 @@ class Lake:
             assert not audit.duplicates
             assert not audit.unledgered
         assert self.lag() == lag
-        assert judge.read_every_snapshot(self.table)[-1:] == [len(expected) + foreign] * bool(expected or foreign)
+        assert judge.read_every_snapshot(self.table)[-1:] == [len(expected) + foreign] * bool(
+            expected or foreign
+        )
 
 
 def hours_ago(hours: int) -> int:

@@ -1,6 +1,6 @@
 """A crash at any instruction leaves at most orphan files, and the next run needs no repair."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,9 @@ def list_faults(order: Order, record: Path) -> list[Fault]:
     assert finish(start(order)) == DONE
     effects = record.read_text().splitlines()
     found = [Fault(at, "before", faults.kill) for at in range(len(effects))]
-    found += [Fault(at, "half", faults.kill) for at, effect in enumerate(effects) if effect.startswith("write")]
+    found += [
+        Fault(at, "half", faults.kill) for at, effect in enumerate(effects) if effect.startswith("write")
+    ]
     return [*found, Fault(len(effects) - 1, "after", faults.kill)]
 
 
@@ -67,7 +69,13 @@ EXPECTED = [(0, offset) for offset in range(30)]
 
 
 def _judge(
-    fault: Fault, codes: list[int | None], ended: int | None, before: list[object], lake: Lake, *, whole_or_nothing: bool  # type: ignore[type-arg]
+    fault: Fault,
+    codes: list[int | None],
+    ended: int | None,
+    before: list[object],
+    lake: Lake,
+    *,
+    whole_or_nothing: bool,  # type: ignore[type-arg]
 ) -> str | None:
     """A table is whole or untouched after the kill, whole after the next run, and every snapshot can be read."""
     problems = []
@@ -90,11 +98,11 @@ def _judge(
 
 
 @pytest.fixture
-def crashes(lake: MakeLake, tmp_path: Path) -> Iterator[Crashes]:
+def crashes(lake: MakeLake, tmp_path: Path) -> Crashes:
     model = lake()
     for h in (2, 1, 0):
         model.produce(10, timestamp_ms=hours_ago(h))
-    yield Crashes(tmp_path, model)
+    return Crashes(tmp_path, model)
 
 
 def run_all(attempt: Callable[[Fault], str | None], cases: list[Fault]) -> list[str]:
@@ -111,11 +119,15 @@ EACH_KIND = [
 ]
 
 
-def test_an_ingest_killed_before_in_and_after_an_effect_of_each_kind_loses_and_doubles_nothing(crashes: Crashes) -> None:
+def test_an_ingest_killed_before_in_and_after_an_effect_of_each_kind_loses_and_doubles_nothing(
+    crashes: Crashes,
+) -> None:
     assert run_all(crashes.kill_ingest, [*EACH_KIND, Fault("create-table", "after", faults.kill)]) == []
 
 
-def test_a_replace_killed_before_in_and_after_an_effect_of_each_kind_loses_and_doubles_nothing(crashes: Crashes) -> None:
+def test_a_replace_killed_before_in_and_after_an_effect_of_each_kind_loses_and_doubles_nothing(
+    crashes: Crashes,
+) -> None:
     assert run_all(crashes.kill_replace, EACH_KIND) == []
 
 
@@ -138,7 +150,9 @@ def test_a_replace_killed_at_any_effect_loses_and_doubles_nothing(crashes: Crash
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_runs_killed_twice_in_a_row_around_the_commit_lose_and_double_nothing(crashes: Crashes, when: When) -> None:
+def test_runs_killed_twice_in_a_row_around_the_commit_lose_and_double_nothing(
+    crashes: Crashes, when: When
+) -> None:
     fault = Fault("commit", when, faults.kill)
 
     assert crashes.kill_ingest(fault, times=2) is None
@@ -174,7 +188,9 @@ def test_a_zombie_replace_that_wakes_after_its_successor_committed_doubles_nothi
 
 
 @pytest.mark.parametrize("runs", [2, 5])
-def test_runs_of_one_table_at_once_in_processes_that_share_only_the_catalog_land_every_row_once(crashes: Crashes, runs: int) -> None:
+def test_runs_of_one_table_at_once_in_processes_that_share_only_the_catalog_land_every_row_once(
+    crashes: Crashes, runs: int
+) -> None:
     lake = crashes.table("shared")
 
     processes = [start(Order.of(lake)) for _ in range(runs)]

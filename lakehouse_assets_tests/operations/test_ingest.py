@@ -150,7 +150,9 @@ def test_a_second_look_at_control_records_makes_no_endless_run(lake: MakeLake) -
 
 def test_a_bad_record_stops_the_table_at_its_offset(lake: MakeLake) -> None:
     table = lake()
-    table.broker.produce(table.topic, [make_message(i) for i in range(7)] + [b'{"id": "no number"}', make_message(8)])
+    table.broker.produce(
+        table.topic, [make_message(i) for i in range(7)] + [b'{"id": "no number"}', make_message(8)]
+    )
 
     with pytest.raises(BadRecordError, match="offset 7") as caught:
         table.ingest()
@@ -348,7 +350,9 @@ def test_a_table_that_differs_from_its_declaration_is_not_written(lake: MakeLake
     other = table.reopened()
     other.spec = make_spec(table.topic, schema=[{"name": "id", "type": "string", "required": True}])
 
-    with pytest.raises(TableDiffersError, match="id is declared string required, the table has long required"):
+    with pytest.raises(
+        TableDiffersError, match="id is declared string required, the table has long required"
+    ):
         other.ingest()
 
     assert len(table.positions()) == 3
@@ -394,7 +398,9 @@ def test_a_table_that_was_dropped_is_filled_anew(lake: MakeLake) -> None:
     table.assert_holds({0: list(range(10))})
 
 
-def test_a_full_disk_is_an_error_and_the_next_run_needs_no_repair(lake: MakeLake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_and_the_next_run_needs_no_repair(
+    lake: MakeLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lakehouse_assets.operations.retrying.MAX_FAILURES_IN_A_ROW", 2)
     table = lake()
     table.ingest()
@@ -422,7 +428,9 @@ def test_a_disk_that_is_full_for_a_moment_costs_a_retry(lake: MakeLake) -> None:
     table.assert_holds({0: list(range(10))})
 
 
-def test_a_broker_that_is_nowhere_is_an_error_of_the_tree(lake: MakeLake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_nowhere_is_an_error_of_the_tree(
+    lake: MakeLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lakehouse_assets.operations.retrying.MAX_FAILURES_IN_A_ROW", 1)
     monkeypatch.setattr("lakehouse_assets.systems.kafka.REQUEST_SECONDS", 1.0)
     table = lake()
@@ -446,7 +454,9 @@ def test_a_ledger_that_is_ahead_of_its_topic_is_an_error_not_a_gap(lake: MakeLak
 
 
 def test_messages_of_1970_and_of_the_far_future_land(lake: MakeLake) -> None:
-    table = lake(settings={"message.timestamp.after.max.ms": str(2**62), "message.timestamp.before.max.ms": str(2**62)})
+    table = lake(
+        settings={"message.timestamp.after.max.ms": str(2**62), "message.timestamp.before.max.ms": str(2**62)}
+    )
     ten_years = hours_ago(0) + 10 * 365 * 24 * 3_600_000
     table.produce(3, timestamp_ms=[1, ten_years, hours_ago(0)])
 

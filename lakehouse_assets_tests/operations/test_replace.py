@@ -200,7 +200,12 @@ def test_rows_in_the_middle_that_kafka_does_not_give_again_refuse_the_slice(lake
     aborted = table.broker.produce_in_transaction(table.topic, [make_message(0)] * 2, abort=True)
     table.produce(3)
     table.ingest()
-    publish_replace(table.systems.catalog, {0: range(aborted[0], aborted[-1] + 1)}, topic_id=table.entry.topic_id, topic=table.topic)
+    publish_replace(
+        table.systems.catalog,
+        {0: range(aborted[0], aborted[-1] + 1)},
+        topic_id=table.entry.topic_id,
+        topic=table.topic,
+    )
     before = table.positions()
 
     with pytest.raises(SliceIncompleteError) as caught:
@@ -248,7 +253,9 @@ def test_messages_of_the_far_future_and_of_1970_leave_later_hours_addressable(la
     heard = {h: table.replace(table.key(hours_ago(h)))[table.key(hours_ago(h))] for h in (3, 2, 1, 0)}
 
     expected = {3: [(0, 4)], 2: [(4, 7)], 1: [(7, 10)], 0: [(10, 13)]}
-    assert {h: report.ranges for h, report in heard.items() if report} == {h: TopicRanges.of({0: r}) for h, r in expected.items()}
+    assert {h: report.ranges for h, report in heard.items() if report} == {
+        h: TopicRanges.of({0: r}) for h, r in expected.items()
+    }
     assert by_hour == [{hours_ago(3): 4, hours_ago(2): 3, hours_ago(1): 3, hours_ago(0): 3}]
     table.assert_holds({0: list(range(13))})
 
@@ -301,7 +308,9 @@ def test_five_replaces_of_one_slice_beside_ingestion_leave_every_row_once(lake: 
     others = [table.reopened() for _ in range(6)]
 
     with ThreadPoolExecutor(6) as pool:
-        runs = [pool.submit(other.replace, keys[-1]) for other in others[:5]] + [pool.submit(others[5].ingest)]
+        runs = [pool.submit(other.replace, keys[-1]) for other in others[:5]] + [
+            pool.submit(others[5].ingest)
+        ]
     results = [run.result() for run in runs]
 
     assert len(results) == 6

@@ -1,5 +1,6 @@
 """Whatever happens in whatever order: the table is what its topic and its history say.
 
+No rule has a precondition, because what Hypothesis draws must not hang on how far a crashed run came.
 A random walk over produce, ingest, replace, crash, rollback, foreign appends, foreign expiry; after each step DuckDB reads the
 files and the result is compared with a model of a few lines.
 """
@@ -13,7 +14,12 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lakehouse_assets.model.errors import LedgerLostError
 from lakehouse_assets_tests import faults, judge
@@ -45,8 +51,6 @@ class Interleavings(RuleBasedStateMachine):
         self.rows: Rows = frozenset()
         self.foreign = 0
         self.history: dict[int, tuple[Rows, int]] = {}
-        self.is_out_of_order = False
-        self.is_cut = False
 
     def teardown(self) -> None:
         faults.EFFECTS.arm(None)
@@ -66,12 +70,19 @@ class Interleavings(RuleBasedStateMachine):
         if self.exists and (current := self.lake.table.current_snapshot()) is not None:
             self.history[current.snapshot_id] = (self.rows, self.foreign)
 
-    @rule(p=st.integers(0, PARTITIONS - 1), count=st.integers(1, 4), hour=st.integers(0, HOURS - 1), tombstones=st.booleans())
+    @rule(
+        p=st.integers(0, PARTITIONS - 1),
+        count=st.integers(1, 4),
+        hour=st.integers(0, HOURS - 1),
+        tombstones=st.booleans(),
+    )
     def produce(self, p: int, count: int, hour: int, tombstones: bool) -> None:
         values = [None if tombstones and i % 2 else make_message(i) for i in range(count)]
         offsets = self.broker.produce(self.lake.topic, values, partition=p, timestamp_ms=self.begins[hour])
         self.stamps[p] += [self.begins[hour]] * count
-        self.topic_rows |= {(p, offset) for offset, value in zip(offsets, values, strict=True) if value is not None}
+        self.topic_rows |= {
+            (p, offset) for offset, value in zip(offsets, values, strict=True) if value is not None
+        }
 
     @rule()
     def ingest(self) -> None:
@@ -93,7 +104,11 @@ class Interleavings(RuleBasedStateMachine):
     def _first(self, p: int, time_ms: int) -> int:
         return next((i for i, stamp in enumerate(self.stamps[p]) if stamp >= time_ms), len(self.stamps[p]))
 
-    @rule(at=st.integers(0, 16), when=st.sampled_from(["before", "half", "after"]), hour=st.integers(-1, HOURS - 1))
+    @rule(
+        at=st.integers(0, 16),
+        when=st.sampled_from(["before", "half", "after"]),
+        hour=st.integers(-1, HOURS - 1),
+    )
     def crash(self, at: int, when: faults.When, hour: int) -> None:
         """An ingest (-1) or a replace ends at some effect; the snapshot it made, if any, says whether it landed."""
         self.lake = self.lake.reopened()
@@ -109,30 +124,36 @@ class Interleavings(RuleBasedStateMachine):
         finally:
             faults.EFFECTS.arm(None)
         if self._head() != before:
-            self.landed(self.topic_rows if hour < 0 else self.slice_rows(hour))
+            # It may have died between two commits: the ledger says how far it came, and DuckDB whether that is true.
+            held = self.lake.entry.held
+            aim = self.topic_rows if hour < 0 else self.slice_rows(hour)
+            self.landed({(p, offset) for p, offset in aim if offset in held[p]})
 
     def _head(self) -> int | None:
         current = self.lake.table.current_snapshot() if self.exists else None
         return current.snapshot_id if current else None
 
-    @precondition(lambda self: self.exists)
     @rule()
     def append_foreign(self) -> None:
+        if not self.exists:
+            return
         append_foreign_rows(self.lake.table)
         self.foreign += 1
         self._remember()
 
-    @precondition(lambda self: self.history)
     @rule(choice=st.integers(0, 100))
     def roll_back(self, choice: int) -> None:
+        if not self.history:
+            return
         known = [s.snapshot_id for s in self.lake.table.snapshots()]
         target = known[choice % len(known)]
         roll_back(self.lake.table, target)
         self.rows, self.foreign = self.history[target]
 
-    @precondition(lambda self: self.history)
     @rule()
     def expire_others(self) -> None:
+        if not self.history:
+            return
         head = self._head()
         expire(self.lake.table, [s.snapshot_id for s in self.lake.table.snapshots() if s.snapshot_id != head])
 
@@ -187,5 +208,3 @@ def test_any_interleaving_of_runs_crashes_and_others_leaves_the_table_true(broke
 @pytest.mark.slow
 def test_many_interleavings_of_runs_crashes_and_others_leave_the_table_true(broker: Broker) -> None:
     walk(broker, examples=60, steps=30)
-
-

@@ -15,10 +15,17 @@ from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.schema import build_partition_spec, build_schema
 from lakehouse_assets_tests import judge
-from lakehouse_assets_tests.builders import append_foreign_rows, make_delivery, make_spec, make_systems, make_table
+from lakehouse_assets_tests.builders import (
+    append_foreign_rows,
+    make_delivery,
+    make_spec,
+    make_systems,
+    make_table,
+)
 from lakehouse_assets_tests.faults import FaultyCatalog, raising
 
 NAME = "ods.clicks"
+TEXT = {"name": "text", "type": "string"}
 
 
 def first_ledger() -> Ledger:
@@ -34,7 +41,9 @@ def create_foreign(catalog: FaultyCatalog, **properties: str) -> None:
     spec = make_spec()
     schema = build_schema(spec)
     catalog.create_namespace("ods")
-    catalog.create_table(NAME, schema, partition_spec=build_partition_spec(spec, schema), properties=properties)
+    catalog.create_table(
+        NAME, schema, partition_spec=build_partition_spec(spec, schema), properties=properties
+    )
 
 
 def test_a_new_table_has_columns_docs_keys_properties_and_its_first_ledger(catalog: FaultyCatalog) -> None:
@@ -82,7 +91,7 @@ def test_an_empty_table_of_others_is_taken_and_keeps_its_properties(catalog: Fau
     create_foreign(catalog, owner="somebody")
 
     table, _ = ensure_table(catalog, make_spec(), first_ledger)
-    publish(catalog, NAME, make_delivery(table, {0: range(0, 3)}, topic_id="id"))
+    publish(catalog, NAME, make_delivery(table, {0: range(3)}, topic_id="id"))
 
     table = catalog.load_table(NAME)
     assert table.properties["owner"] == "somebody"
@@ -120,15 +129,17 @@ def test_a_table_that_fills_while_it_is_taken_is_refused(catalog: FaultyCatalog)
 @pytest.mark.parametrize(
     ("parts", "difference"),
     [
-        ({"schema": [{"name": "id", "type": "int", "required": True}, {"name": "text", "type": "string"}]}, "id is declared int required, the table has long"),
-        ({"schema": [{"name": "id", "type": "long"}, {"name": "text", "type": "string"}]}, "id is declared long, the table has long required"),
+        ({"schema": [{"name": "id", "type": "int", "required": True}, TEXT]}, "declared int required, the table has long"),
+        ({"schema": [{"name": "id", "type": "long"}, TEXT]}, "declared long, the table has long required"),
         ({"schema": [{"name": "id", "type": "long", "required": True}]}, "text string is in the table, but not declared"),
         ({"key": ["id"]}, r"declared key \['id'\], the table has \[\]"),
         ({"partition_by": ["text"]}, "declared partition_by .*the table has"),
     ],
     ids=["type", "required", "column", "key", "partition"],
 )  # fmt: skip
-def test_a_table_that_differs_is_refused_with_the_difference(catalog: FaultyCatalog, parts: dict[str, object], difference: str) -> None:
+def test_a_table_that_differs_is_refused_with_the_difference(
+    catalog: FaultyCatalog, parts: dict[str, object], difference: str
+) -> None:
     make_table(catalog)
 
     with pytest.raises(TableDiffersError, match=difference):
@@ -144,13 +155,17 @@ def test_a_table_of_another_format_version_is_refused(catalog: FaultyCatalog) ->
 
 def test_a_table_without_our_columns_is_refused(catalog: FaultyCatalog) -> None:
     catalog.create_namespace("ods")
-    catalog.create_table(NAME, Schema(NestedField(1, "id", LongType(), required=True), NestedField(2, "text", LongType())))
+    catalog.create_table(
+        NAME, Schema(NestedField(1, "id", LongType(), required=True), NestedField(2, "text", LongType()))
+    )
 
     with pytest.raises(TableDiffersError, match="_kafka_partition"):
         ensure_table(catalog, make_spec(), first_ledger)
 
 
-@pytest.mark.parametrize("error", [RequestsConnectionError("refused"), RESTError("503")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error", [RequestsConnectionError("refused"), RESTError("503")], ids=lambda error: type(error).__name__
+)
 def test_a_catalog_that_is_away_is_an_error_of_the_tree(catalog: FaultyCatalog, error: Exception) -> None:
     catalog.before_load = [raising(error)]
 

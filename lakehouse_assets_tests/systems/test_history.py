@@ -11,7 +11,15 @@ from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets_tests import judge
-from lakehouse_assets_tests.builders import append_foreign_rows, expire, make_delivery, make_spec, make_table, publish_replace, roll_back
+from lakehouse_assets_tests.builders import (
+    append_foreign_rows,
+    expire,
+    make_delivery,
+    make_spec,
+    make_table,
+    publish_replace,
+    roll_back,
+)
 from lakehouse_assets_tests.faults import FaultyCatalog
 
 NAME = "ods.clicks"
@@ -53,7 +61,7 @@ def test_a_new_table_holds_nothing(catalog: FaultyCatalog) -> None:
 
 
 def test_a_foreign_append_leaves_the_ledger(catalog: FaultyCatalog) -> None:
-    add(catalog, range(0, 10))
+    add(catalog, range(10))
     append(catalog)
 
     assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
@@ -67,14 +75,14 @@ def test_a_foreign_append_to_a_new_table_leaves_it_at_its_beginning(catalog: Fau
 
 
 def test_after_a_rollback_the_older_snapshot_counts(catalog: FaultyCatalog) -> None:
-    first, *_ = add(catalog, range(0, 10), range(10, 20))
+    first, *_ = add(catalog, range(10), range(10, 20))
     roll_back(catalog.load_table(NAME), first)
 
     assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
 
 
 def test_after_a_rollback_the_rest_lands_again(catalog: FaultyCatalog) -> None:
-    first, *_ = add(catalog, range(0, 10), range(10, 20))
+    first, *_ = add(catalog, range(10), range(10, 20))
     roll_back(catalog.load_table(NAME), first)
 
     add(catalog, range(10, 25))
@@ -85,7 +93,7 @@ def test_after_a_rollback_the_rest_lands_again(catalog: FaultyCatalog) -> None:
 
 
 def test_after_a_rollback_and_a_foreign_append_the_older_snapshot_counts(catalog: FaultyCatalog) -> None:
-    first, *_ = add(catalog, range(0, 10), range(10, 20))
+    first, *_ = add(catalog, range(10), range(10, 20))
     roll_back(catalog.load_table(NAME), first)
     append(catalog)
 
@@ -93,7 +101,7 @@ def test_after_a_rollback_and_a_foreign_append_the_older_snapshot_counts(catalog
 
 
 def test_after_a_rollback_to_a_foreign_snapshot_the_nearest_of_ours_counts(catalog: FaultyCatalog) -> None:
-    add(catalog, range(0, 10))
+    add(catalog, range(10))
     foreign = append(catalog)
     add(catalog, range(10, 20))
     roll_back(catalog.load_table(NAME), foreign)
@@ -101,10 +109,12 @@ def test_after_a_rollback_to_a_foreign_snapshot_the_nearest_of_ours_counts(catal
     assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
 
 
-def test_after_a_rollback_to_a_foreign_snapshot_before_all_of_ours_nothing_is_held(catalog: FaultyCatalog) -> None:
+def test_after_a_rollback_to_a_foreign_snapshot_before_all_of_ours_nothing_is_held(
+    catalog: FaultyCatalog,
+) -> None:
     make_table(catalog)
     foreign = append(catalog)
-    add(catalog, range(0, 10))
+    add(catalog, range(10))
     roll_back(catalog.load_table(NAME), foreign)
 
     assert held(catalog.load_table(NAME)) == NO_OFFSETS
@@ -113,7 +123,7 @@ def test_after_a_rollback_to_a_foreign_snapshot_before_all_of_ours_nothing_is_he
 def test_that_holds_when_the_first_foreign_snapshot_has_expired(catalog: FaultyCatalog) -> None:
     make_table(catalog)
     first, second = append(catalog), append(catalog)
-    add(catalog, range(0, 10))
+    add(catalog, range(10))
     roll_back(catalog.load_table(NAME), second)
     expire(catalog.load_table(NAME), [first])
 
@@ -121,7 +131,7 @@ def test_that_holds_when_the_first_foreign_snapshot_has_expired(catalog: FaultyC
 
 
 def test_after_expiry_of_all_our_snapshots_the_property_counts(catalog: FaultyCatalog) -> None:
-    add(catalog, range(0, 10), range(10, 20))
+    add(catalog, range(10), range(10, 20))
     append(catalog)
     expire_others(catalog)
 
@@ -130,8 +140,10 @@ def test_after_expiry_of_all_our_snapshots_the_property_counts(catalog: FaultyCa
     assert held(table) == TopicRanges.of({0: [(0, 20)]})
 
 
-def test_after_expiry_of_a_table_filled_out_of_order_the_files_prove_the_property(catalog: FaultyCatalog) -> None:
-    add(catalog, range(50, 60), range(0, 50))
+def test_after_expiry_of_a_table_filled_out_of_order_the_files_prove_the_property(
+    catalog: FaultyCatalog,
+) -> None:
+    add(catalog, range(50, 60), range(50))
     append(catalog)
     expire_others(catalog)
 
@@ -139,7 +151,7 @@ def test_after_expiry_of_a_table_filled_out_of_order_the_files_prove_the_propert
 
 
 def test_after_rollback_and_expiry_the_rows_decide(catalog: FaultyCatalog) -> None:
-    first, *_ = add(catalog, range(0, 10), range(10, 20))
+    first, *_ = add(catalog, range(10), range(10, 20))
     roll_back(catalog.load_table(NAME), first)
     append(catalog)
     expire_others(catalog)
@@ -148,17 +160,19 @@ def test_after_rollback_and_expiry_the_rows_decide(catalog: FaultyCatalog) -> No
 
 
 def test_after_foreign_compaction_and_expiry_the_rows_decide(catalog: FaultyCatalog) -> None:
-    add(catalog, range(0, 10), range(10, 20))
+    add(catalog, range(10), range(10, 20))
     compact(catalog)
     expire_others(catalog)
 
     assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 20)]})
 
 
-def test_after_rollback_to_nothing_but_foreign_rows_and_expiry_the_rows_decide(catalog: FaultyCatalog) -> None:
+def test_after_rollback_to_nothing_but_foreign_rows_and_expiry_the_rows_decide(
+    catalog: FaultyCatalog,
+) -> None:
     make_table(catalog)
     foreign = append(catalog)
-    add(catalog, range(0, 10))
+    add(catalog, range(10))
     roll_back(catalog.load_table(NAME), foreign)
     append(catalog)
     expire_others(catalog)
@@ -166,8 +180,12 @@ def test_after_rollback_to_nothing_but_foreign_rows_and_expiry_the_rows_decide(c
     assert held(catalog.load_table(NAME)) == NO_OFFSETS
 
 
-@pytest.mark.parametrize("ranges", [[range(50, 60), range(0, 50)], [range(0, 10), range(20, 30), range(10, 20)]], ids=str)
-def test_rows_filled_out_of_order_prove_nothing_once_rolled_back_and_expired(catalog: FaultyCatalog, ranges: list[range]) -> None:
+@pytest.mark.parametrize(
+    "ranges", [[range(50, 60), range(50)], [range(10), range(20, 30), range(10, 20)]], ids=str
+)
+def test_rows_filled_out_of_order_prove_nothing_once_rolled_back_and_expired(
+    catalog: FaultyCatalog, ranges: list[range]
+) -> None:
     """Their largest offset is the ledger's own, though others below it are gone."""
     *_, before_last, _ = add(catalog, *ranges)
     roll_back(catalog.load_table(NAME), before_last)
@@ -179,7 +197,7 @@ def test_rows_filled_out_of_order_prove_nothing_once_rolled_back_and_expired(cat
 
 
 def test_a_replaced_slice_leaves_the_ledger_provable(catalog: FaultyCatalog) -> None:
-    add(catalog, range(0, 10), range(10, 20))
+    add(catalog, range(10), range(10, 20))
     publish_replace(catalog, {0: range(5, 15)})
     append(catalog)
     expire_others(catalog)
@@ -198,7 +216,7 @@ def test_a_table_with_rows_but_no_ledger_is_refused(catalog: FaultyCatalog) -> N
 
 
 def test_a_ledger_that_was_copied_into_another_table_is_refused(catalog: FaultyCatalog) -> None:
-    add(catalog, range(0, 10))
+    add(catalog, range(10))
     other = make_table(catalog, make_spec(table="ods.other"))
     with other.transaction() as transaction:
         transaction.set_properties({LEDGER_KEY: catalog.load_table(NAME).properties[LEDGER_KEY]})
@@ -216,8 +234,10 @@ def _of_another_version(text: str) -> str:
 
 
 @pytest.mark.parametrize("damage", [_cut, _of_another_version])
-def test_a_ledger_that_cannot_be_read_stops_the_table(catalog: FaultyCatalog, damage: Callable[[str], str]) -> None:
-    add(catalog, range(0, 10))
+def test_a_ledger_that_cannot_be_read_stops_the_table(
+    catalog: FaultyCatalog, damage: Callable[[str], str]
+) -> None:
+    add(catalog, range(10))
     table = catalog.load_table(NAME)
     with table.transaction() as transaction:
         transaction.set_properties({LEDGER_KEY: damage(table.properties[LEDGER_KEY])})

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.clicks import SCHEMA, fill_topic
+from lakehouse_assets.local.kafka import LocalKafka
 
 CONTENDERS = ("consume-only", "lakehouse", "lakehouse-2-workers", "python-loop")
 _LOOP_SHARE = 20  # the loop is so much slower that it gets a twentieth of the messages
@@ -35,15 +36,8 @@ def main() -> None:
     if arguments.contender:
         _be(arguments)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        from lakehouse_assets.local.kafka import LocalKafka
-
-        kafka = LocalKafka(Path(folder) / "kafka")
-        kafka.start()
-        try:
-            _compare(kafka.bootstrap_servers, arguments.messages, arguments.partitions)
-        finally:
-            kafka.stop()
+    with tempfile.TemporaryDirectory() as folder, LocalKafka(Path(folder) / "kafka") as kafka:
+        _compare(kafka.bootstrap_servers, arguments.messages, arguments.partitions)
 
 
 def _compare(servers: str, messages: int, partitions: int) -> None:

@@ -16,11 +16,10 @@ from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.kafka import LogBounds
+from lakehouse_assets.systems.slice_files import Offsets, list_runs
 
 WINDOW_OFFSETS = 4_000_000  # over all topic partitions; at 12 bytes each, the memory that an audit takes
 _MAX_GAPS_READ = 1_000
-
-Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,9 @@ def audit_positions(table: Table, entry: TopicLedger, window: int = WINDOW_OFFSE
         begin, offsets = begins[p], found[p]
         row_count += len(offsets)
         unique, counts = np.unique(offsets, return_counts=True)
-        present = RangeSet.of(_runs(unique))
+        present = RangeSet.of(list_runs(unique))
         looked_at = RangeSet.of([(begin, max(held.stop, present.stop))])
-        duplicates[p] = RangeSet.of(_runs(unique[counts > 1]))
+        duplicates[p] = RangeSet.of(list_runs(unique[counts > 1]))
         gaps[p] = (held & looked_at) - present
         unledgered[p] = present - held
         holes[p] = RangeSet.of([(entry.start_of(p), held.stop)]) - held
@@ -105,11 +104,3 @@ def _read_offsets(table: Table, begins: Mapping[int, int]) -> dict[int, Offsets]
         for p, begin in begins.items():
             pieces[p].append(offsets[(partitions == p) & (offsets >= begin)])
     return {p: np.concatenate(parts) for p, parts in pieces.items()}
-
-
-def _runs(offsets: Offsets) -> list[tuple[int, int]]:
-    """Ascending offsets as `(start, stop)` of each run without a gap."""
-    if not len(offsets):
-        return []
-    edges = np.flatnonzero(np.diff(offsets) != 1) + 1
-    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(offsets, edges)]

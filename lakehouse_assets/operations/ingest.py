@@ -33,6 +33,7 @@ class CommitReport:
     """One commit that landed, in numbers. `slice_rows`: rows by the beginning of their slice, ms since 1970."""
 
     table: str
+    location: str
     snapshot_id: int
     ranges: TopicRanges
     slice_rows: Mapping[int, int]
@@ -236,6 +237,7 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
     summary = current.summary if current is not None else None
     return CommitReport(
         table=spec.table,
+        location=landed.metadata.location,
         snapshot_id=landed.snapshot_id,
         ranges=batch.ranges,
         slice_rows=batch.slice_rows,

@@ -23,6 +23,7 @@ from lakehouse_assets.systems.kafka import MessageBatch, RangeReader
 from lakehouse_assets.systems.parquet import StagedFile, StagingWriter, WriteSettings
 from lakehouse_assets.systems.partitioning import Partitioner
 from lakehouse_assets.systems.schema import build_file_schema
+from lakehouse_assets.systems.slice_files import list_runs
 
 _READ_SECONDS = 0.5
 _LATEST_TIMESTAMP_MS = 253_402_300_799_999  # year 9999, the last that every engine can show
@@ -161,7 +162,7 @@ class Stager:
         for p in np.unique(batch.partitions[kept]).tolist():
             offsets = batch.offsets[kept][batch.partitions[kept] == p]
             tally.last_row[p] = int(offsets[-1])
-            tally.row_runs.setdefault(p, []).extend(_runs(offsets))
+            tally.row_runs.setdefault(p, []).extend(list_runs(offsets))
         tally.read_count += len(batch)
         tally.read_bytes += sum(len(value) for value in values if value is not None)
         tally.tombstone_count += len(batch) - len(values)
@@ -200,12 +201,6 @@ class Stager:
             read_bytes=tally.read_bytes,
             tombstone_count=tally.tombstone_count,
         )
-
-
-def _runs(offsets: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> list[tuple[int, int]]:
-    """Ascending offsets as `(start, stop)` of each run without a gap."""
-    edges = np.flatnonzero(np.diff(offsets) != 1) + 1
-    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(offsets, edges)]
 
 
 def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:

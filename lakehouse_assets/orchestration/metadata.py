@@ -71,6 +71,7 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "commit_attempts": dg.MetadataValue.int(report.commit_attempts),
         "committed_at": dg.MetadataValue.timestamp(datetime.now(UTC)),
         "snapshot_id": dg.MetadataValue.text(str(report.snapshot_id)),
+        "dagster/uri": dg.MetadataValue.text(report.location),
         "offsets": dg.MetadataValue.table(offsets) if offsets else dg.MetadataValue.text("none"),
         "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
     }

@@ -168,6 +168,12 @@ def _inside(offsets: Offsets, ranges: TopicRanges, partition: int) -> Offsets:
     return offsets[_mask(offsets, ranges[partition])]
 
 
+def list_runs(offsets: Offsets) -> list[tuple[int, int]]:
+    """Ascending offsets as `(start, stop)` of each run without a gap; empty for none."""
+    edges = np.flatnonzero(np.diff(offsets) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(offsets, edges) if len(run)]
+
+
 def outside(offsets: Offsets, held: RangeSet) -> Offsets:
     """The offsets that are not in `held`."""
     return offsets[~_mask(offsets, held)]

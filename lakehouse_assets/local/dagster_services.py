@@ -8,19 +8,29 @@ import json
 import shutil
 import sys
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from lakehouse_assets.local.errors import LocalPlatformError
 from lakehouse_assets.local.ports import HOST, is_port_open
 
+# As in `orchestration.names`, which a test compares: to import that would cost the supervisor two seconds of Dagster.
+INGEST_TAG = "lakehouse/ingest"
 _ANSWER_SECONDS = 5.0
 _UNREACHABLE = "DagsterUserCodeUnreachableError"
 _LOCATIONS_QUERY = """
 { workspaceOrError { ... on Workspace { locationEntries {
     locationOrLoadError { __typename ... on PythonError { message } } } } } }
+"""
+_RUNS_QUERY = """
+{ runsOrError(filter: {statuses: [STARTING, STARTED]}) { ... on Runs { results { runId tags { key } } } } }
+"""
+_CANCEL_MUTATION = """
+mutation ($runIds: [String!]!) { terminateRuns(runIds: $runIds, terminatePolicy: SAFE_TERMINATE) { __typename } }
 """
 
 # Memory that was used once stays with the process: fresh pages cost up to 4 s per gigabyte on virtual machines, used ones
@@ -103,23 +113,39 @@ class DagsterServices:
 
     def find_load_error(self) -> str | None:
         """Empty when the UI answers and shows the definitions; why they don't load; None while it does not answer yet."""
-        request = urllib.request.Request(
-            f"{self.url}/graphql",
-            json.dumps({"query": _LOCATIONS_QUERY}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:
-                answer = json.load(response)
-        except OSError:  # refused, reset, timed out: it is not up yet
+        answer = self._ask(_LOCATIONS_QUERY)
+        if answer is None:
             return None
-        entries = answer["data"]["workspaceOrError"].get("locationEntries", [])
+        entries = answer["workspaceOrError"].get("locationEntries", [])
         loads = [entry["locationOrLoadError"] for entry in entries]
         errors = [load["message"] for load in loads if load and load["__typename"] == "PythonError"]
         # Until the code server answers, the webserver shows that it does not, and asks again by itself.
         if not loads or None in loads or any(_UNREACHABLE in error for error in errors):
             return None
         return "".join(errors).strip()
+
+    def cancel_ingestion(self) -> None:
+        """Ask ingestion runs in progress to stop at their next commit, as the UI's button does; does not wait for them.
+
+        Others are left: they end as failed when their process is told to, and Dagster starts them again next time. An
+        ingestion run needs no second attempt, because its sensor asks for a new one.
+        """
+        answer = self._ask(_RUNS_QUERY)
+        runs = answer["runsOrError"].get("results", []) if answer else []
+        run_ids = [run["runId"] for run in runs if INGEST_TAG in {tag["key"] for tag in run["tags"]}]
+        if run_ids:
+            self._ask(_CANCEL_MUTATION, {"runIds": run_ids})
+
+    def _ask(self, query: str, variables: Mapping[str, object] | None = None) -> "dict[str, Any] | None":
+        """What the webserver says, None where it does not answer."""
+        body = json.dumps({"query": query, "variables": variables or {}}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as response:
+                data: dict[str, Any] | None = json.load(response).get("data")
+                return data
+        except OSError:  # refused, reset, timed out
+            return None
 
     @property
     def _workspace(self) -> Path:

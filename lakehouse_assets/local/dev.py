@@ -99,7 +99,7 @@ class Platform:
 
     def _start(self) -> None:
         if leftovers := self._processes.end_leftovers():
-            self._say(f"ended {len(leftovers)} processes that an earlier session left behind")
+            self._say(f"processes that an earlier session left behind, ended now: {len(leftovers)}")
         self._logs.mkdir(exist_ok=True)
         dagster = self._dagster = DagsterServices(
             self._home / "dagster",
@@ -146,7 +146,7 @@ class Platform:
         ended_runs = int((read_log_tail(self._log("prepare")).split() or ["0"])[-1])
         if ended_runs:
             self._say(
-                f"marked {ended_runs} runs of an earlier session as failed, so that their tables are free"
+                f"runs that an earlier session left in progress, ended now so that their tables are free: {ended_runs}"
             )
 
     def _await_ui(self, dagster: DagsterServices) -> None:
@@ -224,6 +224,8 @@ class Platform:
             for name in ("demo", "daemon"):
                 if name in self._children:
                     self._children[name].terminate()
+            if self._dagster:
+                self._dagster.cancel_ingestion()
             end_processes(
                 lambda: [
                     found for found in self._processes.list_processes() if _RUN_PROCESS in found.command

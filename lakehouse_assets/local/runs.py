@@ -6,6 +6,8 @@ instance's storage where there is none, so that the processes that start next do
 
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
+from lakehouse_assets.local.dagster_services import INGEST_TAG
+
 # QUEUED is not here: those runs never began, and the daemon starts them.
 _CUT_OFF = (
     DagsterRunStatus.NOT_STARTED,
@@ -20,13 +22,16 @@ _REASON = (
 
 
 def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
-    """Mark every run in progress as failed, or canceled where that was asked for; returns their ids. Safe to repeat.
+    """Mark every run in progress as ended; returns their ids. Safe to repeat.
+
+    An ingestion run counts as canceled, because its sensor asks for a new one and need not hold back as after an error. Any
+    other counts as failed, so that Dagster starts it again: a backfill goes on.
 
     The caller knows that no process of the instance lives: a run that still works would be marked too.
     """
     runs = instance.get_runs(RunsFilter(statuses=list(_CUT_OFF)))
     for run in runs:
-        if run.status == DagsterRunStatus.CANCELING:
+        if run.status == DagsterRunStatus.CANCELING or INGEST_TAG in run.tags:
             instance.report_run_canceled(run, _REASON)
         else:
             instance.report_run_failed(run, _REASON)

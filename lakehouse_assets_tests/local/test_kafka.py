@@ -32,7 +32,10 @@ time.sleep(600)
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[LocalKafka]:
-    # Apart from the session's broker, because these tests kill it and take its port away.
+    # Apart from the session's broker, because these tests kill it and take its port away. It starts beside what a format that
+    # was interrupted left.
+    (tmp_path / "kafka" / "data.new").mkdir(parents=True)
+    (tmp_path / "kafka" / "data.new" / "meta.properties").write_text("half")
     with LocalKafka(tmp_path / "kafka", port=39092) as broker:
         yield broker
 
@@ -75,7 +78,9 @@ def test_a_topic_may_allow_timestamps_far_ahead(broker: Broker, topic: Callable[
     assert broker.produce(name, ["later"], timestamp_ms=4_102_444_800_000) == [0]
 
 
-def test_a_killed_broker_comes_back_on_its_port_with_its_messages(own: LocalKafka) -> None:
+def test_a_killed_broker_comes_back_on_its_port_with_its_messages_whatever_locks_the_dead_left(
+    own: LocalKafka,
+) -> None:
     address = own.bootstrap_servers
     before = Broker(address)
     before.create_topic("kept")
@@ -83,60 +88,33 @@ def test_a_killed_broker_comes_back_on_its_port_with_its_messages(own: LocalKafk
 
     own.kill()
     assert own.has_died
+    own.stop()
+    (own.folder / "data" / ".lock").touch()
+    (own.folder / "owner.lock").write_text("process 1")
     own.start()
 
     assert own.bootstrap_servers == address
     assert Broker(address).produce("kept", ["c"]) == [2]
 
 
-def test_a_stopped_broker_comes_back_with_its_messages_in_another_object(tmp_path: Path) -> None:
-    with LocalKafka(tmp_path, port=39192) as first:
-        Broker(first.bootstrap_servers).create_topic("kept")
-        Broker(first.bootstrap_servers).produce("kept", ["a"])
-        address = first.bootstrap_servers
-
-    with LocalKafka(tmp_path) as second:
-        assert second.bootstrap_servers == address
-        assert Broker(address).produce("kept", ["b"]) == [1]
-
-
-def test_a_port_in_use_makes_it_take_the_next_one(own: LocalKafka) -> None:
+def test_a_port_in_use_makes_it_take_the_next_one_and_say_so_to_its_clients(own: LocalKafka) -> None:
+    Broker(own.bootstrap_servers).create_topic("kept")
     port = int(own.bootstrap_servers.rpartition(":")[2])
     own.stop()
 
-    with socket.create_server(("127.0.0.1", port)):
-        own.start()
-
-        assert own.bootstrap_servers != f"127.0.0.1:{port}"
-        assert (own.folder / "bootstrap.servers").read_text() == f"{own.bootstrap_servers}\n"
-
-
-def test_lock_files_of_the_dead_mean_nothing(own: LocalKafka) -> None:
-    own.kill()
-    own.stop()
-    (own.folder / "data" / ".lock").touch()
-    (own.folder / "owner.lock").write_text("process 1")
-
-    own.start()
-
-    assert own.pid
+    with socket.create_server(("127.0.0.1", port)), LocalKafka(own.folder) as successor:
+        assert successor.bootstrap_servers != f"127.0.0.1:{port}"
+        assert (own.folder / "bootstrap.servers").read_text() == f"{successor.bootstrap_servers}\n"
+        assert Broker(successor.bootstrap_servers).produce("kept", ["a"]) == [0]
 
 
-def test_a_format_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
-    (tmp_path / "data.new").mkdir()
-    (tmp_path / "data.new" / "meta.properties").write_text("half")
-
-    with LocalKafka(tmp_path, port=39292) as broker:
-        assert broker.pid
-
-
-def test_a_second_broker_in_one_folder_is_refused_in_one_sentence(own: LocalKafka) -> None:
+def test_a_second_broker_in_one_folder_is_refused_in_one_sentence(kafka: LocalKafka) -> None:
     with pytest.raises(
         AlreadyRunningError, match=rf"^Cannot start Kafka: process {os.getpid()} runs it already"
     ):
-        LocalKafka(own.folder).start()
+        LocalKafka(kafka.folder).start()
 
-    assert own.pid
+    assert kafka.pid
 
 
 def test_java_ends_when_its_owner_is_killed_and_the_folder_is_free_at_once(tmp_path: Path) -> None:

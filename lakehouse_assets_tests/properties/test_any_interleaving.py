@@ -205,5 +205,6 @@ def test_any_interleaving_of_runs_crashes_and_others_leaves_the_table_true(broke
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_many_interleavings_of_runs_crashes_and_others_leave_the_table_true(broker: Broker) -> None:
     walk(broker, examples=60, steps=30)

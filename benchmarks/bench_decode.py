@@ -1,13 +1,12 @@
 """Speed of decoding JSON: ours beside Arrow's bare reader and beside what people write by hand.
 
-    python benchmarks/bench_decode.py [rows]
+    python -m benchmarks.bench_decode [rows]
 
 All candidates take turns in one process, so the ratios hold on a busy machine too. CPU time, not wall time; the table shows
 the median. The messages are clicks of about 295 bytes with 12 fields.
 """
 
 import json
-import random
 import statistics
 import sys
 import time
@@ -15,21 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.json as pa_json
 
+from benchmarks.clicks import generate_clicks
 from lakehouse_assets.decode.columns import arrow_schema
 from lakehouse_assets.decode.json_decoder import JsonDecoder
 from lakehouse_assets.model.types import Primitive
 
 ROUNDS = 9
 DEFAULT_ROWS = 50_000
-SEED = 7
-COUNTRIES = ["DE", "FR", "US", "GB", "PL", "ES", "IT", "NL", "SE", "BR", "IN", "JP"]
-DEVICES = ["mobile", "desktop", "tablet", "tv"]
-FIRST_MS = 1_790_000_000_000
 KINDS = {
     "event_id": "string", "ts": "timestamptz", "user_id": "long", "session_id": "string", "url": "string", "referrer": "string",
     "ip": "string", "country": "string", "device": "string", "duration_ms": "int", "price": "double", "is_bot": "boolean",
@@ -54,32 +49,6 @@ COLUMNS = [
     for name, kind in KINDS.items()
 ]
 READ_SCHEMA = arrow_schema(COLUMNS).set(1, pa.field("ts", pa.int64()))
-
-
-def click(number: int, source: random.Random) -> dict[str, Any]:
-    """One click; `number` gives its time."""
-    return {
-        "event_id": f"{source.getrandbits(128):032x}",
-        "ts": FIRST_MS + number * 3,
-        "user_id": source.randrange(1, 2_000_000),
-        "session_id": f"s-{source.getrandbits(48):012x}",
-        "url": f"/shop/{COUNTRIES[number % 12].lower()}/product/{source.randrange(50_000)}?ref={source.randrange(1000)}",
-        "referrer": None
-        if number % 3 == 0
-        else f"https://www.example.com/search?q={source.randrange(100_000)}",
-        "ip": ".".join(str(source.randrange(1, 223)) for _ in range(4)),
-        "country": source.choice(COUNTRIES),
-        "device": source.choice(DEVICES),
-        "duration_ms": source.randrange(60_000),
-        "price": round(source.random() * 500, 2),
-        "is_bot": source.random() < 0.02,
-    }
-
-
-def click_values(rows: int) -> list[bytes]:
-    """`rows` clicks as compact JSON, the same ones each time."""
-    source = random.Random(SEED)
-    return [json.dumps(click(number, source), separators=(",", ":")).encode() for number in range(rows)]
 
 
 def damaged(values: list[bytes], every: int, damage: Callable[[bytes], bytes]) -> list[bytes]:
@@ -122,7 +91,7 @@ def candidates(values: list[bytes]) -> dict[str, Callable[[], object]]:
 def main() -> None:
     """Measures and prints the table."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ROWS
-    values = click_values(rows)
+    values = list(generate_clicks(rows))
     chosen = candidates(values)
     seconds: dict[str, list[float]] = {label: [] for label in chosen}
     for _ in range(ROUNDS):

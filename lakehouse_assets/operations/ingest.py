@@ -63,10 +63,8 @@ class IngestResult:
 class IngestPlan:
     """What to read next: per topic partition `(start, stop)`; stop None means on and on."""
 
-    topic_id: str
     ranges: Mapping[int, tuple[int, int | None]]
     newest_ms: Mapping[int, int]
-    lag: int
 
 
 def plan_ingest(
@@ -102,7 +100,7 @@ def plan_ingest(
                 ranges[p] = (first.start, first.stop)
         else:
             ranges[p] = (first.start if first is not None else max(done[p].stop, entry.start_of(p), bound.low), None)
-    return IngestPlan(description.topic_id, ranges, entry.newest_ms, missing.span)
+    return IngestPlan(ranges, entry.newest_ms)
 
 
 def first_ledger(source: KafkaSource, spec: TableSpec, now_ms: int) -> Ledger:
@@ -188,8 +186,11 @@ class _Run:
             return grown or self._stop()
 
         for batch in stage_batches(systems, spec, table, plan.ranges, plan.newest_ms, stop, self._now_ms):
-            self._publish(table, batch)
-            grown = source.describe(spec.table, topic) != description
+            # A topic created again under its name has other messages at these offsets. Its id is looked up after they were
+            # read, so an equal id proves that they come from the topic that the ledger means.
+            now = source.describe(spec.table, topic)
+            self._publish(table, batch, now)
+            grown = now != description
         has_gaps = any(stop_at is not None for _, stop_at in plan.ranges.values())
         return not grown and not has_gaps
 
@@ -198,16 +199,13 @@ class _Run:
         if self._rowless is not None:
             self._rowless = replace(self._rowless, ranges=self._rowless.ranges - held)
 
-    def _publish(self, table: Table, batch: StagedBatch) -> None:
+    def _publish(self, table: Table, batch: StagedBatch, description: TopicDescription) -> None:
         if self._rowless is not None:
             batch = self._rowless.joined(batch)
         if not batch.row_count:
             self._rowless = batch
             return
         source, spec = self._systems.source, self._spec
-        # A topic created again under its name has other messages at these offsets. Its id is looked up after they were read,
-        # so an equal id proves that they come from the topic that the ledger means.
-        description = source.describe(spec.table, spec.source.topic)
         before = source.read_bounds(spec.table, spec.source.topic, description.partitions)
         delivery = Delivery(
             topic=spec.source.topic,

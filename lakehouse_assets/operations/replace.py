@@ -25,7 +25,7 @@ from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock, boundary_tim
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.ingest import CommitReport, build_report, first_ledger
 from lakehouse_assets.operations.retrying import retry_transient
-from lakehouse_assets.operations.staging import StagedBatch, Stager, build_writer
+from lakehouse_assets.operations.staging import StagedBatch, Stager, build_writer, slice_begins_ms
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import Base, Delivery, publish
@@ -39,13 +39,11 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class ReplacePlan:
-    """One slice: its key and, per topic partition, the offsets to replace. `lows`: Kafka's oldest offsets at planning."""
+    """One slice: its key and, per topic partition, the offsets to replace."""
 
     key: str
-    topic_id: str
     ranges: TopicRanges
     stops: Mapping[int, int]
-    lows: Mapping[int, int]
     newest_ms: Mapping[int, int]
 
 
@@ -66,10 +64,8 @@ def plan_replace(
     begin, _ = clock.window_ms(key)
     return ReplacePlan(
         key=key,
-        topic_id=entry.topic_id,
         ranges=ranges,
         stops={p: b.stop for p, b in bounds.items()},
-        lows={p: b.low for p, b in bounds.items()},
         newest_ms=dict.fromkeys(bounds, begin),
     )
 
@@ -168,8 +164,7 @@ def _first_rows(table: Table, clock: SliceClock, begin_ms: int, below_offset: in
         partitions = batch.column(KAFKA_PARTITION).to_numpy(zero_copy_only=False)
         offsets = batch.column(KAFKA_OFFSET).to_numpy(zero_copy_only=False)
         stamps_ms = batch.column(KAFKA_TIMESTAMP).cast("int64").to_numpy(zero_copy_only=False) // 1000
-        steps = np.maximum(0, (stamps_ms - clock.start_ms) // clock.length_ms)
-        begins = clock.start_ms + steps * clock.length_ms
+        begins = slice_begins_ms(clock, stamps_ms)
         plausible = stamps_ms <= now_ms + MAX_AHEAD_MS
         for p in np.unique(partitions[plausible]).tolist():
             mine = plausible & (partitions == p)

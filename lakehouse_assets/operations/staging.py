@@ -184,8 +184,7 @@ class Stager:
             newest = np.maximum.accumulate(np.where(stamps <= latest, stamps, -1))
             newest = np.maximum(newest, self._newest_ms.get(p, -1))
             self._newest_ms[p] = int(newest[-1])
-            steps = np.maximum(0, (newest - self._clock.start_ms) // self._clock.length_ms)
-            begins[mine] = self._clock.start_ms + steps * self._clock.length_ms
+            begins[mine] = slice_begins_ms(self._clock, newest)
         return begins
 
     def _hand_over(self, tally: _Tally, stops: Mapping[int, int]) -> StagedBatch:
@@ -201,6 +200,14 @@ class Stager:
             read_bytes=tally.read_bytes,
             tombstone_count=tally.tombstone_count,
         )
+
+
+def slice_begins_ms(
+    clock: SliceClock, times_ms: "np.ndarray[tuple[int], np.dtype[np.int64]]"
+) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """`SliceClock.begin_ms` of every time at once."""
+    steps = np.maximum(0, (times_ms - clock.start_ms) // clock.length_ms)
+    return clock.start_ms + steps * clock.length_ms
 
 
 def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:

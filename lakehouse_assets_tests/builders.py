@@ -64,22 +64,23 @@ def make_table(catalog: Catalog, spec: TableSpec | None = None, topic_id: str = 
 
 def stage_rows(table: Table, positions: Mapping[int, Iterable[int]]) -> list[DataFile]:
     """Data files with one row per topic partition and offset; column `id` is the offset."""
-    pairs = [(p, offset) for p, offsets in positions.items() for offset in offsets]
     writer = build_writer(table, 2**24)
-    writer.add(
-        pa.table(
-            {
-                "id": pa.array([offset for _, offset in pairs], pa.int64()),
-                "text": pa.array([f"text {offset}" for _, offset in pairs], pa.string()),
-                "_kafka_partition": pa.array([p for p, _ in pairs], pa.int32()),
-                "_kafka_offset": pa.array([offset for _, offset in pairs], pa.int64()),
-                "_kafka_timestamp": pa.array(
-                    [offset * 1_000_000 for _, offset in pairs], pa.timestamp("us", tz="UTC")
-                ),
-            }
-        )
-    )
+    writer.add(make_rows(positions))
     return build_data_files(table, writer.finish())
+
+
+def make_rows(positions: Mapping[int, Iterable[int]]) -> pa.Table:
+    """One row per topic partition and offset, with the columns of the table; column `id` is the offset."""
+    pairs = [(p, offset) for p, offsets in positions.items() for offset in offsets]
+    return pa.table(
+        {
+            "id": pa.array([offset for _, offset in pairs], pa.int64()),
+            "text": pa.array([f"text {offset}" for _, offset in pairs], pa.string()),
+            "_kafka_partition": pa.array([p for p, _ in pairs], pa.int32()),
+            "_kafka_offset": pa.array([offset for _, offset in pairs], pa.int64()),
+            "_kafka_timestamp": pa.array([offset * 1_000_000 for _, offset in pairs], pa.timestamp("us", tz="UTC")),
+        }
+    )
 
 
 def make_delivery(

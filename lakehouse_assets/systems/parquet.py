@@ -1,11 +1,14 @@
 """Writes staged data files: large, few, in bounded memory. Knows Parquet and FileIO, nothing of snapshots.
 
 Rows are buffered per partition value until a row group is worth writing; all buffers together stay under a bound. Files grow
-row group by row group up to the target size. What is written here is seen by nobody until a commit names it.
+row group by row group up to the target size. A row group is encoded in a thread beside the caller, who goes on reading; never
+two at once. What is written here is seen by nobody until a commit names it.
 """
 
 import uuid
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -37,7 +40,7 @@ class StagedFile:
 
 @dataclass(frozen=True, slots=True)
 class WriteSettings:
-    """How files are written; `buffer_bytes` bounds the rows held in memory, as Arrow counts them."""
+    """How files are written; `buffer_bytes` bounds the rows in memory as Arrow counts them, those being encoded too."""
 
     codec: str
     level: int | None
@@ -96,12 +99,20 @@ class _OpenFile:
         return StagedFile(self.location, self.partition, self._writer.writer.metadata, size_bytes, self._rows)
 
     def abandon(self) -> None:
+        # What fails here (a full disk, say) does not matter any more: the file is given up.
+        if self._writer is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._writer.close()
         if self._stream is not None:
-            self._stream.close()
+            with suppress(OSError, pa.ArrowException):
+                self._stream.close()
 
 
 class StagingWriter:
-    """Writes rows into data files of one table; `finish` gives the files and makes the writer ready for the next commit."""
+    """Writes rows into data files of one table; `finish` gives the files and makes the writer ready for the next commit.
+
+    Whoever makes one calls `abandon` in the end, which also ends its thread.
+    """
 
     def __init__(
         self, io: FileIO, locations: LocationProvider, schema: pa.Schema, partitioner: Partitioner, settings: WriteSettings
@@ -110,34 +121,47 @@ class StagingWriter:
         self._partitioner, self._settings = partitioner, settings
         self._buffers: dict[PartitionValues, list[pa.Table]] = {}
         self._buffered_bytes: dict[PartitionValues, int] = {}
+        # Files belong to the thread while a row group is with it, to the caller otherwise.
         self._open: dict[PartitionValues, _OpenFile] = {}
         self._closed: list[StagedFile] = []
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parquet")
+        self._encoding: Future[None] | None = None
+        self._encoding_bytes = 0
 
     def add(self, rows: pa.Table) -> None:
         """Take rows with exactly the table's columns.
 
         Raises:
-            StorageError: a file could not be written.
+            StorageError: a file could not be written; perhaps for rows of an earlier call.
         """
         for partition, part in self._partitioner.split(rows):
             self._buffers.setdefault(partition, []).append(part)
             self._buffered_bytes[partition] = self._buffered_bytes.get(partition, 0) + part.nbytes
             if sum(piece.num_rows for piece in self._buffers[partition]) >= ROW_GROUP_ROWS:
                 self._flush(partition)
-        while sum(self._buffered_bytes.values()) > self._settings.buffer_bytes:
-            self._flush(max(self._buffered_bytes, key=self._buffered_bytes.__getitem__))
+        while sum(self._buffered_bytes.values()) + self._encoding_bytes > self._settings.buffer_bytes:
+            if self._encoding is not None:
+                self._settle()
+            else:
+                self._flush(max(self._buffered_bytes, key=self._buffered_bytes.__getitem__))
 
     def finish(self) -> list[StagedFile]:
-        """Write what is buffered, close every file and hand them over."""
+        """Write what is buffered, close every file and hand them over.
+
+        Raises:
+            StorageError: a file could not be written.
+        """
         for partition in list(self._buffers):
             self._flush(partition)
+        self._settle()
         for partition in list(self._open):
             self._close(partition)
         staged, self._closed = self._closed, []
         return staged
 
     def abandon(self) -> None:
-        """Give up what was not handed over: files are closed and deleted where possible."""
+        """Give up what was not handed over: files are closed and deleted where possible. No more rows are taken."""
+        self._thread.shutdown(wait=True)
         locations = [file.location for file in self._closed] + [file.location for file in self._open.values()]
         for file in self._open.values():
             file.abandon()
@@ -145,8 +169,19 @@ class StagingWriter:
         delete_staged(self._io, locations)
 
     def _flush(self, partition: PartitionValues) -> None:
-        rows = pa.concat_tables(self._buffers.pop(partition)).cast(self._schema)
-        del self._buffered_bytes[partition]
+        self._settle()
+        pieces = self._buffers.pop(partition)
+        self._encoding_bytes = self._buffered_bytes.pop(partition)
+        self._encoding = self._thread.submit(self._write, partition, pieces)
+
+    def _settle(self) -> None:
+        """Wait for the row group that is being encoded; its error is raised here."""
+        encoding, self._encoding, self._encoding_bytes = self._encoding, None, 0
+        if encoding is not None:
+            encoding.result()
+
+    def _write(self, partition: PartitionValues, pieces: list[pa.Table]) -> None:
+        rows = pa.concat_tables(pieces).cast(self._schema)
         try:
             file = self._open.get(partition) or self._open_file(partition)
             file.write(rows)

@@ -22,6 +22,7 @@ _TEXT_TAGS = ("str", "timestamp", "merge", "value")
 _WHOLE_NUMBER = re.compile(r"[-+]?[0-9]{1,30}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _MAX_DEPTH = 100
+_TOO_DEEP = (f"values nested more than {_MAX_DEPTH} deep", "plain values")
 _SURELY_SAFE_DEPTH = 1000  # ten times less than what libyaml's recursion was seen to survive
 _MAX_NODES = 100_000  # anchors can multiply a small file without end
 
@@ -63,18 +64,17 @@ def load_yaml(path: Path, file: str) -> YamlFile:
         result.add(line, (), "bytes that are no UTF-8", "text in UTF-8")
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        context = f"{error.context}: " if error.context else ""
-        result.add(
-            mark.line + 1 if mark else 1,
-            (),
-            f"a YAML mistake ({context}{error.problem})",
-            "one YAML document",
-        )
+        line = mark.line + 1 if mark else 1
+        if "nesting depth" in str(error.problem):  # libyaml has a limit of its own from 0.2.6 on, and looks ahead
+            result.add(line, (), *_TOO_DEEP)
+        else:
+            context = f"{error.context}: " if error.context else ""
+            result.add(line, (), f"a YAML mistake ({context}{error.problem})", "one YAML document")
     except yaml.YAMLError as error:
         result.add(1, (), f"a YAML mistake ({str(error).splitlines()[0]})", "one YAML document")
     else:
         if line:
-            result.add(line, (), f"values nested more than {_MAX_DEPTH} deep", "plain values")
+            result.add(line, (), *_TOO_DEEP)
         elif root is None:
             result.add(1, (), "an empty file", "a mapping with at least the keys table, source, schema")
         else:
@@ -122,9 +122,7 @@ class _Builder:
             self.result.add(key_line, place, "anchors that multiply without end", "plain values")
             return None
         if len(place) > _MAX_DEPTH:
-            self.result.add(
-                _line(node), place[:1], f"values nested more than {_MAX_DEPTH} deep", "plain values"
-            )
+            self.result.add(_line(node), place[:1], *_TOO_DEEP)
             return None
         self.open.add(id(node))
         try:

@@ -8,6 +8,7 @@
     │  ├─ SourceAccessError              authentication or authorisation refused
     │  ├─ TopicMissingError
     │  ├─ TopicReplacedError             same name, other topic id
+    │  ├─ TopicTruncatedError         R  the log ends before offsets that the table holds
     │  ├─ OffsetsExpiredError            Kafka dropped messages before the table had them
     │  ├─ SliceIncompleteError           Kafka holds only a part of what the table has
     │  └─ BadRecordError                 one record can't become a row
@@ -134,6 +135,28 @@ class TopicReplacedError(SourceError):
         )
 
 
+class TopicTruncatedError(SourceError):
+    """The log ends before offsets that the table holds: Kafka lost messages that it had handed out.
+
+    Retryable, because a new leader may lag behind for a moment before its log reaches as far as the old one's.
+    """
+
+    retryable = True
+
+    def __init__(self, table: str, topic: str, missing: Mapping[int, tuple[int, int]]) -> None:
+        self.table, self.topic, self.missing = table, topic, dict(missing)
+        gaps = "; ".join(
+            f"{topic}-{partition}: the table holds offsets up to {held - 1}, expected the log to end at {held} or later, "
+            f"it ends at {end}"
+            for partition, (end, held) in sorted(self.missing.items())
+        )
+        super().__init__(
+            f"Cannot continue {table}: Kafka lost messages that the table has ({gaps}), so new ones come under offsets that "
+            "are taken, and would be left out. Stop the producers, then roll the table back to a snapshot whose ledger ends "
+            "no later than the log, or declare a new table."
+        )
+
+
 class OffsetsExpiredError(SourceError):
     """Kafka's retention dropped messages before the table had them."""
 
@@ -156,9 +179,9 @@ class SliceIncompleteError(SourceError):
     def __init__(self, table: str, topic: str, partition_key: str, missing: Mapping[int, tuple[int, int]]) -> None:
         self.table, self.topic, self.partition_key, self.missing = table, topic, partition_key, dict(missing)
         gaps = "; ".join(
-            f"{topic}-{partition}: the table has offsets from {first}, Kafka's oldest is {low}, "
-            f"so {first} to {low - 1} would be lost"
-            for partition, (first, low) in sorted(self.missing.items())
+            f"{topic}-{partition}: the table has rows from offset {first} on, Kafka still has all of them only from {stop} on, "
+            f"so those of {first} to {stop - 1} would be lost"
+            for partition, (first, stop) in sorted(self.missing.items())
         )
         super().__init__(
             f"Cannot replace {partition_key} of {table}: {gaps}. Nothing was deleted. "

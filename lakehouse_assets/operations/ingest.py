@@ -11,14 +11,14 @@ from datetime import datetime
 
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
+from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.slices import to_ms
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
-from lakehouse_assets.operations.status import refuse_expired
+from lakehouse_assets.operations.status import refuse_expired, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.operations.workers import stage_batches
 from lakehouse_assets.systems.catalog import ensure_table
@@ -83,11 +83,10 @@ def plan_ingest(
     every range of this plan is closed, and the next plan goes on from there.
 
     Raises:
-        TopicReplacedError: the topic has another id than the ledger says.
+        TopicReplacedError, TopicTruncatedError: the log is not the one that the ledger speaks of.
         OffsetsExpiredError: something that the table lacks is not in the log any more.
     """
-    if entry.topic_id != description.topic_id:
-        raise TopicReplacedError(table, topic, entry.topic_id, description.topic_id)
+    refuse_other_log(table, topic, entry, description, bounds)
     done = entry.held | rowless
     missing = entry.missing({p: b.stop for p, b in bounds.items()}) - rowless
     refuse_expired(table, topic, missing, bounds)

@@ -17,7 +17,6 @@ from lakehouse_assets.model.errors import (
     CommitConflictError,
     LakehouseError,
     SliceIncompleteError,
-    TopicReplacedError,
 )
 from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
@@ -26,6 +25,7 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.ingest import CommitReport, build_report, first_ledger
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch, Stager, build_writer, slice_begins_ms
+from lakehouse_assets.operations.status import refuse_other_log
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import Base, Delivery, publish
@@ -39,10 +39,11 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True, slots=True)
 class ReplacePlan:
-    """One slice: its key and, per topic partition, the offsets to replace."""
+    """One slice: its key and, per topic partition, the offsets to replace and where they start, also where there are none."""
 
     key: str
     ranges: TopicRanges
+    starts: Mapping[int, int]
     stops: Mapping[int, int]
     newest_ms: Mapping[int, int]
 
@@ -60,11 +61,13 @@ def plan_replace(
     `run_replace` refuse.
     """
     offsets = slice_offsets(clock, key, boundaries, {p: entry.start_of(p) for p in bounds})
-    ranges = TopicRanges.of({p: [(max(start, bounds[p].low), stop)] for p, (start, stop) in offsets.items()})
+    starts = {p: max(start, bounds[p].low) for p, (start, _) in offsets.items()}
+    ranges = TopicRanges.of({p: [(starts[p], stop)] for p, (_, stop) in offsets.items()})
     begin, _ = clock.window_ms(key)
     return ReplacePlan(
         key=key,
         ranges=ranges,
+        starts=starts,
         stops={p: b.stop for p, b in bounds.items()},
         newest_ms=dict.fromkeys(bounds, begin),
     )
@@ -110,42 +113,40 @@ def _plan_all(systems: Systems, spec: TableSpec, keys: Sequence[str], now_ms: Ca
     clock = SliceClock(spec.partitions.every, spec.partitions.start)
     table, ledger = ensure_table(systems.catalog, spec, lambda: first_ledger(source, spec, now_ms()))
     description = source.describe(spec.table, topic)
-    if ledger[topic].topic_id != description.topic_id:
-        raise TopicReplacedError(spec.table, topic, ledger[topic].topic_id, description.topic_id)
     bounds = source.read_bounds(spec.table, topic, description.partitions)
+    refuse_other_log(spec.table, topic, ledger[topic], description, bounds)
     boundaries = source.find_boundaries(spec.table, topic, bounds, boundary_times(clock, keys), now_ms())
-    _refuse_expired(table, spec, clock, keys, ledger[topic], bounds, now_ms())
-    return [plan_replace(clock, key, ledger[topic], bounds, boundaries) for key in keys]
+    plans = [plan_replace(clock, key, ledger[topic], bounds, boundaries) for key in keys]
+    _refuse_what_kafka_lost(table, spec, clock, plans, now_ms())
+    return plans
 
 
-def _refuse_expired(
-    table: Table,
-    spec: TableSpec,
-    clock: SliceClock,
-    keys: Sequence[str],
-    entry: TopicLedger,
-    bounds: Mapping[int, LogBounds],
-    now_ms: int,
+def _refuse_what_kafka_lost(
+    table: Table, spec: TableSpec, clock: SliceClock, plans: Sequence[ReplacePlan], now_ms: int
 ) -> None:
-    """Raise if the table has rows of a slice that lie before Kafka's oldest offset.
+    """Raise if the table has rows of a slice that lie before the first message that Kafka still has of it.
 
-    The rows' own stamps say in which slice they lie: a slice begins at the first row stamped at or after its start.
+    A slice begins at the first message stamped at or after its start. A row that is stamped so and lies before it came from a
+    message that Kafka dropped since: expired, deleted, or compacted.
     """
-    gone = entry.held & TopicRanges.of({p: [(0, b.low)] for p, b in bounds.items()})
-    if not gone or not keys:
-        return
-    begin = clock.window_ms(keys[0])[0]
-    reaches_back = begin <= clock.start_ms
-    first_rows = _first_rows(table, clock, 0 if reaches_back else begin, max(b.low for b in bounds.values()), now_ms)
-    for key in keys:
-        at = clock.window_ms(key)[0]
+    windows = {plan.key: clock.window_ms(plan.key) for plan in plans}
+    begin = min((begin for begin, _ in windows.values()), default=0)
+    first_rows = _first_rows(
+        table,
+        clock,
+        (0 if begin <= clock.start_ms else begin, max((end for _, end in windows.values()), default=0)),
+        max((start for plan in plans for start in plan.starts.values()), default=0),
+        now_ms,
+    )
+    for plan in plans:
+        at, _ = windows[plan.key]
         missing = {
-            p: (first[at], bounds[p].low)
+            p: (first[at], plan.starts[p])
             for p, first in first_rows.items()
-            if p in bounds and at in first and first[at] < bounds[p].low and first[at] < _next_begin(first, at)
+            if p in plan.starts and at in first and first[at] < min(plan.starts[p], _next_begin(first, at))
         }
         if missing:
-            raise SliceIncompleteError(spec.table, spec.source.topic, key, missing)
+            raise SliceIncompleteError(spec.table, spec.source.topic, plan.key, missing)
 
 
 def _next_begin(first: Mapping[int, int], begin_ms: int) -> int:
@@ -153,10 +154,13 @@ def _next_begin(first: Mapping[int, int], begin_ms: int) -> int:
     return min((offset for later, offset in first.items() if later > begin_ms), default=2**63 - 1)
 
 
-def _first_rows(table: Table, clock: SliceClock, begin_ms: int, below_offset: int, now_ms: int) -> dict[int, dict[int, int]]:
-    """Smallest offset per topic partition and slice beginning, among plausibly stamped rows below an offset."""
+def _first_rows(
+    table: Table, clock: SliceClock, window_ms: tuple[int, int], below_offset: int, now_ms: int
+) -> dict[int, dict[int, int]]:
+    """Smallest offset per topic partition and slice beginning, among plausibly stamped rows of a window below an offset."""
+    begin, end = map(_iso, window_ms)
     scan = table.scan(
-        row_filter=f"{KAFKA_TIMESTAMP} >= '{_iso(begin_ms)}' and {KAFKA_OFFSET} < {below_offset}",
+        row_filter=f"{KAFKA_TIMESTAMP} >= '{begin}' and {KAFKA_TIMESTAMP} < '{end}' and {KAFKA_OFFSET} < {below_offset}",
         selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP),
     )
     first: dict[int, dict[int, int]] = {}

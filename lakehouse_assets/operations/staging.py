@@ -100,9 +100,17 @@ class Stager:
         self._handed_over = float("-inf")
         self._writer = build_writer(table, buffer_bytes)
 
-    def stage(self, reader: RangeReader, stop: Callable[[], bool], *, whole: bool = False) -> Iterator[StagedBatch]:
+    def stage(
+        self,
+        reader: RangeReader,
+        stop: Callable[[], bool],
+        *,
+        ends_when_quiet: Callable[[], bool] = lambda: True,
+        whole: bool = False,
+    ) -> Iterator[StagedBatch]:
         """Yield a batch at each commit boundary; end when the ranges are read, the log is quiet, or `stop()`.
 
+        The log is quiet when nothing came for a commit interval; then `ends_when_quiet()` is asked, again and again.
         With `whole`, boundaries are ignored: one batch of everything, and none if `stop()` came first.
 
         Raises:
@@ -126,7 +134,8 @@ class Stager:
                     yield self._hand_over(tally, reader.next_offsets)
                     tally = _Tally(dict(reader.next_offsets))
                     continue  # the commit took its time: look again before calling the log quiet
-                if not tally.read_count and reader.is_caught_up and time.monotonic() - quiet_since >= interval:
+                is_quiet = not tally.read_count and reader.is_caught_up and time.monotonic() - quiet_since >= interval
+                if is_quiet and ends_when_quiet():
                     break
             if reader.next_offsets != tally.starts and (not whole or reader.is_finished):
                 yield self._hand_over(tally, reader.next_offsets)

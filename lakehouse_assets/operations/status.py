@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lakehouse_assets.model.errors import OffsetsExpiredError, TopicReplacedError
+from lakehouse_assets.model.errors import OffsetsExpiredError, TopicReplacedError, TopicTruncatedError
 from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.kafka import LogBounds
+from lakehouse_assets.systems.kafka import LogBounds, TopicDescription
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +36,42 @@ def read_status(systems: Systems, spec: TableSpec, rowless: TopicRanges = NO_OFF
     """Compare ledger and topic. `rowless` offsets were read by an earlier run and held no row: they are no lag.
 
     Raises:
-        TopicReplacedError, OffsetsExpiredError: the next run would stop for that reason.
+        TopicReplacedError, TopicTruncatedError, OffsetsExpiredError: the next run would stop for that reason.
         SourceError, TableError, CatalogUnavailableError
     """
     topic = spec.source.topic
+    # The table first: what is committed after that can't make it look further than its topic.
+    table = load_table(systems.catalog, spec.table)
+    ledger = read_ledger(table) if table is not None else None
     description = systems.source.describe(spec.table, topic)
     bounds = systems.source.read_bounds(spec.table, topic, description.partitions)
     stops = {p: b.stop for p, b in bounds.items()}
-    table = load_table(systems.catalog, spec.table)
-    ledger = read_ledger(table) if table is not None else None
     if table is None or ledger is None:
         begin = {p: b.stop if spec.source.start == "latest" else b.low for p, b in bounds.items()}
         whole = TopicRanges.of({p: [(begin[p], stop)] for p, stop in stops.items()})
         return TableStatus(description.topic_id, None, bounds, whole, None)
     entry = ledger[topic]
-    if entry.topic_id != description.topic_id:
-        raise TopicReplacedError(spec.table, topic, entry.topic_id, description.topic_id)
+    refuse_other_log(spec.table, topic, entry, description, bounds)
     missing = entry.missing(stops) - rowless
     refuse_expired(spec.table, topic, missing, bounds)
     current = table.metadata.current_snapshot()
     return TableStatus(description.topic_id, entry, bounds, missing, current.timestamp_ms if current else None)
+
+
+def refuse_other_log(
+    table: str, topic: str, entry: TopicLedger, description: TopicDescription, bounds: Mapping[int, LogBounds]
+) -> None:
+    """Raise where the log is not the one that the ledger speaks of, or not all of it.
+
+    Raises:
+        TopicReplacedError: the topic has another id.
+        TopicTruncatedError: a log ends before what the table holds of it, so its offsets will be given out again.
+    """
+    if entry.topic_id != description.topic_id:
+        raise TopicReplacedError(table, topic, entry.topic_id, description.topic_id)
+    cut = {p: (b.stop, entry.held[p].stop) for p, b in bounds.items() if entry.held[p].stop > b.stop}
+    if cut:
+        raise TopicTruncatedError(table, topic, cut)
 
 
 def refuse_expired(table: str, topic: str, missing: TopicRanges, bounds: Mapping[int, LogBounds]) -> None:

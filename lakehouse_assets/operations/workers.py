@@ -1,7 +1,8 @@
 """Staging in one process or in several: the topic partitions are dealt out, the commits stay in the caller's hands.
 
-A worker is a fresh process with its own clients; it hands over staged batches through a pipe and stops at a commit boundary
-when told to, or when its parent is gone. What was handed over but not published is deleted.
+A worker is a fresh process with its own clients; it hands over staged batches through a pipe, says when its logs are quiet, and
+stops at a commit boundary when told to, or when its parent is gone. All stop together once all are quiet. What was handed over
+but not published is deleted.
 """
 
 import multiprocessing
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
+from typing import Literal
 
 from pyiceberg.table import Table
 
@@ -27,6 +29,9 @@ Ranges = Mapping[int, tuple[int, int | None]]
 
 _GATHER_SECONDS = 1.0  # a batch waits so long for the other workers' share of the same commit
 _END_SECONDS = 30.0
+_QUIET: Literal["quiet"] = "quiet"  # nothing came for a commit interval
+
+_Said = StagedBatch | Literal["quiet"] | LakehouseError | None  # what a worker says; None at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class _Crew:
         context = multiprocessing.get_context("spawn")
         self._stop: Event = context.Event()
         self._members: dict[Connection, BaseProcess] = {}
+        self._quiet: set[Connection] = set()
         for share in shares:
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(share, theirs, self._stop, os.getpid()), daemon=True)
@@ -94,7 +100,7 @@ class _Crew:
         """One batch per commit: the shares of all workers that are ready at about the same time."""
         working = dict(self._members)
         while working:
-            if stop():
+            if stop() or self._quiet >= working.keys():
                 self._stop.set()
             gathered: dict[Connection, StagedBatch] = {}
             failure = self._gather(working, gathered)
@@ -112,6 +118,9 @@ class _Crew:
         """Fill `gathered`; take out of `working` who is done. The error of a worker waits until the others' batches landed."""
         deadline = time.monotonic() + _GATHER_SECONDS
         while working.keys() - gathered.keys():
+            # Who is quiet has nothing to hand over, and is not waited for.
+            if gathered and not working.keys() - gathered.keys() - self._quiet:
+                break
             for connection in wait(list(working.keys() - gathered.keys()), timeout=max(0.0, deadline - time.monotonic())):
                 assert isinstance(connection, Connection)  # noqa: S101 - nothing else was waited for
                 said = self._receive(connection, working[connection])
@@ -119,19 +128,22 @@ class _Crew:
                     return said
                 if said is None:
                     del working[connection]
-                else:
+                elif isinstance(said, StagedBatch):
+                    self._quiet.discard(connection)
                     gathered[connection] = said
+                else:
+                    self._quiet.add(connection)
             if time.monotonic() >= deadline:
                 break
         return None
 
-    def _receive(self, connection: Connection, process: BaseProcess) -> StagedBatch | LakehouseError | None:
+    def _receive(self, connection: Connection, process: BaseProcess) -> _Said:
         try:
-            said = connection.recv()
+            said: _Said = connection.recv()
         except EOFError:
             process.join(_END_SECONDS)
             return WorkerLostError(self._spec.table, process.exitcode)
-        return said if isinstance(said, StagedBatch | LakehouseError) else None
+        return said
 
     def dismiss(self, table: Table) -> None:
         """End every worker; delete what was handed over and not taken."""
@@ -175,5 +187,15 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     buffer_bytes = spec.buffer_size // spec.workers
     stager = Stager(spec, table, share.newest_ms, buffer_bytes, lambda: int(time.time() * 1000))
     with systems.source.reader(spec.table, spec.source.topic, share.ranges) as reader:
-        for batch in stager.stage(reader, stop):
+        has_said_so = False
+
+        def say_quiet() -> bool:
+            nonlocal has_said_so
+            if not has_said_so:
+                connection.send(_QUIET)
+                has_said_so = True
+            return False  # the parent decides, when all are quiet
+
+        for batch in stager.stage(reader, stop, ends_when_quiet=say_quiet):
             connection.send(batch)
+            has_said_so = False

@@ -29,6 +29,7 @@ from lakehouse_assets.model.errors import (
     SourceError,
     SourceUnavailableError,
     TopicMissingError,
+    TopicTruncatedError,
 )
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries
 
@@ -43,7 +44,7 @@ _ACCESS = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._SSL,
 }  # fmt: skip
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
-_EXPIRED = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
+_OUT_OF_RANGE = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
 
 # Librdkafka's defaults would stall a fast consumer for up to a second per full queue, and let the queue grow to 64 MB per
 # fetch. With these, memory is bounded whatever the number of topic partitions. A user's own settings win.
@@ -176,7 +177,7 @@ class KafkaSource:
         """Read one range `(start, stop)` of each topic partition named; stop None: on and on.
 
         Raises, here or while reading:
-            OffsetsExpiredError: `start` is not in the log any more.
+            OffsetsExpiredError, TopicTruncatedError: `start` is not in the log any more, or not again.
             SourceUnavailableError: no answer for STALL_SECONDS.
             TopicMissingError, SourceAccessError
         """
@@ -293,8 +294,8 @@ class RangeReader:
             if error.code() == KafkaError._PARTITION_EOF:
                 if all(later.partition() != event.partition() for later in messages[i + 1 :]):
                     self._reach_end(event.partition(), event.offset())
-            elif error.code() in _EXPIRED:
-                raise self._expired(event.partition())
+            elif error.code() in _OUT_OF_RANGE:
+                raise self._out_of_range(event.partition())
             elif not error.retriable() or error.code() in _MISSING | _ACCESS:
                 raise self._source.translate(error, f"read topic {self._topic!r}", self._table, self._topic)
 
@@ -345,9 +346,12 @@ class RangeReader:
     def _pause(self, partitions: set[int]) -> None:
         self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
 
-    def _expired(self, partition: int) -> SourceError:
+    def _out_of_range(self, partition: int) -> SourceError:
         bounds = self._source.read_bounds(self._table, self._topic, [partition])[partition]
-        return OffsetsExpiredError(self._table, self._topic, {partition: (self.next_offsets[partition], bounds.low)})
+        position = self.next_offsets[partition]
+        if position < bounds.low:
+            return OffsetsExpiredError(self._table, self._topic, {partition: (position, bounds.low)})
+        return TopicTruncatedError(self._table, self._topic, {partition: (bounds.stop, position)})
 
     def _watch(self, alive: bool) -> None:
         if alive or self.is_finished:

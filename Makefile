@@ -39,8 +39,9 @@ install: $(VENV)/installed-dev ## Create .venv with everything a developer needs
 dev: $(VENV)/installed-local ## Run the platform on this machine: Kafka, demo data, Dagster (Ctrl-C ends it, PORT=3000)
 	@exec $(BIN)/python -m lakehouse_assets.local.dev --end-with-parent $(if $(PORT),--port $(PORT))
 
+# The tests wait more than they compute: more processes than processors. Each starts a broker of its own when a test needs one.
 test: $(VENV)/installed-dev ## Run the tests against a real Kafka (ARGS='-k name' for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/installed-dev ## Look for mistakes and bad form (ruff)
 	@$(BIN)/ruff check $(CODE)

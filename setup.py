@@ -30,6 +30,7 @@ DEV = [
     *LOCAL,
     "pytest>=9,<10",
     "pytest-timeout>=2.4,<3",
+    "pytest-xdist>=3.6,<4",
     "hypothesis>=6.140,<7",
     "ruff>=0.17,<0.18",  # rules come and go with minor versions
     "mypy>=2.4,<3",

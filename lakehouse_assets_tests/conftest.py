@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
 
-_PORT = 29092  # apart from the port of `make dev`, so that its clients never find this broker
 _TOPIC_LENGTH = 60
 
 TopicFactory = Callable[..., str]
@@ -27,7 +27,7 @@ def _no_inherited_settings() -> None:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """The broker of the session. A test that stops or kills it starts it again before it ends."""
-    with LocalKafka(tmp_path_factory.mktemp("kafka"), port=_PORT) as broker:
+    with LocalKafka(tmp_path_factory.mktemp("kafka"), port=ports.port_of(ports.SESSION)) as broker:
         yield broker
 
 

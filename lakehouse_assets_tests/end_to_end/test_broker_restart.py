@@ -8,8 +8,8 @@ import pytest
 
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets_tests.broker import Broker
-from lakehouse_assets_tests.operations.child import wait_until
 from lakehouse_assets_tests.operations.lake import Lake
+from lakehouse_assets_tests.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

@@ -17,7 +17,7 @@ from lakehouse_assets.local.errors import LocalPlatformError
 from lakehouse_assets.local.processes import MarkedProcess, list_marked
 from lakehouse_assets_tests.waiting import is_alive, wait_until
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.platform, pytest.mark.xdist_group("make_dev"), pytest.mark.timeout(240)]
 
 _START_SECONDS = 90  # two busy cores; a calm machine takes 10
 _DEFINITIONS = "import dagster as dg\n\n\n@dg.asset\ndef one() -> int:\n    return 1\n\n\ndefs = dg.Definitions(assets=[one])\n"

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from lakehouse_assets.local.errors import AlreadyRunningError
 from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.waiting import is_alive, wait_until
 
@@ -36,7 +37,7 @@ def own(tmp_path: Path) -> Iterator[LocalKafka]:
     # was interrupted left.
     (tmp_path / "kafka" / "data.new").mkdir(parents=True)
     (tmp_path / "kafka" / "data.new" / "meta.properties").write_text("half")
-    with LocalKafka(tmp_path / "kafka", port=39092) as broker:
+    with LocalKafka(tmp_path / "kafka", port=ports.port_of(ports.LOCAL_KAFKA)) as broker:
         yield broker
 
 
@@ -119,7 +120,7 @@ def test_a_second_broker_in_one_folder_is_refused_in_one_sentence(kafka: LocalKa
 
 def test_java_ends_when_its_owner_is_killed_and_the_folder_is_free_at_once(tmp_path: Path) -> None:
     owner = subprocess.Popen(
-        [sys.executable, "-c", _OWNER, str(tmp_path), "39392"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _OWNER, str(tmp_path), str(ports.port_of(ports.LOCAL_KAFKA))], stdout=subprocess.PIPE, text=True
     )
     assert owner.stdout
     with owner.stdout:

@@ -6,8 +6,7 @@ A fork server has the imports done, so that a process starts in milliseconds; it
 import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -55,14 +54,6 @@ def finish(process: BaseProcess) -> int | None:
         process.kill()
         raise AssertionError(f"process {process.pid} did not end within {DEADLINE_SECONDS} s")
     return process.exitcode
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-    """Return as soon as the condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"nothing happened within {seconds} s"
-        time.sleep(0.02)
 
 
 def is_halted(process: BaseProcess) -> bool:

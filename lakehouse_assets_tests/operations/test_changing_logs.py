@@ -9,14 +9,14 @@ from confluent_kafka import Producer
 
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.model.errors import SliceIncompleteError, TopicTruncatedError
+from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import make_message
 from lakehouse_assets_tests.operations.lake import Lake, clock_ms
 from lakehouse_assets_tests.waiting import wait_until
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("changing_logs")]
 
-_PORT = 29292
 _COMPACTED = {
     "cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "0",
 }  # fmt: skip
@@ -26,7 +26,7 @@ _COMPACTED = {
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """A broker that cleans its logs at once, and whose files may be cut."""
     eager = {"log.cleaner.backoff.ms": "100", "log.initial.task.delay.ms": "100"}
-    with LocalKafka(tmp_path_factory.mktemp("own"), port=_PORT, settings=eager) as kafka:
+    with LocalKafka(tmp_path_factory.mktemp("own"), port=ports.port_of(ports.CHANGING_LOGS), settings=eager) as kafka:
         yield kafka
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from lakehouse_assets_tests import faults, judge
 from lakehouse_assets_tests.faults import Fault, When
-from lakehouse_assets_tests.operations.child import Order, finish, is_halted, start, wait_until, wake
+from lakehouse_assets_tests.operations.child import Order, finish, is_halted, start, wake
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
+from lakehouse_assets_tests.waiting import wait_until
 
 pytestmark = pytest.mark.kafka
 

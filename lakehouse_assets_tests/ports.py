@@ -1,0 +1,16 @@
+"""Ports for the brokers of tests, so that no two of them, of whatever test process, ever want the same one."""
+
+import os
+
+_FIRST = 23092  # apart from the ports of `make dev`, so that its clients never find these brokers, and from ephemeral ones
+_PER_PROCESS = 500
+
+SESSION = 0
+CHANGING_LOGS = 100
+LOCAL_KAFKA = 200
+
+
+def port_of(purpose: int) -> int:
+    """The port where a broker of this test process may be, for one of the purposes above."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return _FIRST + _PER_PROCESS * process + purpose

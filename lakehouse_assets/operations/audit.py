@@ -5,21 +5,22 @@ Looks at the newest offsets of each topic partition, in bounded memory; older on
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
 from lakehouse_assets.model.ledger import TopicLedger
-from lakehouse_assets.model.offsets import RangeSet, TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS, OffsetRange, RangeSet, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.kafka import LogBounds
-from lakehouse_assets.systems.slice_files import Offsets, list_runs
+from lakehouse_assets.systems.slice_files import Offsets, inside, list_runs
 
 WINDOW_OFFSETS = 4_000_000  # over all topic partitions; at 12 bytes each, the memory that an audit takes
-_MAX_GAPS_READ = 1_000
+_NEAR_OFFSETS = 20_000  # gaps less far apart are read in one go: opening a reader costs more than so many messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +64,21 @@ def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapp
     """Of the gaps, the offsets at which Kafka does have a message with a value: rows that the table lost.
 
     Control records, aborted messages, tombstones and compacted offsets are gaps of the topic. Only what Kafka still holds can
-    be told, and at most 1,000 gaps are read.
+    be told.
     """
-    lost: dict[int, list[tuple[int, int]]] = {}
     still_there = gaps & TopicRanges.of({p: [(b.low, b.stop)] for p, b in bounds.items()})
-    rounds = max((len(held.ranges) for held in still_there.partitions.values()), default=0)
-    for i in range(min(rounds, _MAX_GAPS_READ)):
-        newest = {p: held.ranges[-1 - i] for p, held in still_there.partitions.items() if i < len(held.ranges)}
-        ranges = {p: (gap.start, gap.stop) for p, gap in newest.items()}
+    stretches = {p: _join_near(held) for p, held in still_there.partitions.items()}
+    lost = NO_OFFSETS
+    for one_of_each in zip_longest(*stretches.values()):
+        ranges = {p: (r.start, r.stop) for p, r in zip(stretches, one_of_each, strict=True) if r is not None}
         with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
             while not reader.is_finished:
                 batch = reader.read(1.0)
-                for p, offset, value in zip(batch.partitions.tolist(), batch.offsets.tolist(), batch.values, strict=True):
-                    if value is not None:
-                        lost.setdefault(p, []).append((offset, offset + 1))
-    return TopicRanges.of(lost)
+                has_value = np.fromiter((value is not None for value in batch.values), bool, len(batch))
+                for p in ranges:
+                    offsets = inside(batch.offsets[has_value & (batch.partitions == p)], still_there[p])
+                    lost |= TopicRanges.of({p: list_runs(offsets)})
+    return lost
 
 
 def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
@@ -91,6 +92,12 @@ def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
             count += len(stamps)
             newest = max(int(stamps.max()) // 1000, newest or 0)
     return count, newest
+
+
+def _join_near(gaps: RangeSet) -> list[OffsetRange]:
+    """Stretches that cover the gaps and what lies between those that are near each other."""
+    around = RangeSet.of((gap.start, gap.stop + _NEAR_OFFSETS) for gap in gaps)
+    return [OffsetRange(r.start, r.stop - _NEAR_OFFSETS) for r in around]
 
 
 def _read_offsets(table: Table, begins: Mapping[int, int]) -> dict[int, Offsets]:

@@ -58,7 +58,7 @@ class SliceFiles:
         with _readable(table):
             for task in self._affected(table):
                 for p, offsets in self._positions(table, task).items():
-                    found.setdefault(p, []).append(_inside(offsets, self.ranges, p))
+                    found.setdefault(p, []).append(inside(offsets, self.ranges[p]))
         return {p: np.unique(np.concatenate(pieces)) for p, pieces in found.items()}
 
     def prepare(self, table: Table, writer: StagingWriter) -> None:
@@ -110,7 +110,7 @@ class SliceFiles:
             return
         for task in table.scan().plan_files():
             if task.file.file_path in candidates and any(
-                len(_inside(offsets, self.ranges, p)) for p, offsets in self._positions(table, task).items()
+                len(inside(offsets, self.ranges[p])) for p, offsets in self._positions(table, task).items()
             ):
                 yield task
 
@@ -125,8 +125,8 @@ class SliceFiles:
         return self._seen[path]
 
     def _is_partly_inside(self, table: Table, task: FileScanTask) -> bool:
-        inside = sum(len(_inside(offsets, self.ranges, p)) for p, offsets in self._positions(table, task).items())
-        return inside < task.file.record_count
+        count = sum(len(inside(offsets, self.ranges[p])) for p, offsets in self._positions(table, task).items())
+        return count < task.file.record_count
 
 
 @contextmanager
@@ -158,20 +158,20 @@ def _columns(batch: pa.RecordBatch) -> tuple[Offsets, Offsets]:
 
 
 def _mask(offsets: Offsets, held: RangeSet) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    keep = np.zeros(len(offsets), bool)
-    for start, stop in held:
-        keep |= (offsets >= start) & (offsets < stop)
-    return keep
-
-
-def _inside(offsets: Offsets, ranges: TopicRanges, partition: int) -> Offsets:
-    return offsets[_mask(offsets, ranges[partition])]
+    edges = np.array(held.ranges, np.int64).reshape(-1)  # start, stop, start, stop, ...
+    is_inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.searchsorted(edges, offsets, side="right") % 2 == 1
+    return is_inside
 
 
 def list_runs(offsets: Offsets) -> list[tuple[int, int]]:
     """Ascending offsets as `(start, stop)` of each run without a gap; empty for none."""
     edges = np.flatnonzero(np.diff(offsets) != 1) + 1
     return [(int(run[0]), int(run[-1]) + 1) for run in np.split(offsets, edges) if len(run)]
+
+
+def inside(offsets: Offsets, held: RangeSet) -> Offsets:
+    """The offsets that are in `held`."""
+    return offsets[_mask(offsets, held)]
 
 
 def outside(offsets: Offsets, held: RangeSet) -> Offsets:

@@ -96,17 +96,18 @@ def ensure_table(
         raise TableDiffersError(spec.table, differences)
     with catalog_errors(catalog.name, f"read the ledger of {spec.table}"):
         ledger = read_ledger(table)
+    changes = {key: text for key, text in _declared_properties(spec).items() if table.properties.get(key) != text}
+    if ledger is not None and not changes:
+        return table, ledger
     if ledger is None:
-        _take_empty_table(catalog, table, first_ledger())
-        return ensure_table(catalog, spec, first_ledger)
-    return table, ledger
+        changes = {**DEFAULT_PROPERTIES, **table.properties, **changes, LEDGER_KEY: first_ledger().to_json()}
+    _set_properties(catalog, table, changes)
+    return ensure_table(catalog, spec, first_ledger)
 
 
 def _create_table(catalog: Catalog, spec: TableSpec, ledger: Ledger) -> Table:
     schema = build_schema(spec)
-    properties = {**DEFAULT_PROPERTIES, **spec.properties, LEDGER_KEY: ledger.to_json()}
-    if spec.description:
-        properties["comment"] = spec.description
+    properties = {**DEFAULT_PROPERTIES, **_declared_properties(spec), LEDGER_KEY: ledger.to_json()}
     with catalog_errors(catalog.name, f"create {spec.table}"):
         # The second is the SQL catalog's, of two that race; the namespace is there, which is all that is wanted.
         with suppress(NamespaceAlreadyExistsError, IntegrityError):
@@ -119,16 +120,25 @@ def _create_table(catalog: Catalog, spec: TableSpec, ledger: Ledger) -> Table:
             return catalog.load_table(spec.table)  # another run was first: use its table
 
 
-def _take_empty_table(catalog: Catalog, table: Table, ledger: Ledger) -> None:
-    """Put the first ledger into a table that has no rows, provided that it still has none."""
+def _declared_properties(spec: TableSpec) -> dict[str, str]:
+    """What the declaration says, and a table can be given at any time. What it does not name is others' to set."""
+    properties = {key: text for key, text in spec.properties.items() if key != "format-version"}
+    return properties | ({"comment": spec.description} if spec.description else {})
+
+
+def _set_properties(catalog: Catalog, table: Table, properties: Mapping[str, str]) -> None:
+    """Without a snapshot, provided that the table is in the state in which it was looked at.
+
+    A first ledger may be put into a table only while that has no rows.
+    """
     head = table.metadata.current_snapshot()
     # Refused: somebody else changed it first; the caller looks again.
-    with catalog_errors(catalog.name, "take the empty table " + ".".join(table.name())), suppress(CommitFailedException):
+    with catalog_errors(catalog.name, "set properties of " + ".".join(table.name())), suppress(CommitFailedException):
         catalog.commit_table(
             table,
             (
                 AssertTableUUID(uuid=table.metadata.table_uuid),
                 AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": head.snapshot_id if head else None}),
             ),
-            (SetPropertiesUpdate(updates={**DEFAULT_PROPERTIES, **table.properties, LEDGER_KEY: ledger.to_json()}),),
+            (SetPropertiesUpdate(updates=dict(properties)),),
         )

@@ -52,6 +52,21 @@ def test_slices_of_a_table_that_has_nothing_yet_bring_their_rows(lake: MakeLake)
     table.assert_holds({0: list(range(30))})
 
 
+def test_earlier_hours_of_a_table_that_began_at_latest_can_be_added_one_by_one(lake: MakeLake) -> None:
+    table = lake(source={"start": "latest"})
+    keys = fill_hours(table)  # offsets 0 to 9, 10 to 19, 20 to 29
+    table.ingest()  # begins in the middle of the current hour
+    table.produce(5)
+    table.ingest()
+    table.assert_holds({0: list(range(30, 35))})
+
+    table.replace(keys[0])
+    table.assert_holds({0: [*range(10), *range(30, 35)]})
+
+    table.replace(keys[2])
+    table.assert_holds({0: [*range(10), *range(20, 35)]})
+
+
 def test_the_current_hour_reaches_to_the_end_of_the_log(lake: MakeLake) -> None:
     table = lake()
     keys = fill_hours(table)

@@ -98,6 +98,32 @@ def test_an_empty_table_of_others_is_taken_and_keeps_its_properties(catalog: Fau
     assert judge.read_positions(table) == [(0, 0), (0, 1), (0, 2)]
 
 
+def test_properties_that_the_declaration_names_follow_it_and_others_are_left_alone(catalog: FaultyCatalog) -> None:
+    table, _ = ensure_table(catalog, make_spec(properties={"write.parquet.compression-level": "3"}), first_ledger)
+    publish(catalog, NAME, make_delivery(table, {0: range(3)}, topic_id="id"))
+    with catalog.load_table(NAME).transaction() as by_hand:
+        by_hand.set_properties({"write.parquet.compression-level": "19", "owner": "somebody"})
+
+    spec = make_spec(properties={"write.parquet.compression-level": "7", "format-version": 2}, description="Clicks.")
+    table, ledger = ensure_table(catalog, spec, never)
+
+    found = {name: table.properties[name] for name in ("write.parquet.compression-level", "owner", "comment")}
+    assert found == {"write.parquet.compression-level": "7", "owner": "somebody", "comment": "Clicks."}
+    assert ledger["clicks"].held[0].stop == 3
+    assert len(table.metadata.snapshots) == 1
+    assert ensure_table(catalog, spec, never)[0].metadata_location == table.metadata_location
+
+
+def test_properties_are_set_also_when_another_commit_came_between(catalog: FaultyCatalog) -> None:
+    ensure_table(catalog, make_spec(), first_ledger)
+    catalog.before_commit = [lambda: append_foreign_rows(catalog.load_table(NAME))]
+
+    table, _ = ensure_table(catalog, make_spec(description="Clicks."), never)
+
+    assert table.properties["comment"] == "Clicks."
+    assert len(judge.read_positions(table)) == 1
+
+
 def test_a_table_whose_rows_were_all_deleted_is_taken(catalog: FaultyCatalog) -> None:
     create_foreign(catalog)
     append_foreign_rows(catalog.load_table(NAME))

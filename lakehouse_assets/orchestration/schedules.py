@@ -4,7 +4,7 @@ import dagster as dg
 
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.orchestration.names import definition_name, table_key
-from lakehouse_assets.orchestration.sensors import build_ingest_request
+from lakehouse_assets.orchestration.sensors import build_ingest_request, describe_progress, find_unfinished
 
 
 def build_schedule(spec: TableSpec) -> dg.ScheduleDefinition | None:
@@ -19,7 +19,10 @@ def build_schedule(spec: TableSpec) -> dg.ScheduleDefinition | None:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=f"Brings {spec.table} up to date at {spec.schedule} (UTC).",
     )
-    def schedule() -> dg.RunRequest:
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        run = find_unfinished(context.instance, spec)
+        if run is not None:
+            return dg.SkipReason(f"Run {run.run_id[:8]} of {spec.table} is {describe_progress(run)}.")
         return build_ingest_request(spec)
 
     return schedule

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 5  # the daemon's own loop; less has no effect
 _EVALUATE_SECONDS = 60  # the lag check is recorded when it changes its mind, else about so often
 _REMEMBERED_RUNS = 8
+_WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED}
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10, 600
 
 
@@ -57,16 +57,13 @@ class _Tick:
     def evaluate(self) -> dg.SensorResult:
         from lakehouse_assets.operations.status import read_status
 
-        runs = self.context.instance.get_run_records(
-            dg.RunsFilter(tags={INGEST_TAG: self.spec.table}), limit=_REMEMBERED_RUNS
-        )
+        runs = _latest_runs(self.context.instance, self.spec)
         try:
             status = read_status(self.lakehouse.systems(), self.spec, _rowless(runs))
         except LakehouseError as error:
             self._record_failure(error)
             raise dg.Failure(description=str(error)) from error
-        is_working = bool(runs) and runs[0].dagster_run.status in IN_PROGRESS_RUN_STATUSES
-        events, cursor = self._lag_events(status, is_working)
+        events, cursor = self._lag_events(status, is_working=_unfinished(runs) is not None)
         reason = self._reason_to_wait(status, runs)
         if reason is not None:
             return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=cursor)
@@ -76,8 +73,8 @@ class _Tick:
         behind = f"{self.spec.table} is {status.lag:,} messages behind {self.spec.source.topic!r}"
         if not status.lag:
             return f"{self.spec.table} has everything: {behind.removeprefix(self.spec.table + ' is ')}."
-        if runs and runs[0].dagster_run.status in IN_PROGRESS_RUN_STATUSES:
-            return f"{behind}; run {runs[0].dagster_run.run_id[:8]} is working on it."
+        if (run := _unfinished(runs)) is not None:
+            return f"{behind}; run {run.run_id[:8]} is {describe_progress(run)}."
         pause = _seconds_to_wait(runs, time.time())
         if pause > 0:
             failed = runs[0].dagster_run.run_id[:8]
@@ -121,6 +118,25 @@ def build_ingest_request(spec: TableSpec) -> dg.RunRequest:
         run_config={"ops": {definition_name(spec, "table"): {"config": {"mode": "continue"}}}},
         tags={INGEST_TAG: spec.table, "dagster/priority": "10"},
     )
+
+
+def describe_progress(run: dg.DagsterRun) -> str:
+    """What a run that has not ended is doing, in words."""
+    return "waiting for its turn" if run.status in _WAITING else "working on it"
+
+
+def find_unfinished(instance: dg.DagsterInstance, spec: TableSpec) -> dg.DagsterRun | None:
+    """An ingestion run of the table that waits or works; None where there is none."""
+    return _unfinished(_latest_runs(instance, spec))
+
+
+def _latest_runs(instance: dg.DagsterInstance, spec: TableSpec) -> Sequence[dg.RunRecord]:
+    return instance.get_run_records(dg.RunsFilter(tags={INGEST_TAG: spec.table}), limit=_REMEMBERED_RUNS)
+
+
+def _unfinished(runs: Sequence[dg.RunRecord]) -> dg.DagsterRun | None:
+    # Any of them: one that waits for its turn may be newer than the one that works.
+    return next((run.dagster_run for run in reversed(runs) if not run.dagster_run.is_finished), None)
 
 
 def _rowless(runs: Sequence[dg.RunRecord]) -> TopicRanges:

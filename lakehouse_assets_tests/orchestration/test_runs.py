@@ -27,6 +27,7 @@ DECLARATION = """
 table: ods.clicks
 source: {{topic: {topic}}}
 commit_interval: 1s
+schedule: "0 6 * * *"
 schema:
   - {{name: id, type: long, required: true}}
 """
@@ -54,6 +55,16 @@ class Platform:
         result = sensor(context, lakehouse=LakehouseResource())
         assert isinstance(result, dg.SensorResult)
         return result
+
+    def run_schedule(self) -> object:
+        (schedule,) = self.defs.schedules or ()
+        assert isinstance(schedule, dg.ScheduleDefinition)
+        return schedule(dg.build_schedule_context(instance=self.instance))
+
+    def add_run(self, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+        """An ingestion run of the table in a certain state."""
+        tags = {"lakehouse/ingest": "ods.clicks"}
+        return self.instance.create_run_for_job(self._job, status=status, tags=tags)
 
     def run_requested(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         return self._job.execute_in_process(
@@ -180,20 +191,42 @@ def test_a_bad_record_fails_the_run_with_one_sentence_and_the_sensor_waits_ever_
     assert "failed, its page says why" in str(waiting.skip_reason.skip_message)  # type: ignore[union-attr]
 
 
-def test_a_tick_while_a_run_works_says_so_and_starts_none(platform: Platform, broker: Broker, clicks: str) -> None:
+@pytest.mark.parametrize(
+    ("statuses", "doing"),
+    [
+        (["STARTED"], "working on it"),
+        (["NOT_STARTED"], "waiting for its turn"),
+        (["CANCELING"], "working on it"),
+        (["STARTED", "NOT_STARTED"], "working on it"),
+        (["STARTED", "CANCELED"], "working on it"),
+    ],
+    ids=["works", "waits", "is stopped", "works beside one that waits", "works beside one that ended"],
+)
+def test_while_a_run_works_or_waits_neither_sensor_nor_schedule_starts_another(
+    platform: Platform, broker: Broker, clicks: str, statuses: list[str], doing: str
+) -> None:
     broker.produce(clicks, ['{"id": 1}', '{"id": 2}'])
-    run = platform.instance.create_run_for_job(
-        platform.defs.resolve_implicit_global_asset_job_def(),
-        status=dg.DagsterRunStatus.STARTED,
-        tags={"lakehouse/ingest": "ods.clicks"},
-    )
+    runs = [platform.add_run(dg.DagsterRunStatus(status)) for status in statuses]
 
     tick = platform.tick()
 
     assert not tick.run_requests
-    message = str(tick.skip_reason.skip_message)  # type: ignore[union-attr]
-    assert "2 messages behind" in message
-    assert run.run_id[:8] in message
+    message = f"run {runs[0].run_id[:8]} is {doing}."
+    assert f"2 messages behind {clicks!r}; {message}" in str(tick.skip_reason.skip_message)  # type: ignore[union-attr]
+    scheduled = platform.run_schedule()
+    assert isinstance(scheduled, dg.SkipReason)
+    assert f"{runs[0].run_id[:8]} of ods.clicks is {doing}" in str(scheduled.skip_message)
+
+
+def test_a_schedule_brings_the_table_up_to_date(platform: Platform, broker: Broker, clicks: str) -> None:
+    broker.produce(clicks, ['{"id": 1}', '{"id": 2}'])
+    platform.add_run(dg.DagsterRunStatus.CANCELED)
+
+    request = platform.run_schedule()
+
+    assert isinstance(request, dg.RunRequest)
+    assert platform.run_requested(request).success
+    assert _table_ids() == [1, 2]
 
 
 def test_a_missing_topic_fails_the_tick_and_the_check_with_the_same_sentence(

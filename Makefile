@@ -37,7 +37,7 @@ $(VENV)/installed-dev: setup.py $(VENV)/made
 install: $(VENV)/installed-dev ## Create .venv with everything a developer needs; does nothing when it is there
 
 dev: $(VENV)/installed-local ## Run the platform on this machine: Kafka, demo data, Dagster (Ctrl-C ends it, PORT=3000)
-	@exec $(BIN)/python -m lakehouse_assets.local.dev --end-with-parent $(if $(PORT),--port $(PORT))
+	@exec $(BIN)/python -m lakehouse_assets.cli dev --end-with-parent $(if $(PORT),--port $(PORT))
 
 # The tests wait more than they compute: more processes than processors. Each starts a broker of its own when a test needs one.
 test: $(VENV)/installed-dev ## Run the tests against a real Kafka (ARGS='-k name' for some of them)

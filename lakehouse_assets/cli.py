@@ -1,6 +1,7 @@
 """The `lakehouse` command: what the UI does, for a shell. Prints the same sentences."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,9 @@ def _build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     dev = commands.add_parser("dev", help="run the whole platform on this machine: Kafka, demo data, Dagster")
+    dev.add_argument("--port", type=int, default=3000, help="port of the UI, or the next free one (default: 3000)")
+    dev.add_argument("--workspace", type=Path, help="what Dagster loads (default: workspace.yaml here, or the package's)")
+    dev.add_argument("--end-with-parent", action="store_true", help="stop when the process that started this one ends")
     dev.set_defaults(command=_dev)
 
     check = commands.add_parser("check", help="check every declaration; print each mistake with file and line")
@@ -54,10 +58,11 @@ def _build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _dev(_arguments: argparse.Namespace, environment: Environment) -> int:
+def _dev(arguments: argparse.Namespace, environment: Environment) -> int:
     from lakehouse_assets.local.dev import run_platform
 
-    return run_platform(environment)
+    parent_pid = os.getppid() if arguments.end_with_parent else None
+    return run_platform(environment, workspace=arguments.workspace, ui_port=arguments.port, parent_pid=parent_pid)
 
 
 def _schema(_arguments: argparse.Namespace, _environment: Environment) -> int:
@@ -69,7 +74,7 @@ def _check(arguments: argparse.Namespace, environment: Environment) -> int:
     declared = load_declarations(arguments.folder or environment.tables_dir)
     for broken in declared.broken:
         print(broken.error, file=sys.stderr)
-    print(f"{len(declared.specs)} tables are right, {len(declared.broken)} files are not")
+    print(f"right: {len(declared.specs)}, wrong: {len(declared.broken)}")
     return 1 if declared.broken else 0
 
 

@@ -1,10 +1,9 @@
 """The supervisor behind `make dev`: the whole platform on this machine, up with one command and gone with Ctrl-C.
 
-`python -m lakehouse_assets.local.dev`. It starts Kafka and the demo producer, unless KAFKA_BOOTSTRAP_SERVERS names a cluster,
+It starts Kafka and the demo producer, unless KAFKA_BOOTSTRAP_SERVERS names a cluster,
 and Dagster; it brings Kafka back when that dies, and ends everything when it ends itself, also when it is killed with -9.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -30,7 +29,6 @@ from lakehouse_assets.local.java import KAFKA_VERSION
 from lakehouse_assets.local.ownership import FolderLock
 from lakehouse_assets.local.ports import find_free_port
 from lakehouse_assets.local.processes import ProcessGroup, end_processes, read_log_tail
-from lakehouse_assets.model.errors import LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse_assets.local.kafka import LocalKafka
@@ -311,26 +309,6 @@ def run_platform(
     return 0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: 0 after a signal, 1 with one sentence where something failed."""
-    parser = argparse.ArgumentParser(prog="lakehouse dev", description="Run the platform on this machine.")
-    parser.add_argument("--port", type=int, default=UI_PORT, help="of the UI, or the next free one (3000)")
-    parser.add_argument("--workspace", type=Path, help="instead of the project's workspace.yaml")
-    parser.add_argument(
-        "--end-with-parent", action="store_true", help="stop when the process that started this one ends"
-    )
-    options = parser.parse_args(arguments)
-    parent_pid = os.getppid() if options.end_with_parent else None
-    try:
-        environment = Environment.read()
-        return run_platform(
-            environment, workspace=options.workspace, ui_port=options.port, parent_pid=parent_pid
-        )
-    except LakehouseError as error:
-        print(error, file=sys.stderr)
-        return 1
-
-
 _DEMO_COMMAND = [sys.executable, "-m", "lakehouse_assets.local.demo"]
 
 
@@ -352,7 +330,3 @@ def _signals_as_errors() -> Iterator[None]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

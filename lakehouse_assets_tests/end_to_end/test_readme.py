@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,12 +44,10 @@ def flights(
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # else Polars warns that its own planner is not installed
 
 
-def _run_readme_block(marker: str) -> dict[str, object]:
+def _find_readme_block(marker: str) -> str:
     block = re.search(rf"<!-- tested: {marker} -->\n```python\n(.*?)```", README, re.DOTALL)
     assert block is not None
-    names: dict[str, object] = {}
-    exec(block[1], names)  # noqa: S102 - it is our own document
-    return names
+    return block[1]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -57,12 +57,23 @@ def test_pandas_pyarrow_polars_and_duckdb_read_the_table_as_the_readme_says(
     assert main(["ingest", "demo.flights"]) == 0
     assert "committed 3 rows" in capsys.readouterr().out
 
-    names = _run_readme_block("read")
+    names: dict[str, object] = {}
+    exec(_find_readme_block("read"), names)  # noqa: S102 - it is our own document
 
     assert sorted(names["flights"]["carrier"]) == ["B6", "UA", "UA"]  # type: ignore[index]
     assert names["arrow"].num_rows == 2  # type: ignore[attr-defined]
     assert dict(names["delays"].iter_rows()) == {"UA": 16.0, "B6": None}  # type: ignore[attr-defined]
     assert sorted(names["counts"].fetchall()) == [("B6", 1), ("UA", 1)]  # type: ignore[attr-defined]
+
+
+def test_the_platform_merges_into_the_definitions_of_another_project(flights: None, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(_find_readme_block("merge"))
+
+    # A process of its own: definitions are made when the module is imported.
+    program = "import mine; print(sorted(k.to_user_string() for k in mine.defs.resolve_asset_graph().get_all_asset_keys()))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert "'delay_report', 'demo/flights', 'kafka/" in done.stdout, done.stderr
 
 
 def test_the_status_command_says_how_far_a_table_is(flights: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +83,7 @@ def test_the_status_command_says_how_far_a_table_is(flights: None, capsys: pytes
 
 def test_the_check_command_is_content_with_right_declarations(flights: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check"]) == 0
-    assert "1 tables are right, 0 files are not" in capsys.readouterr().out
+    assert "right: 1, wrong: 0" in capsys.readouterr().out
 
 
 def test_an_unknown_table_is_named_with_those_that_there_are(flights: None, capsys: pytest.CaptureFixture[str]) -> None:

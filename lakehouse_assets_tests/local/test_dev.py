@@ -61,7 +61,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     command = [
         sys.executable,
         "-m",
-        "lakehouse_assets.local.dev",
+        "lakehouse_assets.cli",
+        "dev",
         "--port",
         "33000",
         "--workspace",

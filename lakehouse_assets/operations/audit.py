@@ -3,7 +3,7 @@
 Looks at the newest offsets of each topic partition, in bounded memory; older ones were looked at when they were new.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -17,7 +17,7 @@ from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.kafka import LogBounds
-from lakehouse_assets.systems.slice_files import Offsets, inside, list_runs
+from lakehouse_assets.systems.slice_files import Offsets, contains, list_runs
 
 WINDOW_OFFSETS = 4_000_000  # over all topic partitions; at 12 bytes each, the memory that an audit takes
 _NEAR_OFFSETS = 20_000  # gaps less far apart are read in one go: opening a reader costs more than so many messages
@@ -60,7 +60,21 @@ def audit_positions(table: Table, entry: TopicLedger, window: int = WINDOW_OFFSE
     )
 
 
-def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapping[int, LogBounds]) -> TopicRanges:
+@dataclass(frozen=True, slots=True)
+class StampedOffsets:
+    """Offsets, and the earliest and latest time at which their messages are stamped, ms since 1970; None without offsets."""
+
+    offsets: TopicRanges
+    stamps_ms: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, offsets: TopicRanges, stamps_ms: Sequence[int]) -> "StampedOffsets":
+        """From the stamps of any of their messages, the extreme ones among them."""
+        known = [stamp for stamp in stamps_ms if stamp >= 0]
+        return cls(offsets, (min(known), max(known)) if known else None)
+
+
+def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapping[int, LogBounds]) -> StampedOffsets:
     """Of the gaps, the offsets at which Kafka does have a message with a value: rows that the table lost.
 
     Control records, aborted messages, tombstones and compacted offsets are gaps of the topic. Only what Kafka still holds can
@@ -68,7 +82,7 @@ def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapp
     """
     still_there = gaps & TopicRanges.of({p: [(b.low, b.stop)] for p, b in bounds.items()})
     stretches = {p: _join_near(held) for p, held in still_there.partitions.items()}
-    lost = NO_OFFSETS
+    lost, stamps_ms = NO_OFFSETS, list[int]()
     for one_of_each in zip_longest(*stretches.values()):
         ranges = {p: (r.start, r.stop) for p, r in zip(stretches, one_of_each, strict=True) if r is not None}
         with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
@@ -76,9 +90,24 @@ def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapp
                 batch = reader.read(1.0)
                 has_value = np.fromiter((value is not None for value in batch.values), bool, len(batch))
                 for p in ranges:
-                    offsets = inside(batch.offsets[has_value & (batch.partitions == p)], still_there[p])
-                    lost |= TopicRanges.of({p: list_runs(offsets)})
-    return lost
+                    is_lost = has_value & (batch.partitions == p) & contains(still_there[p], batch.offsets)
+                    lost |= TopicRanges.of({p: list_runs(batch.offsets[is_lost])})
+                    stamps_ms += _extremes(batch.timestamps_ms[is_lost])
+    return StampedOffsets.of(lost, stamps_ms)
+
+
+def stamp_duplicates(table: Table, duplicates: TopicRanges) -> StampedOffsets:
+    """When the messages that stand twice in the table are stamped."""
+    stamps_ms: list[int] = []
+    first = min((held.ranges[0].start for held in duplicates.partitions.values()), default=2**63 - 1)
+    scan = table.scan(f"{KAFKA_OFFSET} >= {first}", selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP))
+    for batch in scan.to_arrow_batch_reader():
+        partitions = batch.column(KAFKA_PARTITION).to_numpy(zero_copy_only=False)
+        offsets = batch.column(KAFKA_OFFSET).to_numpy(zero_copy_only=False)
+        stamps = batch.column(KAFKA_TIMESTAMP).cast("int64").fill_null(-1000).to_numpy(zero_copy_only=False) // 1000
+        for p, held in duplicates.partitions.items():
+            stamps_ms += _extremes(stamps[(partitions == p) & contains(held, offsets)])
+    return StampedOffsets.of(duplicates, stamps_ms)
 
 
 def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
@@ -92,6 +121,10 @@ def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
             count += len(stamps)
             newest = max(int(stamps.max()) // 1000, newest or 0)
     return count, newest
+
+
+def _extremes(stamps_ms: Offsets) -> list[int]:
+    return [int(stamps_ms.min()), int(stamps_ms.max())] if len(stamps_ms) else []
 
 
 def _join_near(gaps: RangeSet) -> list[OffsetRange]:

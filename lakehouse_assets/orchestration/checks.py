@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse_assets.model.errors import LakehouseError
+from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.orchestration.names import definition_name, table_key
 from lakehouse_assets.orchestration.resources import LakehouseResource
@@ -18,7 +19,7 @@ from lakehouse_assets.orchestration.resources import LakehouseResource
 if TYPE_CHECKING:
     from pyiceberg.table import Table
 
-    from lakehouse_assets.operations.audit import PositionAudit
+    from lakehouse_assets.operations.audit import PositionAudit, StampedOffsets
     from lakehouse_assets.operations.status import TableStatus
     from lakehouse_assets.operations.systems import Systems
 
@@ -132,31 +133,48 @@ def _check_continuity(spec: TableSpec, systems: "Systems") -> _Verdict:
     from lakehouse_assets.operations.audit import read_lost
     from lakehouse_assets.operations.status import read_status
 
-    audit = _audit(spec, systems)
-    if audit is None:
+    if (audited := _audit(spec, systems)) is None:
         return True, "the table has no rows yet", {}
+    _, audit = audited
     status = read_status(systems, spec)
     lost = read_lost(systems, spec, audit.gaps, status.bounds)
-    faults = {"lost": lost, "holes in the ledger": audit.holes, "rows outside the ledger": audit.unledgered}
+    faults: dict[str, object] = {
+        "lost": _describe_offsets(spec, lost),
+        "holes in the ledger": audit.holes,
+        "rows outside the ledger": audit.unledgered,
+    }
     found = "; ".join(f"{name}: {ranges}" for name, ranges in faults.items() if ranges)
     metadata = {
         "rows_looked_at": dg.MetadataValue.int(audit.row_count),
-        "topic_gap_offsets": dg.MetadataValue.int(audit.gaps.span - lost.span),
-        "lost_offsets": dg.MetadataValue.int(lost.span),
+        "topic_gap_offsets": dg.MetadataValue.int(audit.gaps.span - lost.offsets.span),
+        "lost_offsets": dg.MetadataValue.int(lost.offsets.span),
     }
     return not found, found or f"{audit.row_count:,} rows, no offset missing", metadata
 
 
 def _check_unique_offsets(spec: TableSpec, systems: "Systems") -> _Verdict:
-    audit = _audit(spec, systems)
-    if audit is None:
+    from lakehouse_assets.operations.audit import stamp_duplicates
+
+    if (audited := _audit(spec, systems)) is None:
         return True, "the table has no rows yet", {}
+    table, audit = audited
     metadata = {
         "rows_looked_at": dg.MetadataValue.int(audit.row_count),
         "duplicate_offsets": dg.MetadataValue.int(audit.duplicates.span),
     }
-    text = f"twice in the table: {audit.duplicates}" if audit.duplicates else f"{audit.row_count:,} rows, none twice"
-    return not audit.duplicates, text, metadata
+    if not audit.duplicates:
+        return True, f"{audit.row_count:,} rows, none twice", metadata
+    found = _describe_offsets(spec, stamp_duplicates(table, audit.duplicates))
+    return False, f"twice in the table: {found}", metadata
+
+
+def _describe_offsets(spec: TableSpec, found: "StampedOffsets") -> str:
+    """The offsets and the partitions to materialize; empty without offsets."""
+    if found.stamps_ms is None:
+        return str(found.offsets) if found.offsets else ""
+    clock = SliceClock(spec.partitions.every, spec.partitions.start)
+    first, last = (clock.key(stamp) for stamp in found.stamps_ms)
+    return f"{found.offsets}; materialize {first}" + (f" to {last}" if last != first else "")
 
 
 def _check_timestamps(spec: TableSpec, systems: "Systems") -> _Verdict:
@@ -171,7 +189,7 @@ def _check_timestamps(spec: TableSpec, systems: "Systems") -> _Verdict:
     return False, f"{count:,} messages are stamped ahead of time, the farthest {newest:%Y-%m-%d %H:%M} UTC", metadata
 
 
-def _audit(spec: TableSpec, systems: "Systems") -> "PositionAudit | None":
+def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, PositionAudit] | None":
     from lakehouse_assets.operations.audit import audit_positions
     from lakehouse_assets.systems.history import read_ledger
 
@@ -179,7 +197,7 @@ def _audit(spec: TableSpec, systems: "Systems") -> "PositionAudit | None":
     ledger = read_ledger(table) if table is not None else None
     if table is None or ledger is None or not ledger[spec.source.topic].held:
         return None
-    return audit_positions(table, ledger[spec.source.topic])
+    return table, audit_positions(table, ledger[spec.source.topic])
 
 
 _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {

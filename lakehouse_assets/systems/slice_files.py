@@ -58,7 +58,7 @@ class SliceFiles:
         with _readable(table):
             for task in self._affected(table):
                 for p, offsets in self._positions(table, task).items():
-                    found.setdefault(p, []).append(inside(offsets, self.ranges[p]))
+                    found.setdefault(p, []).append(offsets[contains(self.ranges[p], offsets)])
         return {p: np.unique(np.concatenate(pieces)) for p, pieces in found.items()}
 
     def prepare(self, table: Table, writer: StagingWriter) -> None:
@@ -110,7 +110,7 @@ class SliceFiles:
             return
         for task in table.scan().plan_files():
             if task.file.file_path in candidates and any(
-                len(inside(offsets, self.ranges[p])) for p, offsets in self._positions(table, task).items()
+                int(contains(self.ranges[p], offsets).sum()) for p, offsets in self._positions(table, task).items()
             ):
                 yield task
 
@@ -125,7 +125,7 @@ class SliceFiles:
         return self._seen[path]
 
     def _is_partly_inside(self, table: Table, task: FileScanTask) -> bool:
-        count = sum(len(inside(offsets, self.ranges[p])) for p, offsets in self._positions(table, task).items())
+        count = sum(int(contains(self.ranges[p], offsets).sum()) for p, offsets in self._positions(table, task).items())
         return count < task.file.record_count
 
 
@@ -157,7 +157,8 @@ def _columns(batch: pa.RecordBatch) -> tuple[Offsets, Offsets]:
     return partition.astype(np.int64), offset.astype(np.int64)
 
 
-def _mask(offsets: Offsets, held: RangeSet) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def contains(held: RangeSet, offsets: Offsets) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """For each offset whether it is in `held`."""
     edges = np.array(held.ranges, np.int64).reshape(-1)  # start, stop, start, stop, ...
     is_inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.searchsorted(edges, offsets, side="right") % 2 == 1
     return is_inside
@@ -169,14 +170,9 @@ def list_runs(offsets: Offsets) -> list[tuple[int, int]]:
     return [(int(run[0]), int(run[-1]) + 1) for run in np.split(offsets, edges) if len(run)]
 
 
-def inside(offsets: Offsets, held: RangeSet) -> Offsets:
-    """The offsets that are in `held`."""
-    return offsets[_mask(offsets, held)]
-
-
 def outside(offsets: Offsets, held: RangeSet) -> Offsets:
     """The offsets that are not in `held`."""
-    return offsets[~_mask(offsets, held)]
+    return offsets[~contains(held, offsets)]
 
 
 def _remaining(rows: pa.Table, ranges: TopicRanges) -> pa.Table:
@@ -184,7 +180,7 @@ def _remaining(rows: pa.Table, ranges: TopicRanges) -> pa.Table:
     offsets = rows.column(KAFKA_OFFSET).fill_null(-1).to_numpy()
     gone = np.zeros(rows.num_rows, bool)
     for p, held in ranges.partitions.items():
-        gone |= (partitions == p) & _mask(offsets, held)
+        gone |= (partitions == p) & contains(held, offsets)
     return rows.filter(pa.array(~gone))
 
 

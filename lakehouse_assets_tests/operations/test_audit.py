@@ -8,7 +8,7 @@ from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.operations import audit
 from lakehouse_assets.operations.status import read_status
 from lakehouse_assets_tests.builders import make_message
-from lakehouse_assets_tests.operations.lake import Lake
+from lakehouse_assets_tests.operations.lake import Lake, hours_ago
 
 pytestmark = pytest.mark.kafka
 
@@ -16,6 +16,10 @@ MakeLake = Callable[..., Lake]
 
 
 def read_lost(table: Lake, found: audit.PositionAudit) -> TopicRanges:
+    return read_stamped(table, found).offsets
+
+
+def read_stamped(table: Lake, found: audit.PositionAudit) -> audit.StampedOffsets:
     return audit.read_lost(table.systems, table.spec, found.gaps, read_status(table.systems, table.spec).bounds)
 
 
@@ -42,6 +46,21 @@ def test_a_row_that_somebody_appended_again_is_twice_there(lake: MakeLake) -> No
 
     assert found.duplicates == TopicRanges.of({0: [(4, 6)]})
     assert found.gaps == NO_OFFSETS
+
+
+def test_the_times_of_lost_and_doubled_messages_are_told(lake: MakeLake) -> None:
+    table = lake()
+    times = [hours_ago(5) + i for i in range(10)]
+    table.produce(10, timestamp_ms=times)
+    table.ingest()
+    table.table.append(table.table.scan("_kafka_offset >= 7").to_arrow())
+    table.table.delete("_kafka_offset < 3")
+
+    found = audit.audit_positions(table.table, table.entry)
+
+    assert read_stamped(table, found).stamps_ms == (times[0], times[2])
+    assert audit.stamp_duplicates(table.table, found.duplicates).stamps_ms == (times[7], times[9])
+    assert audit.stamp_duplicates(table.table, NO_OFFSETS).stamps_ms is None
 
 
 def test_control_records_aborted_messages_and_tombstones_are_gaps_of_the_topic(lake: MakeLake) -> None:

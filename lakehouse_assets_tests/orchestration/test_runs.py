@@ -15,6 +15,7 @@ import pytest
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.orchestration.checks import evaluate_check
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.sensors import build_ingest_request
 from lakehouse_assets.reading import load_table
@@ -145,6 +146,25 @@ def test_the_run_answers_every_check(platform: Platform, broker: Broker, clicks:
             dg.AssetCheckKey(KEY, check), limit=1
         )
         assert record.status.value == "SUCCEEDED", check
+
+
+def test_checks_name_the_hour_to_materialize_and_are_content_after_it(platform: Platform, broker: Broker, clicks: str) -> None:
+    now = int(time.time() * 1000)
+    broker.produce(clicks, ['{"id": 1}', '{"id": 2}', '{"id": 3}'], timestamp_ms=now - HOUR_MS)
+    platform.run_requested((platform.tick().run_requests or ())[0])
+    table = load_table("ods.clicks")
+    table.append(table.scan("id = 3").to_arrow())
+    load_table("ods.clicks").delete("id = 1")
+
+    spec, lakehouse = _spec(platform), LakehouseResource()
+    hour = _hour(now - HOUR_MS)
+    continuity, unique = (evaluate_check(name, spec, lakehouse.systems) for name in ("continuity", "unique_offsets"))
+    assert continuity.description == f"lost: partition 0 offsets 0..0; materialize {hour}"
+    assert unique.description == f"twice in the table: partition 0 offsets 2..2; materialize {hour}"
+
+    assert platform.materialize(hour).success
+    assert _table_ids() == [1, 2, 3]
+    assert all(evaluate_check(name, spec, lakehouse.systems).passed for name in ("continuity", "unique_offsets"))
 
 
 def test_materializing_an_hour_replaces_exactly_it_and_reports_its_rows(

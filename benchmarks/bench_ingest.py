@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.clicks import SCHEMA, fill_topic
+from lakehouse_assets.local.dagster_services import ALLOCATOR_ENVIRONMENT
 from lakehouse_assets.local.kafka import LocalKafka
 
 CONTENDERS = ("consume-only", "lakehouse", "lakehouse-2-workers", "python-loop")
-_LOOP_SHARE = 20  # the loop is so much slower that it gets a twentieth of the messages
 _LOOP_BATCH = 10_000
+_FEW_MESSAGES = 1_000_000
+_MANY_PARTITIONS = 50
 
 
 def main() -> None:
@@ -59,14 +61,23 @@ def _compare(servers: str, messages: int, partitions: int) -> None:
     print(f"one process / consume-only: {one / figures['consume-only']['steady']:.0%}")
     print(f"two workers / one process: {two / one:.2f} times")
     print(f"one process / python-loop: {one / figures['python-loop']['steady']:.1f} times")
+    _compare_memory(servers, {f"{messages:,} messages, {partitions} topic partitions": figures["lakehouse"]["peak_mb"]})
+
+
+def _compare_memory(servers: str, peaks_mb: dict[str, float]) -> None:
+    for partitions in (4, _MANY_PARTITIONS):
+        topic = f"clicks-{partitions}"
+        fill_topic(servers, topic, _FEW_MESSAGES, partitions)
+        name = f"{_FEW_MESSAGES:,} messages, {partitions} topic partitions"
+        peaks_mb[name] = _measure("lakehouse", servers, topic)["peak_mb"]
+    print("peak memory of one process: " + "; ".join(f"{name}: {peak:.0f} MB" for name, peak in peaks_mb.items()))
 
 
 def _measure(contender: str, servers: str, topic: str) -> dict[str, float]:
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.bench_ingest", "--contender", contender]
     command += ["--servers", servers, "--topic", topic]
-    # Memory that was touched once stays with the process; without this every batch pays for fresh pages again.
-    environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+    environment = {**os.environ, **ALLOCATOR_ENVIRONMENT}  # as every run of the platform has it
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     said = json.loads(done.stdout.splitlines()[-1])
     whole = said["last"] - began
@@ -147,7 +158,7 @@ def _python_loop(servers: str, topic: str) -> dict[str, float]:
 
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "loop", "enable.auto.commit": False})
     partitions = sorted(consumer.list_topics(topic).topics[topic].partitions)
-    wanted = sum(consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in partitions) // _LOOP_SHARE
+    wanted = sum(consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in partitions)
     consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
     arrow = {"string": pa.string(), "long": pa.int64(), "int": pa.int32(), "double": pa.float64(), "boolean": pa.bool_()}
     schema = pa.schema([pa.field(str(c["name"]), arrow[str(c["type"])]) for c in SCHEMA])

@@ -37,10 +37,15 @@ DEV = [
     "import-linter>=2.5,<3",
     "types-PyYAML>=6,<7",
     "pandas-stubs>=2.2",
-    # The judge that reads the tables from outside. 1.4 counted deletes wrong, and these three must be of one version.
+    # The judge that reads the tables from outside. 1.4 counted deletes wrong, and these four must be of one version.
     "duckdb==1.5.5",
     "duckdb-extension-iceberg==1.5.5",
     "duckdb-extension-avro==1.5.5",
+    "duckdb-extension-httpfs==1.5.5",
+    "moto[s3]>=5.2,<6",  # the object store of tests
+    "flask>=3,<4",  # with the next, what moto's server needs; its own extra brings the simulation of everything else
+    "flask-cors>=6,<7",
+    "cryptography>=46,<52",  # makes the certificates of a broker in tests
     "polars>=1.30,<3",  # README's examples are run
 ]
 

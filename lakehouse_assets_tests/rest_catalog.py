@@ -64,7 +64,7 @@ class RestCatalogServer:
             "CATALOG_URI": f"jdbc:sqlite:file:{self._folder / 'catalog.db'}",
             "CATALOG_CATALOG__IMPL": "org.apache.iceberg.jdbc.JdbcCatalog",
             "CATALOG_JDBC_SCHEMA__VERSION": "V1",
-            "CATALOG_IO__IMPL": "org.apache.iceberg.hadoop.HadoopFileIO",
+            "CATALOG_IO__IMPL": "org.apache.iceberg.TestTables$LocalFileIO",  # Hadoop's own needs a Java before 24
         }
         process = self._processes.start(command, log=self._log, environment=environment)
         wait_until(lambda: process.poll() is not None or self._answers(), _START_SECONDS)

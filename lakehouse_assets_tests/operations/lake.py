@@ -45,28 +45,23 @@ class Lake:
     broker: Broker
     spec: TableSpec
     systems: Systems
+    catalog: Mapping[str, str] = field(default_factory=lambda: FAULTY)
     now_ms: Callable[[], int] = clock_ms
     reports: list[CommitReport] = field(default_factory=list)
     retries: list[LakehouseError] = field(default_factory=list)
 
     @classmethod
-    def open(cls, folder: Path, broker: Broker, topic: str, **parts: Any) -> "Lake":
-        """A table of a topic; `parts` go into its declaration."""
-        return cls(
-            folder,
-            broker,
-            make_spec(topic, **parts),
-            make_systems(folder, broker.bootstrap_servers, **FAULTY),
-        )
+    def open(
+        cls, folder: Path, broker: Broker, topic: str, catalog: Mapping[str, str] = FAULTY, **parts: Any
+    ) -> "Lake":
+        """A table of a topic; `catalog` as in `make_settings`, `parts` go into its declaration."""
+        systems = make_systems(folder, broker.bootstrap_servers, **catalog)
+        return cls(folder, broker, make_spec(topic, **parts), systems, catalog)
 
     def reopened(self) -> "Lake":
         """The same table through other clients."""
-        return Lake(
-            self.folder,
-            self.broker,
-            self.spec,
-            make_systems(self.folder, self.broker.bootstrap_servers, **FAULTY),
-        )
+        systems = make_systems(self.folder, self.broker.bootstrap_servers, **self.catalog)
+        return Lake(self.folder, self.broker, self.spec, systems, self.catalog)
 
     @property
     def topic(self) -> str:

@@ -90,16 +90,25 @@ def secured_servers(port: int) -> str:
     return f"{HOST}:{port + 2}"
 
 
-def let_in(kafka: LocalKafka) -> None:
-    """Give both users their password, and one of them the right to read every topic and nothing else."""
+def let_in(kafka: LocalKafka, *names: str) -> None:
+    """Give these users the password and the right to read every topic, and nothing else."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _SCRAM_ITERATIONS)
-    passwords = [UserScramCredentialUpsertion(name, info, PASSWORD.encode()) for name in (USER, STRANGER)]
     rights = [
-        AclBinding(ResourceType.TOPIC, "*", ResourcePatternType.LITERAL, f"User:{USER}", "*", operation, AclPermissionType.ALLOW)
+        AclBinding(ResourceType.TOPIC, "*", ResourcePatternType.LITERAL, f"User:{name}", "*", operation, AclPermissionType.ALLOW)
+        for name in names
         for operation in (AclOperation.READ, AclOperation.DESCRIBE)
     ]
-    for future in (*admin.alter_user_scram_credentials(passwords).values(), *admin.create_acls(rights).values()):
+    for future in admin.create_acls(rights).values():
+        future.result()
+    give_password(kafka, *names)
+
+
+def give_password(kafka: LocalKafka, *names: str) -> None:
+    """Let these users prove who they are; they may do nothing."""
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _SCRAM_ITERATIONS)
+    passwords = [UserScramCredentialUpsertion(name, info, PASSWORD.encode()) for name in names]
+    for future in admin.alter_user_scram_credentials(passwords).values():
         future.result()
 
 

@@ -24,6 +24,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from lakehouse_assets.model.errors import (
+    ConfigurationError,
     OffsetsExpiredError,
     SourceAccessError,
     SourceError,
@@ -41,8 +42,10 @@ _POLL_MESSAGES = 500  # measured: 100 to 1,000 a call cost a third of 10,000 a c
 _POLL_SECONDS = 0.2
 _ACCESS = {
     KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._SSL,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError._SSL,
 }  # fmt: skip
+# The client looks for the coordinator of its group, of which we want nothing: who may read the topic needs no right to a group.
+_GROUP = {KafkaError.GROUP_AUTHORIZATION_FAILED}
 _MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 _OUT_OF_RANGE = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}
 
@@ -120,6 +123,7 @@ class KafkaSource:
 
         Raises:
             TopicMissingError, SourceUnavailableError, SourceAccessError
+            ConfigurationError: the client can't be opened with these settings.
         """
         with self._errors(f"describe topic {topic!r} for {table}", table, topic):
             found = self._admin_client().describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
@@ -181,9 +185,10 @@ class KafkaSource:
             SourceUnavailableError: no answer for STALL_SECONDS.
             TopicMissingError, SourceAccessError
         """
-        consumer = Consumer(
-            {**_CONSUMER_DEFAULTS, **self._settings, "error_cb": self._complain}, logger=_quiet_logger()
-        )
+        with _configuration_errors():
+            consumer = Consumer(
+                {**_CONSUMER_DEFAULTS, **self._settings, "error_cb": self._complain}, logger=_quiet_logger()
+            )
         try:
             with self._errors(f"read topic {topic!r} for {table}", table, topic):
                 consumer.assign([TopicPartition(topic, p, start) for p, (start, _) in ranges.items()])
@@ -205,17 +210,24 @@ class KafkaSource:
 
     def _admin_client(self) -> AdminClient:
         if self._admin is None:
-            self._admin = AdminClient({**self._settings, "error_cb": self._complain}, logger=_quiet_logger())
+            with _configuration_errors():
+                self._admin = AdminClient({**self._settings, "error_cb": self._complain}, logger=_quiet_logger())
         return self._admin
 
     def _complain(self, error: KafkaError) -> None:
         # The client reports why it can't connect only here; the call itself merely times out.
-        self._complaint = error
+        if self._complaint is None or _weight(error) >= _weight(self._complaint):
+            self._complaint = error
 
-    def complaint(self) -> KafkaError | None:
-        """What the client last said about its connection, once."""
-        said, self._complaint = self._complaint, None
-        return said
+    def _listen(self) -> None:
+        # Nobody else asks the metadata client for what it has to say.
+        if self._admin is not None:
+            self._admin.poll(0)
+
+    def forget_complaints(self) -> None:
+        """Kafka answered, so whatever was said before is over."""
+        self._listen()
+        self._complaint = None
 
     @contextmanager
     def _errors(self, action: str, table: str, topic: str) -> Iterator[None]:
@@ -223,10 +235,13 @@ class KafkaSource:
             yield
         except KafkaException as error:
             raise self.translate(error.args[0], action, table, topic) from error
+        self.forget_complaints()
 
     def translate(self, error: KafkaError, action: str, table: str, topic: str) -> SourceError:
         """The platform's error for the client's one."""
-        cause = self.complaint() or error
+        self._listen()
+        # The client says a thing once in half a minute, so it stays true until Kafka answers.
+        cause = self._complaint or error
         for candidate in (error, cause):
             if candidate.code() in _ACCESS:
                 return SourceAccessError(self.servers, action, candidate.str())
@@ -289,7 +304,7 @@ class RangeReader:
         """What the client says between the messages: ends of logs, errors."""
         for i, event in enumerate(messages):
             error = event.error()
-            if error is None:
+            if error is None or error.code() in _GROUP:
                 continue
             if error.code() == KafkaError._PARTITION_EOF:
                 if all(later.partition() != event.partition() for later in messages[i + 1 :]):
@@ -357,11 +372,8 @@ class RangeReader:
         if alive or self.is_finished:
             self._last_sign = time.monotonic()
         elif not self.is_caught_up and time.monotonic() - self._last_sign > STALL_SECONDS:
-            cause = self._source.complaint()
-            raise SourceUnavailableError(
-                self._source.servers, f"read topic {self._topic!r} for {self._table}",
-                cause.str() if cause else f"no message for {STALL_SECONDS:.0f} s",
-            )  # fmt: skip
+            silence = KafkaError(KafkaError._TIMED_OUT, f"no message for {STALL_SECONDS:.0f} s")
+            raise self._source.translate(silence, f"read topic {self._topic!r} for {self._table}", self._table, self._topic)
 
 
 def _offset_and_timestamp(future: "Future[object]") -> tuple[int, int]:
@@ -369,8 +381,26 @@ def _offset_and_timestamp(future: "Future[object]") -> tuple[int, int]:
     return found.offset, found.timestamp  # type: ignore[attr-defined]  # ListOffsetsResultInfo, untyped upstream
 
 
+def _weight(complaint: KafkaError) -> int:
+    """How much it explains: that all brokers are down merely follows from why each of them could not be reached."""
+    if complaint.code() in _ACCESS:
+        return 2
+    return 0 if complaint.code() == KafkaError._ALL_BROKERS_DOWN else 1
+
+
+@contextmanager
+def _configuration_errors() -> Iterator[None]:
+    """Opening a client contacts nobody: what it refuses then is a setting."""
+    try:
+        yield
+    except KafkaException as error:
+        raise ConfigurationError(
+            "for the Kafka client", error.args[0].str(), "what librdkafka's CONFIGURATION.md says of each setting"
+        ) from error
+
+
 def _quiet_logger() -> logging.Logger:
-    """The client's own log lines say what our errors say, without the table."""
+    """The client's own log lines say what our errors say, without the table, and again at every attempt to connect."""
     logger = logging.getLogger("lakehouse_assets.kafka_client")
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)
     return logger

@@ -4,6 +4,8 @@ import urllib.error
 import urllib.request
 from os import pathsep
 from pathlib import Path
+from signal import SIGCONT, SIGSTOP
+from subprocess import Popen
 from types import TracebackType
 from typing import Self
 
@@ -44,6 +46,7 @@ class RestCatalogServer:
         self._folder, self._port = folder, port
         self._log = folder / "rest_catalog.log"
         self._processes = ProcessGroup(folder)
+        self._process: Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -55,24 +58,36 @@ class RestCatalogServer:
         self.stop()
 
     def start(self) -> None:
-        """Return when it answers."""
+        """Return when it answers. Does nothing while it lives."""
+        if self._process is not None and self._process.poll() is None:
+            return
         jars = resolve_jars(_SERVER, lambda _: None)
         command = [find_java(), *_JAVA_OPTIONS, "-cp", pathsep.join(map(str, jars)), "org.apache.iceberg.rest.RESTCatalogServer"]
         environment = {
             "CATALOG_REST_PORT": str(self._port),
-            "CATALOG_WAREHOUSE": f"file://{self._folder / 'warehouse'}",
-            "CATALOG_URI": f"jdbc:sqlite:file:{self._folder / 'catalog.db'}",
+            "CATALOG_WAREHOUSE": str(self._folder / "warehouse"),  # no URL: it would be a folder named `file:`
+            "CATALOG_URI": f"jdbc:sqlite:file:{self._folder / 'catalog.db'}?journal_mode=WAL",
             "CATALOG_CATALOG__IMPL": "org.apache.iceberg.jdbc.JdbcCatalog",
             "CATALOG_JDBC_SCHEMA__VERSION": "V1",
             "CATALOG_IO__IMPL": "org.apache.iceberg.TestTables$LocalFileIO",  # Hadoop's own needs a Java before 24
         }
-        process = self._processes.start(command, log=self._log, environment=environment)
+        process = self._process = self._processes.start(command, log=self._log, environment=environment)
         wait_until(lambda: process.poll() is not None or self._answers(), _START_SECONDS)
         assert process.poll() is None, read_log_tail(self._log)
 
     def stop(self) -> None:
         """End it; safe to repeat."""
         self._processes.stop()
+
+    def halt(self) -> None:
+        """From now on it takes requests and does not answer."""
+        assert self._process is not None
+        self._process.send_signal(SIGSTOP)
+
+    def wake(self) -> None:
+        """It goes on, with the requests that came meanwhile too. Safe to repeat."""
+        assert self._process is not None
+        self._process.send_signal(SIGCONT)
 
     def _answers(self) -> bool:
         try:

@@ -23,8 +23,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from lakehouse_assets.model.errors import CatalogUnavailableError, StorageError, TableDiffersError
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.systems import metadata_cache, rest_patience
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.metadata_cache import install
 from lakehouse_assets.systems.schema import build_partition_spec, build_schema, list_differences
 
 # Ours where the declaration says nothing; each can be set in 'properties'.
@@ -45,7 +45,8 @@ def open_catalog(name: str, properties: Mapping[str, str]) -> Catalog:
     Raises:
         CatalogUnavailableError: the catalog did not answer.
     """
-    install()
+    metadata_cache.install()
+    rest_patience.install()
     with catalog_errors(name, f"open the catalog {name!r}"):
         for _ in range(_SQL_TABLES):
             # Those who open a new SQL catalog at once all create its tables; a loser finds the winner's and looks again.

@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 
-from lakehouse_assets.model.errors import CatalogUnavailableError
+from lakehouse_assets.model.errors import CatalogUnavailableError, CommitOutcomeUnknownError
 from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
@@ -139,13 +139,37 @@ def test_a_run_goes_on_when_the_catalog_was_away_for_a_while(
     try:
         result = table.ingest(stop=start_catalog, on_commit=stop_catalog)
     finally:
-        server.start()
         for restart in restarts:
             restart.join()
+        server.start()
 
     assert result.ended == "caught up"
     assert table.retries
     table.assert_holds({0: list(range(20))})
+
+
+def test_a_run_goes_on_when_the_catalog_took_a_commit_and_did_not_answer_for_a_while(
+    lake: MakeLake, server: RestCatalogServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse_assets.systems.commit.ATTEMPTS", 1)
+    monkeypatch.setattr("lakehouse_assets.systems.rest_patience.ANSWER_SECONDS", 1.0)
+    table = lake()
+    table.ingest()
+    table.produce(10)
+    monkeypatch.setattr(table.systems.catalog, "commit_table", before_first_commit(table, server.halt))
+
+    def wake_catalog() -> bool:
+        if table.retries:
+            server.wake()
+        return False
+
+    try:
+        table.ingest(stop=wake_catalog)
+    finally:
+        server.wake()
+
+    assert isinstance(table.retries[0], CommitOutcomeUnknownError)
+    table.assert_holds({0: list(range(10))})
 
 
 def test_a_catalog_that_is_nowhere_is_an_error_of_the_tree_and_of_one_sentence(lake: MakeLake) -> None:

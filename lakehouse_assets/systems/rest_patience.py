@@ -22,4 +22,4 @@ class _PatientSession(Session):
 
 def install() -> None:
     """Make PyIceberg's REST catalogs use it in this process. Safe to repeat."""
-    rest.Session = _PatientSession  # type: ignore[attr-defined,misc]
+    rest.Session = _PatientSession  # type: ignore[attr-defined]

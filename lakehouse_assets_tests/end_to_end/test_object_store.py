@@ -1,10 +1,12 @@
 """Tables whose files lie in an object store, not on a disk."""
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
+from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
@@ -12,9 +14,11 @@ from lakehouse_assets.model.errors import BadRecordError, CommitConflictError, S
 from lakehouse_assets_tests import faults, judge, ports
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import make_message
-from lakehouse_assets_tests.faults import EFFECTS, FAULTY, FaultyCatalog, Fault
+from lakehouse_assets_tests.command import run_lakehouse
+from lakehouse_assets_tests.faults import EFFECTS, FAULTY, Fault, FaultyCatalog
 from lakehouse_assets_tests.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
+from lakehouse_assets_tests.test_docs import OPERATIONS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("object_store")]
 
@@ -56,6 +60,35 @@ def test_messages_land_once_and_every_file_is_in_the_store(lake: MakeLake, store
     table.assert_holds({0: list(range(30)), 1: list(range(25))})
     assert table.table.location().startswith("s3://warehouse-")
     assert store.list_locations(table.table.location()) == list_named(table.table)
+
+
+def test_the_variables_that_the_documents_name_lead_to_it(
+    broker: Broker, topic: Callable[..., str], store: ObjectStore, tmp_path: Path
+) -> None:
+    name = topic()
+    broker.produce(name, [make_message(i) for i in range(10)])
+    place = {"type": "sql", "uri": f"sqlite:///{tmp_path}/prod.db", "warehouse": store.create_bucket("documented")}
+    prefix = "PYICEBERG_CATALOG__PROD__"
+    variables = {
+        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "LAKEHOUSE_CATALOG": "prod",
+        f"{prefix}TYPE": "sql",
+        f"{prefix}URI": place["uri"],
+        f"{prefix}WAREHOUSE": place["warehouse"],
+        f"{prefix}S3__ENDPOINT": store.properties["s3.endpoint"],
+        f"{prefix}S3__REGION": store.properties["s3.region"],
+        f"{prefix}S3__ACCESS_KEY_ID": ACCESS_KEY,
+        f"{prefix}S3__SECRET_ACCESS_KEY": SECRET_KEY,
+    }
+
+    ran = run_lakehouse(tmp_path, name, "ingest", "ods.clicks", variables=variables)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert SECRET_KEY not in ran.stdout
+    table = load_catalog("prod", **place, **store.properties).load_table("ods.clicks")
+    assert table.location().startswith("s3://documented/")
+    assert judge.read_positions(table) == [(0, offset) for offset in range(10)]
+    assert set(variables) <= set(re.findall(r"\w+(?==)", OPERATIONS))
 
 
 def test_a_replaced_hour_holds_its_rows_once(lake: MakeLake) -> None:

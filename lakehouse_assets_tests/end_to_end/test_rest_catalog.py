@@ -1,5 +1,6 @@
 """Tables in a real REST catalog: Iceberg's own server decides whose commit lands."""
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -7,13 +8,17 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.rest import RestCatalog
 
 from lakehouse_assets.model.errors import CatalogUnavailableError, CommitOutcomeUnknownError
-from lakehouse_assets_tests import ports
+from lakehouse_assets_tests import judge, ports
 from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.builders import make_message
+from lakehouse_assets_tests.command import run_lakehouse
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
 from lakehouse_assets_tests.rest_catalog import RestCatalogServer
+from lakehouse_assets_tests.test_docs import OPERATIONS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("rest_catalog")]
 
@@ -53,6 +58,27 @@ def test_messages_land_once_over_several_runs_and_clients(lake: MakeLake) -> Non
     assert isinstance(again.systems.catalog, RestCatalog)
     assert result.row_count == 5
     table.assert_holds({0: list(range(30)), 1: list(range(25))})
+
+
+def test_the_variables_that_the_documents_name_lead_to_it(
+    broker: Broker, topic: Callable[..., str], server: RestCatalogServer, tmp_path: Path
+) -> None:
+    name = topic()
+    broker.produce(name, [make_message(i) for i in range(10)])
+    variables = {
+        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
+        "LAKEHOUSE_CATALOG": "prod",
+        "PYICEBERG_CATALOG__PROD__TYPE": "rest",
+        "PYICEBERG_CATALOG__PROD__URI": server.uri,
+    }
+
+    ran = run_lakehouse(tmp_path, name, "ingest", "ods.clicks", variables=variables)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    table = load_catalog("prod", type="rest", uri=server.uri).load_table("ods.clicks")
+    assert judge.read_positions(table) == [(0, offset) for offset in range(10)]
+    assert not list((tmp_path / "home").glob("catalog.db"))
+    assert set(variables) <= set(re.findall(r"\w+(?==)", OPERATIONS))
 
 
 def test_a_replaced_hour_holds_its_rows_once_and_no_other_hour_is_touched(lake: MakeLake) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
@@ -28,6 +29,7 @@ from lakehouse_assets_tests.secured_kafka import (
     let_in,
     secured_servers,
 )
+from lakehouse_assets_tests.test_docs import OPERATIONS
 from lakehouse_assets_tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("secured_kafka")]
@@ -94,6 +96,7 @@ def user(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
             "KAFKA_SASL_PASSWORD": PASSWORD,
             "KAFKA_SSL_CA_LOCATION": str(cluster.trusted),
         }
+        assert set(right) <= set(re.findall(r"\w+(?==)", OPERATIONS))  # as the documents say
         places = {"LAKEHOUSE_HOME": str(tmp_path / "home"), "LAKEHOUSE_TABLES_DIR": str(tables)}
         for name, value in (right | places | variables).items():
             monkeypatch.setenv(name, value)

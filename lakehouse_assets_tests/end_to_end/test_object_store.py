@@ -105,6 +105,7 @@ def test_a_replaced_hour_holds_its_rows_once(lake: MakeLake) -> None:
     table.assert_holds({0: list(range(30))})
 
 
+@pytest.mark.slow
 def test_workers_stage_into_the_store_too(lake: MakeLake) -> None:
     table = lake(topic_partitions=2, workers=2)
     table.produce(20, partition=0)

@@ -129,20 +129,6 @@ def test_a_commit_that_the_server_refuses_is_judged_anew_and_lands_on_what_came_
     table.assert_holds({0: list(range(20))})
 
 
-def test_of_two_runs_that_add_the_same_messages_one_lands(lake: MakeLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = lake()
-    table.ingest()
-    table.produce(10)
-    other = table.reopened()
-    monkeypatch.setattr(table.systems.catalog, "commit_table", before_first_commit(table, other.ingest))
-
-    result = table.ingest()
-
-    assert result.row_count == 0
-    assert other.reports[0].row_count == 10
-    table.assert_holds({0: list(range(10))})
-
-
 def test_a_run_goes_on_when_the_catalog_was_away_for_a_while(
     lake: MakeLake, server: RestCatalogServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

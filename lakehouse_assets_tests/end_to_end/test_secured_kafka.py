@@ -216,6 +216,7 @@ def test_a_refusal_stays_one_until_the_same_client_is_let_in(user: Callable[...,
         ("KAFKA_SSL_CA_LOCATION", "/nowhere/authority.pem", "ssl.ca.location"),
         ("KAFKA_SASL_PASSWRD", PASSWORD, "sasl.passwrd"),
     ],
+    ids=["protocol", "mechanism", "missing file", "misspelt name"],
 )
 def test_a_setting_that_the_client_does_not_take_is_a_configuration_error_that_names_it(
     user: Callable[..., None], variable: str, value: str, reason: str, capfd: pytest.CaptureFixture[str]

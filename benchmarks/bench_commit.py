@@ -15,10 +15,11 @@ from pyiceberg.catalog.sql import SqlCatalog
 from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.staging import build_writer
 from lakehouse_assets.systems.catalog import ensure_table, open_catalog
 from lakehouse_assets.systems.commit import Base, Delivery, publish
 from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.parquet import build_writer
+from lakehouse_assets.systems.schema import TableShape
 
 MARKS = (10, 100, 300, 1000)
 _WINDOW = 21  # commits around a mark; their median counts, since every 16th also joins manifests
@@ -50,7 +51,8 @@ def _ours(commits: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         properties = {"type": "sql", "uri": f"sqlite:///{folder}/c.db", "warehouse": f"file://{folder}"}
         catalog = open_catalog("bench", properties)
-        table, _ = ensure_table(catalog, spec, lambda: Ledger({"t": TopicLedger("id", dict.fromkeys(range(4), 0))}))
+        ledger = Ledger({"t": TopicLedger("id", dict.fromkeys(range(4), 0))})
+        table, _ = ensure_table(catalog, TableShape.declared(spec), lambda: ledger)
         for i in range(commits):
             writer = build_writer(table, spec.buffer_size)
             writer.add(_rows(i))

@@ -12,6 +12,7 @@ from lakehouse_assets.operations.ingest import first_ledger
 from lakehouse_assets.operations.status import read_status
 from lakehouse_assets.operations.systems import SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import ensure_table
+from lakehouse_assets.systems.schema import TableShape
 
 TABLES = 200
 ROUNDS = 3
@@ -29,7 +30,7 @@ def main() -> None:
         specs = [TableSpec(table=f"bench.t{i}", source={"topic": "t"}, schema=schema) for i in range(TABLES)]
         ledger = first_ledger(systems.source, specs[0], int(time.time() * 1000))
         for spec in specs:
-            ensure_table(systems.catalog, spec, lambda: ledger)
+            ensure_table(systems.catalog, TableShape.declared(spec), lambda: ledger)
         for _ in range(ROUNDS):
             began, cpu = time.perf_counter(), time.process_time()
             for spec in specs:

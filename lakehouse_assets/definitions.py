@@ -4,7 +4,7 @@ import dagster as dg
 
 from lakehouse_assets.declarations.loading import load_declarations
 from lakehouse_assets.environment import Environment
-from lakehouse_assets.orchestration.assets import build_table_asset, build_topic_asset
+from lakehouse_assets.orchestration.assets import build_quarantine_asset, build_table_asset, build_topic_asset
 from lakehouse_assets.orchestration.broken import build_broken_asset, build_broken_check, build_broken_sensor
 from lakehouse_assets.orchestration.checks import build_checks
 from lakehouse_assets.orchestration.resources import LakehouseResource
@@ -25,6 +25,7 @@ def build_definitions(environment: Environment) -> dg.Definitions:
         assets=[
             *(build_topic_asset(topic) for topic in topics),
             *(build_table_asset(spec) for spec in declared.specs),
+            *(build_quarantine_asset(spec) for spec in declared.specs if spec.on_bad_record == "quarantine"),
             *(build_broken_asset(broken) for broken in declared.broken),
         ],
         asset_checks=[

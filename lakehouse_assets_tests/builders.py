@@ -16,11 +16,12 @@ from pyiceberg.table.update import SetSnapshotRefUpdate
 from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.staging import build_writer
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import ensure_table
 from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.parquet import build_writer
+from lakehouse_assets.systems.schema import TableShape
 from lakehouse_assets.systems.slice_files import SliceFiles
 
 HOUR_MS = 3_600_000
@@ -59,7 +60,7 @@ def make_systems(folder: Path, servers: str = "127.0.0.1:1", **catalog: str) -> 
 def make_table(catalog: Catalog, spec: TableSpec | None = None, topic_id: str = TOPIC_ID) -> Table:
     """The table of `spec`, created or loaded; a new one begins with an empty ledger."""
     spec = spec or make_spec()
-    return ensure_table(catalog, spec, lambda: Ledger({spec.source.topic: TopicLedger(topic_id)}))[0]
+    return ensure_table(catalog, TableShape.declared(spec), lambda: Ledger({spec.source.topic: TopicLedger(topic_id)}))[0]
 
 
 def stage_rows(table: Table, positions: Mapping[int, Iterable[int]]) -> list[DataFile]:

@@ -11,7 +11,9 @@
     │  ├─ TopicTruncatedError         R  the log ends before offsets that the table holds
     │  ├─ OffsetsExpiredError            Kafka dropped messages before the table had them
     │  ├─ SliceIncompleteError           Kafka holds only a part of what the table has
-    │  └─ BadRecordError                 one record can't become a row
+    │  ├─ BadRecordError                 one record can't become a row
+    │  ├─ TooManyBadRecordsError         most can't: the declaration is wrong
+    │  └─ UnaccountedRecordsError        a defect: read is not written, quarantined and skipped
     ├─ TableError                  the Iceberg table
     │  ├─ TableMissingError
     │  ├─ TableReplacedError             same name, other uuid
@@ -194,9 +196,33 @@ class BadRecordError(SourceError):
 
     def __init__(self, table: str, topic: str, partition: int, offset: int, reason: str) -> None:
         self.table, self.topic, self.partition, self.offset, self.reason = table, topic, partition, offset, reason
+        self.finding = f"the record at {topic}-{partition} offset {offset} can't become a row: {reason}"
         super().__init__(
-            f"Cannot ingest {table}: the record at {topic}-{partition} offset {offset} can't become a row: {reason}. "
+            f"Cannot ingest {table}: {self.finding}. "
             "Nothing at or after it was written. Correct the declaration or the producer, then run again."
+        )
+
+
+class TooManyBadRecordsError(SourceError):
+    """So many records can't become rows that the declaration is wrong, not they."""
+
+    def __init__(self, table: str, topic: str, bad: int, read: int, max_share: float, example: str) -> None:
+        self.table, self.topic, self.bad, self.read, self.max_share = table, topic, bad, read, max_share
+        super().__init__(
+            f"Cannot ingest {table}: {bad:,} of {read:,} records of {topic!r} can't become rows, expected at most "
+            f"{max_share:.0%} ({example}). Nothing of them was written, nor quarantined. Correct the declaration, or raise "
+            "'max_bad_share' if they are bad indeed."
+        )
+
+
+class UnaccountedRecordsError(SourceError):
+    """What was read is not what was written, quarantined and skipped: a defect of this platform."""
+
+    def __init__(self, table: str, read: int, written: int, skipped: int) -> None:
+        self.table, self.read, self.written, self.skipped = table, read, written, skipped
+        super().__init__(
+            f"Cannot ingest {table}: {read:,} records were read, expected as many written, quarantined or skipped, found "
+            f"{written:,} in files and {skipped:,} skipped. Nothing of them was published. This is a defect: please report it."
         )
 
 

@@ -4,6 +4,7 @@ Offsets are positions, not counts: transactions and log compaction leave gaps, s
 is immutable and normalised: ranges are sorted, disjoint, not adjacent and never empty, so equal sets compare equal.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -46,6 +47,11 @@ class RangeSet:
 
     def __contains__(self, offset: int) -> bool:
         return any(r.start <= offset < r.stop for r in self.ranges)
+
+    def meets(self, first: int, last: int) -> bool:
+        """Whether any offset from `first` to `last`, both included, is in the set."""
+        following = bisect_right(self.ranges, last, key=lambda r: r.start)
+        return following > 0 and self.ranges[following - 1].stop > first
 
     def __or__(self, other: "RangeSet") -> "RangeSet":
         return RangeSet.of((*self.ranges, *other.ranges))

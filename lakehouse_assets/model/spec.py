@@ -34,6 +34,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails
 
 from lakehouse_assets.model import fields, transforms
+from lakehouse_assets.model.columns import QUARANTINE_SUFFIX
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
 from lakehouse_assets.model.types import Primitive
@@ -254,9 +255,18 @@ class TableSpec(_Declared):
         json_schema_extra={"default": "256MiB"},
         description="Bound on the memory for rows that are not written yet, as 256MiB; at least 16MiB.",
     )
-    on_bad_record: Literal["fail"] = Field(
-        default="fail",
-        description="What happens to a message that can't become a row: fail stops the table at it.",
+    on_bad_record: Literal["quarantine", "fail"] = Field(
+        default="quarantine",
+        description="What happens to a message that can't become a row: quarantine keeps it in the table "
+        "<table>__quarantine, fail stops the table at it.",
+    )
+    max_bad_share: float = Field(
+        default=0.5,
+        strict=True,
+        ge=0,
+        le=1,
+        description="Share of messages, of at least 1,000, above which they are not bad but the declaration is "
+        "wrong: the run stops and nothing of them lands.",
     )
     schedule: fields.CronLine | None = Field(
         default=None, description="Cron line in UTC that materialises the newest partition beside the sensor."
@@ -297,6 +307,11 @@ class TableSpec(_Declared):
     def name(self) -> str:
         """The part of `table` after the dot."""
         return self.table.split(".")[1]
+
+    @property
+    def quarantine_table(self) -> str:
+        """namespace.name of the table of the messages that can't become rows."""
+        return f"{self.table}{QUARANTINE_SUFFIX}"
 
     @property
     def asset_key(self) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.kafka import LogBounds
+from lakehouse_assets.systems.schema import position_columns
 from lakehouse_assets.systems.slice_files import Offsets, contains, list_runs
 
 WINDOW_OFFSETS = 4_000_000  # over all topic partitions; at 12 bytes each, the memory that an audit takes
@@ -34,8 +35,12 @@ class PositionAudit:
     holes: TopicRanges
 
 
-def audit_positions(table: Table, entry: TopicLedger, window: int = WINDOW_OFFSETS) -> PositionAudit:
+def audit_positions(
+    table: Table, entry: TopicLedger, quarantine: Table | None = None, window: int = WINDOW_OFFSETS
+) -> PositionAudit:
     """Compare the offsets of the newest rows with the ledger, per topic partition. `entry` must hold something.
+
+    A message in quarantine counts as there, so one that stands in both tables is a duplicate.
 
     `unledgered` are offsets that rows have and the ledger has not; `holes` are offsets that the ledger lacks between the
     table's start and its newest offset.
@@ -43,11 +48,15 @@ def audit_positions(table: Table, entry: TopicLedger, window: int = WINDOW_OFFSE
     share = window // max(1, len(entry.held.partitions))
     begins = {p: max(held.stop - share, 0) for p, held in entry.held.partitions.items()}
     found = _read_offsets(table, begins)
+    set_aside = _read_offsets(quarantine, begins) if quarantine is not None else {}
     row_count = 0
     duplicates, gaps, unledgered, holes = {}, {}, {}, {}
     for p, held in entry.held.partitions.items():
         begin, offsets = begins[p], found[p]
         row_count += len(offsets)
+        if p in set_aside:
+            # Before the table's own commit the quarantine is ahead of the ledger.
+            offsets = np.concatenate([offsets, set_aside[p][contains(held, set_aside[p])]])
         unique, counts = np.unique(offsets, return_counts=True)
         present = RangeSet.of(list_runs(unique))
         looked_at = RangeSet.of([(begin, max(held.stop, present.stop))])
@@ -135,12 +144,13 @@ def _join_near(gaps: RangeSet) -> list[OffsetRange]:
 
 def _read_offsets(table: Table, begins: Mapping[int, int]) -> dict[int, Offsets]:
     """Offsets of the rows at or after `begins`, per topic partition, in one pass over the files that can have them."""
-    condition = f"{KAFKA_OFFSET} >= {min(begins.values())}"
+    position = position_columns(table.schema())
+    condition = f"{position.offset} >= {min(begins.values())}"
     pieces: dict[int, list[Offsets]] = {p: [np.empty(0, np.int64)] for p in begins}
-    scan = table.scan(row_filter=condition, selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET))
+    scan = table.scan(row_filter=condition, selected_fields=(position.partition, position.offset))
     for batch in scan.to_arrow_batch_reader():
-        partitions = batch.column(KAFKA_PARTITION).to_numpy(zero_copy_only=False)
-        offsets = batch.column(KAFKA_OFFSET).to_numpy(zero_copy_only=False)
+        partitions = batch.column(position.partition).to_numpy(zero_copy_only=False)
+        offsets = batch.column(position.offset).to_numpy(zero_copy_only=False)
         for p, begin in begins.items():
             pieces[p].append(offsets[(partitions == p) & (offsets >= begin)])
     return {p: np.concatenate(parts) for p, parts in pieces.items()}

@@ -16,6 +16,7 @@ from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.slices import to_ms
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
 from lakehouse_assets.operations.status import refuse_expired, refuse_other_log
@@ -26,11 +27,16 @@ from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.kafka import KafkaSource, LogBounds, TopicDescription
 from lakehouse_assets.systems.parquet import delete_staged
+from lakehouse_assets.systems.schema import TableShape
 
 
 @dataclass(frozen=True, slots=True)
 class CommitReport:
-    """One commit that landed, in numbers. `slice_rows`: rows by the beginning of their slice, ms since 1970."""
+    """One commit that landed, in numbers.
+
+    `slice_rows`: rows by the beginning of their slice, ms since 1970. `bad_codes`: quarantined messages by their error code.
+    `read_count` = `row_count` + quarantined + `tombstone_count`.
+    """
 
     table: str
     location: str
@@ -40,6 +46,7 @@ class CommitReport:
     row_count: int
     read_count: int
     tombstone_count: int
+    bad_codes: Mapping[str, int]
     bytes_written: int
     data_file_count: int
     total_rows: int
@@ -64,7 +71,6 @@ class IngestPlan:
     """What to read next: per topic partition `(start, stop)`; stop None means on and on."""
 
     ranges: Mapping[int, tuple[int, int | None]]
-    newest_ms: Mapping[int, int]
 
 
 def plan_ingest(
@@ -99,10 +105,17 @@ def plan_ingest(
                 ranges[p] = (first.start, first.stop)
         else:
             ranges[p] = (first.start if first is not None else max(done[p].stop, entry.start_of(p), bound.low), None)
-    return IngestPlan(ranges, entry.newest_ms)
+    return IngestPlan(ranges)
 
 
-def first_ledger(source: KafkaSource, spec: TableSpec, now_ms: int) -> Ledger:
+def open_table(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> tuple[Table, Ledger]:
+    """The declared table and its ledger; created on first use. See `ensure_table`."""
+    return ensure_table(
+        systems.catalog, TableShape.declared(spec), lambda: _first_ledger(systems.source, spec, now_ms())
+    )
+
+
+def _first_ledger(source: KafkaSource, spec: TableSpec, now_ms: int) -> Ledger:
     """The ledger of a table that begins now: where `source.start` says, with nothing held."""
     topic, start = spec.source.topic, spec.source.start
     description = source.describe(spec.table, topic)
@@ -162,6 +175,8 @@ class _Run:
         # Read, but without a row in it: control records, tombstones, what log compaction left out. It alone makes no commit;
         # the next one takes it along.
         self._rowless: StagedBatch | None = None
+        self._entry = TopicLedger("")
+        self._unsettled = NO_OFFSETS
 
     def result(self, ended: str) -> IngestResult:
         return IngestResult(self.commits, self._rows, ended, self._rowless_ranges)
@@ -174,17 +189,19 @@ class _Run:
         """Plan, then stage and publish until the plan is done. True: nothing was left to plan."""
         systems, spec = self._systems, self._spec
         source, topic = systems.source, spec.source.topic
-        table, ledger = ensure_table(systems.catalog, spec, lambda: first_ledger(source, spec, self._now_ms()))
+        table, ledger = open_table(systems, spec, self._now_ms)
         description = source.describe(spec.table, topic)
         bounds = source.read_bounds(spec.table, topic, description.partitions)
         self._forget_rowless(ledger[topic].held)
+        self._entry = ledger[topic]
+        self._unsettled = find_unsettled(systems, spec, ledger[topic])
         plan = plan_ingest(spec.table, topic, ledger[topic], self._rowless_ranges, description, bounds)
         grown = False
 
         def stop() -> bool:
             return grown or self._stop()
 
-        for batch in stage_batches(systems, spec, table, plan.ranges, plan.newest_ms, stop, self._now_ms):
+        for batch in stage_batches(systems, spec, table, ledger[topic], plan.ranges, stop, self._now_ms):
             # A topic created again under its name has other messages at these offsets. Its id is looked up after they were
             # read, so an equal id proves that they come from the topic that the ledger means.
             now = source.describe(spec.table, topic)
@@ -201,7 +218,7 @@ class _Run:
     def _publish(self, table: Table, batch: StagedBatch, description: TopicDescription) -> None:
         if self._rowless is not None:
             batch = self._rowless.joined(batch)
-        if not batch.row_count:
+        if not batch.row_count and not batch.bad.count:
             self._rowless = batch
             return
         source, spec = self._systems.source, self._spec
@@ -216,6 +233,9 @@ class _Run:
             base=Base.of(table),
         )
         try:
+            if batch.bad.count or self._unsettled & batch.ranges:
+                read_again = batch.row_offsets | batch.bad.offsets
+                settle(self._systems, spec, self._entry, batch.ranges, batch.bad, read_again)
             landed = publish(self._systems.catalog, spec.table, delivery)
         except CommitOutcomeUnknownError:
             raise
@@ -223,6 +243,7 @@ class _Run:
             delete_staged(table.io, [file.location for file in batch.files])
             raise
         self._rowless = None
+        self._entry = landed.ledger[spec.source.topic]
         self.commits += 1
         self._rows += batch.row_count
         self._on_commit(build_report(spec, batch, landed, {p: b.stop for p, b in before.items()}))
@@ -241,6 +262,7 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         row_count=batch.row_count,
         read_count=batch.read_count,
         tombstone_count=batch.tombstone_count,
+        bad_codes=batch.bad.codes,
         bytes_written=sum(file.size_bytes for file in batch.files),
         data_file_count=len(batch.files),
         total_rows=int(summary.additional_properties.get("total-records", "0")) if summary is not None else 0,

@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
 from lakehouse_assets.model.errors import (
-    CommitConflictError,
+    CommitOutcomeUnknownError,
     LakehouseError,
     SliceIncompleteError,
 )
@@ -22,19 +22,18 @@ from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.ingest import CommitReport, build_report, first_ledger
+from lakehouse_assets.operations.ingest import CommitReport, build_report, open_table
+from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, quarantine_stager, settle
 from lakehouse_assets.operations.retrying import retry_transient
-from lakehouse_assets.operations.staging import StagedBatch, Stager, build_writer, slice_begins_ms
+from lakehouse_assets.operations.staging import StagedBatch, Stager, slice_begins_ms
 from lakehouse_assets.operations.status import refuse_other_log
+from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.catalog import ensure_table, load_table
-from lakehouse_assets.systems.commit import Base, Delivery, publish
+from lakehouse_assets.systems.commit import Base, Delivery
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.kafka import LogBounds
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.slice_files import SliceFiles, outside
-
-_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ _STOPPED = object()
 def _plan_all(systems: Systems, spec: TableSpec, keys: Sequence[str], now_ms: Callable[[], int]) -> list[ReplacePlan]:
     source, topic = systems.source, spec.source.topic
     clock = SliceClock(spec.partitions.every, spec.partitions.start)
-    table, ledger = ensure_table(systems.catalog, spec, lambda: first_ledger(source, spec, now_ms()))
+    table, ledger = open_table(systems, spec, now_ms)
     description = source.describe(spec.table, topic)
     bounds = source.read_bounds(spec.table, topic, description.partitions)
     refuse_other_log(spec.table, topic, ledger[topic], description, bounds)
@@ -187,30 +186,33 @@ def _replace_one(
     systems: Systems, spec: TableSpec, plan: ReplacePlan, stop: Callable[[], bool], now_ms: Callable[[], int]
 ) -> object:
     """Stage the slice once, then publish; where the table moved under it, only the rest of old files is written again."""
-    table, _ = ensure_table(systems.catalog, spec, lambda: first_ledger(systems.source, spec, now_ms()))
-    batch = _stage_slice(systems, spec, table, plan, stop, now_ms)
+    table, ledger = open_table(systems, spec, now_ms)
+    entry = ledger[spec.source.topic]
+    batch = _stage_slice(systems, spec, table, entry, plan, stop, now_ms)
     if batch is None:
         return _STOPPED
-    try:
-        return _publish_slice(systems, spec, table, plan, batch)
-    except (CommitConflictError, SliceIncompleteError):
-        delete_staged(table.io, [file.location for file in batch.files])
-        raise
+    return _publish_slice(systems, spec, table, entry, plan, batch)
 
 
 def _stage_slice(
-    systems: Systems, spec: TableSpec, table: Table, plan: ReplacePlan, stop: Callable[[], bool], now_ms: Callable[[], int]
+    systems: Systems,
+    spec: TableSpec,
+    table: Table,
+    entry: TopicLedger,
+    plan: ReplacePlan,
+    stop: Callable[[], bool],
+    now_ms: Callable[[], int],
 ) -> StagedBatch | None:
     if not plan.ranges:
         return StagedBatch.empty()
-    stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms)
+    stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms, quarantine_stager(systems, spec, entry))
     ranges = {p: (held.ranges[0].start, held.stop) for p, held in plan.ranges.partitions.items()}
     with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
         return next(stager.stage(reader, stop, whole=True), None)
 
 
 def _publish_slice(
-    systems: Systems, spec: TableSpec, table: Table, plan: ReplacePlan, batch: StagedBatch
+    systems: Systems, spec: TableSpec, table: Table, entry: TopicLedger, plan: ReplacePlan, batch: StagedBatch
 ) -> CommitReport | None:
     description = systems.source.describe(spec.table, spec.source.topic)  # after reading, so it proves what was read
     taken = SliceFiles(plan.ranges)
@@ -224,34 +226,30 @@ def _publish_slice(
         base=Base.of(table),
         replaces=taken.swap,
     )
-    for attempt in range(1, _ATTEMPTS + 1):
-        _refuse_if_kafka_has_less(table, spec, plan, taken, batch)
-        writer = build_writer(table, spec.buffer_size)
-        try:
-            taken.prepare(table, writer)
-            if not batch.files and taken.is_untouched:
-                return None
-            landed = publish(systems.catalog, spec.table, delivery)
-        except CommitConflictError:
-            delete_staged(table.io, taken.rewritten_locations)
-            head = load_table(systems.catalog, spec.table)
-            if attempt == _ATTEMPTS or head is None or Base.of(head) != delivery.base:
-                raise
-            table = head
-        else:
-            return build_report(spec, batch, landed, plan.stops)
-        finally:
-            writer.abandon()
-    raise AssertionError("unreachable: the last attempt returns or raises")
+    # What became bad enters the quarantine before its row leaves the table, and what became good leaves it after its row came:
+    # a crash in between leaves a message in both, which the next attempt mends, and never in neither.
+    check = partial(_refuse_if_kafka_has_less, spec=spec, plan=plan, taken=taken, batch=batch)
+    try:
+        if batch.bad.count:
+            settle(systems, spec, entry, plan.ranges, batch.bad, batch.bad.offsets)
+        landed = swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size, check, may_be_empty=batch.bad.count > 0)
+    except CommitOutcomeUnknownError:
+        raise
+    except LakehouseError:
+        delete_staged(table.io, [file.location for file in batch.files])
+        raise
+    if batch.row_offsets and load_quarantine(systems, spec) is not None:
+        settle(systems, spec, entry, plan.ranges, Quarantined(), batch.row_offsets)
+    return build_report(spec, batch, landed, plan.stops) if landed is not None else None
 
 
 def _refuse_if_kafka_has_less(
-    table: Table, spec: TableSpec, plan: ReplacePlan, taken: SliceFiles, batch: StagedBatch
+    table: Table, *, spec: TableSpec, plan: ReplacePlan, taken: SliceFiles, batch: StagedBatch
 ) -> None:
     """Raise if the table holds an offset of the slice that Kafka did not give again (log compaction, deleted records)."""
     missing: dict[int, tuple[int, int]] = {}
     for p, offsets in taken.read_offsets(table).items():
-        lost = outside(offsets, batch.row_offsets[p])
+        lost = outside(offsets, batch.row_offsets[p] | batch.bad.offsets[p])
         if len(lost):
             missing[p] = (int(lost[0]), int(lost[-1]) + 1)
     if missing:

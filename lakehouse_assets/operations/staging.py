@@ -15,18 +15,18 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.decode.json_decoder import JsonDecoder
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
-from lakehouse_assets.model.errors import BadRecordError
+from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError, UnaccountedRecordsError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
 from lakehouse_assets.systems.kafka import MessageBatch, RangeReader
-from lakehouse_assets.systems.parquet import StagedFile, StagingWriter, WriteSettings
-from lakehouse_assets.systems.partitioning import Partitioner
-from lakehouse_assets.systems.schema import build_file_schema
-from lakehouse_assets.systems.slice_files import list_runs
+from lakehouse_assets.systems.parquet import StagedFile, build_writer
+from lakehouse_assets.systems.schema import timestamp_column
+from lakehouse_assets.systems.slice_files import Offsets, list_runs
 
 _READ_SECONDS = 0.5
-_LATEST_TIMESTAMP_MS = 253_402_300_799_999  # year 9999, the last that every engine can show
+_FEWEST_JUDGED = 1000  # of fewer messages, the share of bad ones says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class StagedBatch:
 
     `ranges` are the offsets read, gaps included; there may be no row in them. `row_offsets` are those that became rows.
     `slice_rows` counts rows by the beginning of their slice (ms since 1970).
-    `read_count` = rows + `tombstone_count` (null values, skipped by rule).
+    `read_count` = rows + `bad.count` + `tombstone_count` (null values, skipped by rule).
     """
 
     ranges: TopicRanges
@@ -47,6 +47,7 @@ class StagedBatch:
     read_count: int
     read_bytes: int
     tombstone_count: int
+    bad: Quarantined = Quarantined()
 
     @property
     def row_count(self) -> int:
@@ -70,7 +71,13 @@ class StagedBatch:
             read_count=self.read_count + other.read_count,
             read_bytes=self.read_bytes + other.read_bytes,
             tombstone_count=self.tombstone_count + other.tombstone_count,
+            bad=self.bad.joined(other.bad),
         )
+
+    @property
+    def locations(self) -> list[str]:
+        """Every file, to be deleted if no commit takes it."""
+        return [file.location for file in (*self.files, *self.bad.files)]
 
 
 @dataclass(slots=True)
@@ -85,19 +92,27 @@ class _Tally:
     read_count: int = 0
     read_bytes: int = 0
     tombstone_count: int = 0
+    example: BadRecordError | None = None
 
 
 class Stager:
     """Stages one topic's messages for one table. Not shared between threads."""
 
     def __init__(
-        self, spec: TableSpec, table: Table, newest_ms: Mapping[int, int], buffer_bytes: int, now_ms: Callable[[], int]
+        self,
+        spec: TableSpec,
+        table: Table,
+        newest_ms: Mapping[int, int],
+        buffer_bytes: int,
+        now_ms: Callable[[], int],
+        quarantine: QuarantineStager,
     ) -> None:
-        self._spec, self._now_ms = spec, now_ms
+        self._spec, self._now_ms, self._quarantine = spec, now_ms, quarantine
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._decoder = JsonDecoder(spec.columns)
         self._newest_ms = dict(newest_ms)
         self._handed_over = float("-inf")
+        self._seen = (0, 0)  # bad ones, and all with a value, of what was handed over
         self._writer = build_writer(table, buffer_bytes)
 
     def stage(
@@ -114,7 +129,9 @@ class Stager:
         With `whole`, boundaries are ignored: one batch of everything, and none if `stop()` came first.
 
         Raises:
-            BadRecordError: a record can't become a row; what came before it has been yielded (not with `whole`).
+            BadRecordError: a record can't become a row and the table stops at it; what came before it has been yielded (not
+                with `whole`).
+            TooManyBadRecordsError: most can't; nothing of the batch lands.
         """
         interval = self._spec.commit_interval.total_seconds()
         tally = _Tally(dict(reader.next_offsets))
@@ -125,11 +142,11 @@ class Stager:
                 batch = reader.read(_READ_SECONDS)
                 if len(batch):
                     quiet_since = time.monotonic()
-                    good = self._add(batch, tally)
-                    if len(good) < len(batch):
+                    stopper = self._add(batch, tally)
+                    if stopper is not None:
                         if tally.read_count and not whole:
-                            yield self._hand_over(tally, before | good.stops())
-                        raise self._bad_record(batch, len(good))
+                            yield self._hand_over(tally, before | batch.first(stopper.at).stops())
+                        raise self._bad_record(batch, stopper)
                 if not whole and self._is_due(tally, reader.is_caught_up):
                     yield self._hand_over(tally, reader.next_offsets)
                     tally = _Tally(dict(reader.next_offsets))
@@ -141,6 +158,7 @@ class Stager:
                 yield self._hand_over(tally, reader.next_offsets)
         finally:
             self._writer.abandon()
+            self._quarantine.abandon()
 
     def _is_due(self, tally: _Tally, caught_up: bool) -> bool:
         if tally.began is None:
@@ -150,38 +168,62 @@ class Stager:
         waited_since = self._handed_over if caught_up else tally.began
         return time.monotonic() - waited_since >= interval or tally.read_bytes >= self._spec.commit_size
 
-    def _add(self, batch: MessageBatch, tally: _Tally) -> MessageBatch:
-        """Stage the messages before the first that can't become a row; return them."""
-        present = [i for i, value in enumerate(batch.values) if value is not None] if None in batch.values else None
-        values = batch.values if present is None else [batch.values[i] for i in present]
+    def _add(self, batch: MessageBatch, tally: _Tally) -> BadMessage | None:
+        """Stage the messages. Where the table stops at bad ones: those before the first, which is returned."""
+        present = np.arange(len(batch))
+        if None in batch.values:
+            present = present[[value is not None for value in batch.values]]
+        values = batch.values if len(present) == len(batch) else [batch.values[i] for i in present.tolist()]
         decoded = self._decoder.decode(values)  # type: ignore[arg-type]  # no None is left
-        if decoded.bad:
-            first = min(bad.index for bad in decoded.bad)
-            return self._add(batch.first(first if present is None else present[first]), tally)
-        if not len(batch):
-            return batch
-        begins = self._slice_begins(batch)
-        rows = _with_positions(decoded.table, batch, present)
-        self._writer.add(rows)
+        bad = [BadMessage(int(present[one.index]), one.code, one.reason) for one in decoded.bad]
+        if bad and self._spec.on_bad_record == "fail":
+            first = min(bad, key=lambda one: one.at)
+            self._add(batch.first(first.at), tally)
+            return first
+        if bad:
+            self._quarantine.add(batch, bad)
+            tally.example = tally.example or self._bad_record(batch, bad[0])
+        if len(batch):
+            kept = np.delete(present, [one.index for one in decoded.bad])
+            self._add_rows(decoded.table, batch, kept, tally)
+            tally.read_count += len(batch)
+            tally.read_bytes += sum(map(len, values))  # type: ignore[arg-type]  # no None is left
+            tally.tombstone_count += len(batch) - len(values)
+        return None
+
+    def _add_rows(self, rows: pa.Table, batch: MessageBatch, kept: Offsets, tally: _Tally) -> None:
+        """Stage the rows of the messages that stand at `kept` in the batch."""
+        begins = self._slice_begins(batch)[kept]
         if tally.began is None:
             tally.began = time.monotonic()
-        kept = slice(None) if present is None else np.array(present, dtype=np.int64)
-        found, counts = np.unique(begins[kept], return_counts=True)
-        tally.slice_rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-        for p in np.unique(batch.partitions[kept]).tolist():
-            offsets = batch.offsets[kept][batch.partitions[kept] == p]
-            tally.last_row[p] = int(offsets[-1])
-            tally.row_runs.setdefault(p, []).extend(list_runs(offsets))
-        tally.read_count += len(batch)
-        tally.read_bytes += sum(map(len, values))  # type: ignore[arg-type]  # no None is left
-        tally.tombstone_count += len(batch) - len(values)
-        return batch
-
-    def _bad_record(self, batch: MessageBatch, at: int) -> BadRecordError:
-        (bad,) = self._decoder.decode([batch.values[at] or b""]).bad
-        return BadRecordError(
-            self._spec.table, self._spec.source.topic, int(batch.partitions[at]), int(batch.offsets[at]), bad.reason
+        if not len(kept):
+            return
+        partitions, offsets = batch.partitions[kept], batch.offsets[kept]
+        self._writer.add(
+            rows.append_column(KAFKA_PARTITION, pa.array(partitions))
+            .append_column(KAFKA_OFFSET, pa.array(offsets))
+            .append_column(KAFKA_TIMESTAMP, timestamp_column(batch.timestamps_ms[kept]))
         )
+        found, counts = np.unique(begins, return_counts=True)
+        tally.slice_rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        for p in np.unique(partitions).tolist():
+            mine = offsets[partitions == p]
+            tally.last_row[p] = int(mine[-1])
+            tally.row_runs.setdefault(p, []).extend(list_runs(mine))
+
+    def _bad_record(self, batch: MessageBatch, bad: BadMessage) -> BadRecordError:
+        position = int(batch.partitions[bad.at]), int(batch.offsets[bad.at])
+        return BadRecordError(self._spec.table, self._spec.source.topic, *position, bad.reason)
+
+    def _judge_share(self, tally: _Tally) -> None:
+        """Raise if so many are bad, of this batch or of all since the start, that the declaration must be wrong."""
+        batch = (self._quarantine.count, tally.read_count - tally.tombstone_count)
+        self._seen = (self._seen[0] + batch[0], self._seen[1] + batch[1])
+        for bad, read in (batch, self._seen):
+            if read >= _FEWEST_JUDGED and bad > read * self._spec.max_bad_share and tally.example is not None:
+                raise TooManyBadRecordsError(
+                    self._spec.table, self._spec.source.topic, bad, read, self._spec.max_bad_share, tally.example.finding
+                )
 
     def _slice_begins(self, batch: MessageBatch) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """Beginning of the slice of each message: that of the newest plausible stamp up to and including it."""
@@ -197,8 +239,9 @@ class Stager:
         return begins
 
     def _hand_over(self, tally: _Tally, stops: Mapping[int, int]) -> StagedBatch:
+        self._judge_share(tally)
         self._handed_over = time.monotonic()
-        return StagedBatch(
+        batch = StagedBatch(
             ranges=TopicRanges.of({p: [(start, stops[p])] for p, start in tally.starts.items()}),
             row_offsets=TopicRanges.of(tally.row_runs),
             files=tuple(self._writer.finish()),
@@ -208,7 +251,12 @@ class Stager:
             read_count=tally.read_count,
             read_bytes=tally.read_bytes,
             tombstone_count=tally.tombstone_count,
+            bad=self._quarantine.finish(),
         )
+        written = sum(file.row_count for file in (*batch.files, *batch.bad.files))
+        if written + batch.tombstone_count != batch.read_count:
+            raise UnaccountedRecordsError(self._spec.table, batch.read_count, written, batch.tombstone_count)
+        return batch
 
 
 def slice_begins_ms(
@@ -217,27 +265,3 @@ def slice_begins_ms(
     """`SliceClock.begin_ms` of every time at once."""
     steps = np.maximum(0, (times_ms - clock.start_ms) // clock.length_ms)
     return clock.start_ms + steps * clock.length_ms
-
-
-def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:
-    """A writer of data files for the table as it is now."""
-    return StagingWriter(
-        table.io,
-        table.location_provider(),
-        build_file_schema(table.schema()),
-        Partitioner(table.spec(), table.schema()),
-        WriteSettings.of(table.properties, buffer_bytes),
-    )
-
-
-def _with_positions(rows: pa.Table, batch: MessageBatch, present: list[int] | None) -> pa.Table:
-    """Add which message each row is."""
-    kept = slice(None) if present is None else np.array(present, dtype=np.int64)
-    stamps_ms = batch.timestamps_ms[kept]
-    stamps_us = np.clip(stamps_ms, 0, _LATEST_TIMESTAMP_MS) * 1000
-    timestamps = pa.array(stamps_us, pa.timestamp("us", tz="UTC"), mask=stamps_ms < 0)
-    return (
-        rows.append_column(KAFKA_PARTITION, pa.array(batch.partitions[kept]))
-        .append_column(KAFKA_OFFSET, pa.array(batch.offsets[kept]))
-        .append_column(KAFKA_TIMESTAMP, timestamps)
-    )

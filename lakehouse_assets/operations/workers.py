@@ -19,7 +19,9 @@ from typing import Literal
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import LakehouseError, TableMissingError, WorkerLostError
+from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.quarantine import quarantine_stager
 from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import load_table
@@ -40,20 +42,20 @@ class _Share:
 
     settings: SystemSettings
     spec: TableSpec
+    entry: TopicLedger
     ranges: Ranges
-    newest_ms: Mapping[int, int]
 
 
 def stage_batches(
     systems: Systems,
     spec: TableSpec,
     table: Table,
+    entry: TopicLedger,
     ranges: Ranges,
-    newest_ms: Mapping[int, int],
     stop: Callable[[], bool],
     now_ms: Callable[[], int],
 ) -> Iterator[StagedBatch]:
-    """Stage `ranges` with as many processes as the spec says, one batch for each commit.
+    """Stage `ranges` with as many processes as the spec says, one batch for each commit. `entry`: what the table has.
 
     Raises:
         WorkerLostError: a worker process died.
@@ -61,11 +63,11 @@ def stage_batches(
     """
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
-        stager = Stager(spec, table, newest_ms, spec.buffer_size, now_ms)
+        stager = Stager(spec, table, entry.newest_ms, spec.buffer_size, now_ms, quarantine_stager(systems, spec, entry))
         with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
             yield from stager.stage(reader, stop)
         return
-    crew = _Crew(spec, [_Share(systems.settings, spec, share, newest_ms) for share in shares])
+    crew = _Crew(spec, [_Share(systems.settings, spec, entry, share) for share in shares])
     try:
         yield from crew.batches(stop)
     finally:
@@ -158,7 +160,7 @@ class _Crew:
                 except EOFError:
                     break
                 if isinstance(said, StagedBatch):
-                    delete_staged(table.io, [file.location for file in said.files])
+                    delete_staged(table.io, said.locations)
             process.join(_END_SECONDS)
             connection.close()
 
@@ -185,7 +187,8 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     if table is None:
         raise TableMissingError(spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
-    stager = Stager(spec, table, share.newest_ms, buffer_bytes, lambda: int(time.time() * 1000))
+    quarantine = quarantine_stager(systems, spec, share.entry)
+    stager = Stager(spec, table, share.entry.newest_ms, buffer_bytes, lambda: int(time.time() * 1000), quarantine)
     with systems.source.reader(spec.table, spec.source.topic, share.ranges) as reader:
         has_said_so = False
 

@@ -19,12 +19,14 @@ from lakehouse_assets.orchestration.metadata import (
     commit_line,
     commit_metadata,
     describe_table,
+    quarantine_metadata,
     table_metadata,
 )
 from lakehouse_assets.orchestration.names import (
     INGEST_TAG,
     ROWLESS_TAG,
     definition_name,
+    quarantine_key,
     table_key,
     topic_key,
 )
@@ -54,6 +56,20 @@ def build_topic_asset(topic: str) -> dg.AssetSpec:
         kinds={"kafka"},
         description=f"Kafka topic `{topic}`.",
         metadata={"topic": topic},
+    )
+
+
+def build_quarantine_asset(spec: TableSpec) -> dg.AssetSpec:
+    """The external asset of the quarantine table; the table's own runs report what they put there."""
+    return dg.AssetSpec(
+        key=quarantine_key(spec),
+        deps=[topic_key(spec.source.topic)],
+        group_name=spec.namespace,
+        owners=list(spec.owners),
+        kinds={"iceberg"},
+        description=f"Messages of `{spec.source.topic}` that can't become rows of `{spec.table}`, as they came, and why. "
+        "After the declaration was corrected, materialize their hours: what can be read then moves into the table.",
+        metadata={"dagster/table_name": spec.quarantine_table},
     )
 
 
@@ -157,10 +173,17 @@ class _TableRun:
 
     def _report_commit(self, report: "CommitReport") -> None:
         self._context.log.info(commit_line(report))
+        self._report_quarantined(report)
         now_ms = _now_ms()
         for begin_ms, rows in sorted(report.slice_rows.items()):
             # A message may be stamped up to an hour ahead; its partition may not exist yet.
             self._materialized(self._clock.key(min(begin_ms, now_ms)), commit_metadata(report, rows))
+
+    def _report_quarantined(self, report: "CommitReport") -> None:
+        if report.bad_codes:
+            self._context.log_event(
+                dg.AssetMaterialization(quarantine_key(self._spec), metadata=quarantine_metadata(report))
+            )
 
     def _record_checks(self, systems: "Systems") -> None:
         """Evaluate every check with the run's first commit, and about once a minute after it.
@@ -177,6 +200,7 @@ class _TableRun:
             self._context.log.info(f"{key}: no message in Kafka, no row in the table")
             return {_PARTITION_ROWS: dg.MetadataValue.int(0)}
         self._context.log.info(f"{key}: {commit_line(report)}")
+        self._report_quarantined(report)
         return {**commit_metadata(report, report.row_count), _PARTITION_ROWS: dg.MetadataValue.int(report.row_count)}
 
     def _materialized(self, key: str, metadata: Metadata) -> None:

@@ -31,9 +31,14 @@ _DESCRIPTIONS = {
     "continuity": "No offset is missing from the table; gaps that the topic itself has are known. Otherwise: materialize "
     "the hours of the missing offsets again.",
     "unique_offsets": "No message stands in the table twice. Otherwise: materialize the hours of these offsets again.",
+    "quarantine": "Every message could become a row. Otherwise: correct the declaration or the producer, then materialize the "
+    "hours of the messages in the quarantine table again.",
     "timestamps": "No message is stamped more than an hour ahead. Such a message belongs to the slice in which it lies; "
     "correct the producer's clock.",
 }
+
+
+_EXAMPLES = 10  # of messages in quarantine, to look at in the UI
 
 
 def build_checks(spec: TableSpec) -> dg.AssetChecksDefinition:
@@ -52,6 +57,7 @@ def build_checks(spec: TableSpec) -> dg.AssetChecksDefinition:
                 asset_key=found.asset_key,
                 check_name=name,
                 passed=found.passed,
+                severity=found.severity,
                 description=found.description,
                 metadata=found.metadata,
             )
@@ -85,7 +91,13 @@ _Verdict = tuple[bool, str, Mapping[str, dg.MetadataValue[Any]]]
 def _evaluation(spec: TableSpec, name: str, verdict: _Verdict) -> dg.AssetCheckEvaluation:
     passed, description, metadata = verdict
     return dg.AssetCheckEvaluation(
-        asset_key=table_key(spec), check_name=name, passed=passed, description=description, metadata=metadata
+        asset_key=table_key(spec),
+        check_name=name,
+        passed=passed,
+        description=description,
+        metadata=metadata,
+        # The table itself is right; somebody should look all the same.
+        severity=dg.AssetCheckSeverity.WARN if name == "quarantine" else dg.AssetCheckSeverity.ERROR,
     )
 
 
@@ -168,6 +180,28 @@ def _check_unique_offsets(spec: TableSpec, systems: "Systems") -> _Verdict:
     return False, f"twice in the table: {found}", metadata
 
 
+def _check_quarantine(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.operations.quarantine import load_quarantine, read_examples
+
+    table = load_quarantine(systems, spec)
+    count, examples = read_examples(table, _EXAMPLES) if table is not None else (0, [])
+    metadata: dict[str, dg.MetadataValue[Any]] = {"quarantined_records": dg.MetadataValue.int(count)}
+    if not count:
+        return True, "no message is in quarantine", metadata
+    clock = SliceClock(spec.partitions.every, spec.partitions.start)
+    stamps = [example["timestamp"] for example in examples]
+    hours = sorted({clock.key(int(stamp.timestamp() * 1000)) for stamp in stamps if stamp is not None})
+    metadata["examples"] = dg.MetadataValue.table(
+        [dg.TableRecord({name: str(value) for name, value in example.items()}) for example in examples]
+    )
+    first = examples[0]
+    text = (
+        f"{count:,} messages are in {spec.quarantine_table}, among them partition {first['partition']} offset "
+        f"{first['offset']}: {first['error']}; materialize {', '.join(hours) or 'their hours'} once that is corrected"
+    )
+    return False, text, metadata
+
+
 def _describe_offsets(spec: TableSpec, found: "StampedOffsets") -> str:
     """The offsets and the partitions to materialize; empty without offsets."""
     if found.stamps_ms is None:
@@ -191,13 +225,14 @@ def _check_timestamps(spec: TableSpec, systems: "Systems") -> _Verdict:
 
 def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, PositionAudit] | None":
     from lakehouse_assets.operations.audit import audit_positions
+    from lakehouse_assets.operations.quarantine import load_quarantine
     from lakehouse_assets.systems.history import read_ledger
 
     table = _load(spec, systems)
     ledger = read_ledger(table) if table is not None else None
     if table is None or ledger is None or not ledger[spec.source.topic].held:
         return None
-    return table, audit_positions(table, ledger[spec.source.topic])
+    return table, audit_positions(table, ledger[spec.source.topic], load_quarantine(systems, spec))
 
 
 _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {
@@ -205,5 +240,6 @@ _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {
     "freshness": _check_freshness,
     "continuity": _check_continuity,
     "unique_offsets": _check_unique_offsets,
+    "quarantine": _check_quarantine,
     "timestamps": _check_timestamps,
 }

@@ -62,6 +62,8 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "slice_rows_committed": dg.MetadataValue.int(slice_rows),
         "dagster/row_count": dg.MetadataValue.int(report.total_rows),
         "rows_committed": dg.MetadataValue.int(report.row_count),
+        "records_read": dg.MetadataValue.int(report.read_count),
+        "records_quarantined": dg.MetadataValue.int(sum(report.bad_codes.values())),
         "tombstones_skipped": dg.MetadataValue.int(report.tombstone_count),
         "bytes_written": dg.MetadataValue.int(report.bytes_written),
         "data_file_count": dg.MetadataValue.int(report.data_file_count),
@@ -77,6 +79,12 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
     }
 
 
+def quarantine_metadata(report: "CommitReport") -> Metadata:
+    """The messages that one commit put into the quarantine, by the code of what is wrong with them."""
+    counts = {f"{code}_count": dg.MetadataValue.int(count) for code, count in sorted(report.bad_codes.items())}
+    return {"records_quarantined": dg.MetadataValue.int(sum(report.bad_codes.values())), **counts}
+
+
 def rows_query(report: "CommitReport") -> str:
     """SQL that shows the rows of a commit, in any engine."""
     ranges = " OR ".join(
@@ -88,7 +96,8 @@ def rows_query(report: "CommitReport") -> str:
 
 def commit_line(report: "CommitReport") -> str:
     """One log line."""
+    bad = f", quarantined {sum(report.bad_codes.values()):,} messages" if report.bad_codes else ""
     return (
-        f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB), "
+        f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){bad}, "
         f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}"
     )

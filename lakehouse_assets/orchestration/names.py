@@ -14,6 +14,11 @@ def table_key(spec: TableSpec) -> AssetKey:
     return AssetKey([spec.namespace, spec.name])
 
 
+def quarantine_key(spec: TableSpec) -> AssetKey:
+    """The table of the messages that can't become rows of this one."""
+    return AssetKey(spec.quarantine_table.split("."))
+
+
 def topic_key(topic: str) -> AssetKey:
     """`kafka/<topic>`; characters that a key can't have become underscores."""
     return AssetKey(["kafka", "".join(c if c.isalnum() or c in "_-" else "_" for c in topic)])

@@ -22,10 +22,9 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from lakehouse_assets.model.errors import CatalogUnavailableError, StorageError, TableDiffersError
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
-from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.systems import metadata_cache, rest_patience
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.schema import build_partition_spec, build_schema, list_differences
+from lakehouse_assets.systems.schema import TableShape, list_differences
 
 # Ours where the declaration says nothing; each can be set in 'properties'.
 DEFAULT_PROPERTIES = {
@@ -80,7 +79,7 @@ def load_table(catalog: Catalog, name: str) -> Table | None:
 
 
 def ensure_table(
-    catalog: Catalog, spec: TableSpec, first_ledger: Callable[[], Ledger]
+    catalog: Catalog, shape: TableShape, first_ledger: Callable[[], Ledger]
 ) -> tuple[Table, Ledger]:
     """Load the table, or create it on first use; safe to repeat and to race.
 
@@ -92,39 +91,32 @@ def ensure_table(
         LedgerMissingError, LedgerLostError, TableReplacedError: from `read_ledger`.
         CatalogUnavailableError, StorageError
     """
-    table = load_table(catalog, spec.table) or _create_table(catalog, spec, first_ledger())
-    if differences := list_differences(spec, table):
-        raise TableDiffersError(spec.table, differences)
-    with catalog_errors(catalog.name, f"read the ledger of {spec.table}"):
+    table = load_table(catalog, shape.name) or _create_table(catalog, shape, first_ledger())
+    if differences := list_differences(shape, table):
+        raise TableDiffersError(shape.name, differences)
+    with catalog_errors(catalog.name, f"read the ledger of {shape.name}"):
         ledger = read_ledger(table)
-    changes = {key: text for key, text in _declared_properties(spec).items() if table.properties.get(key) != text}
+    changes = {key: text for key, text in shape.properties.items() if table.properties.get(key) != text}
     if ledger is not None and not changes:
         return table, ledger
     if ledger is None:
         changes = {**DEFAULT_PROPERTIES, **table.properties, **changes, LEDGER_KEY: first_ledger().to_json()}
     _set_properties(catalog, table, changes)
-    return ensure_table(catalog, spec, first_ledger)
+    return ensure_table(catalog, shape, first_ledger)
 
 
-def _create_table(catalog: Catalog, spec: TableSpec, ledger: Ledger) -> Table:
-    schema = build_schema(spec)
-    properties = {**DEFAULT_PROPERTIES, **_declared_properties(spec), LEDGER_KEY: ledger.to_json()}
-    with catalog_errors(catalog.name, f"create {spec.table}"):
+def _create_table(catalog: Catalog, shape: TableShape, ledger: Ledger) -> Table:
+    properties = {**DEFAULT_PROPERTIES, **shape.properties, LEDGER_KEY: ledger.to_json()}
+    with catalog_errors(catalog.name, f"create {shape.name}"):
         # The second is the SQL catalog's, of two that race; the namespace is there, which is all that is wanted.
         with suppress(NamespaceAlreadyExistsError, IntegrityError):
-            catalog.create_namespace(spec.namespace)
+            catalog.create_namespace(shape.name.rpartition(".")[0])
         try:
             return catalog.create_table(
-                spec.table, schema, partition_spec=build_partition_spec(spec, schema), properties=properties
+                shape.name, shape.schema, partition_spec=shape.partition_spec, properties=properties
             )
         except TableAlreadyExistsError:
-            return catalog.load_table(spec.table)  # another run was first: use its table
-
-
-def _declared_properties(spec: TableSpec) -> dict[str, str]:
-    """What the declaration says, and a table can be given at any time. What it does not name is others' to set."""
-    properties = {key: text for key, text in spec.properties.items() if key != "format-version"}
-    return properties | ({"comment": spec.description} if spec.description else {})
+            return catalog.load_table(shape.name)  # another run was first: use its table
 
 
 def _set_properties(catalog: Catalog, table: Table, properties: Mapping[str, str]) -> None:

@@ -11,11 +11,12 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
-from lakehouse_assets.model.columns import METADATA_COLUMNS
+from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_POSITION
 from lakehouse_assets.systems.parquet import StagedFile
 
 # The rows decide which ledger counts when history was cut, so these bounds are always kept, however wide the table is.
-_METRICS = {f"write.metadata.metrics.column.{name}": "full" for name in METADATA_COLUMNS}
+_BOUNDED = (*METADATA_COLUMNS, QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset)
+_METRICS = {f"write.metadata.metrics.column.{name}": "full" for name in _BOUNDED}
 
 
 def build_data_files(table: Table, staged: Sequence[StagedFile]) -> list[DataFile]:

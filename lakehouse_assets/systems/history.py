@@ -12,9 +12,10 @@ import pyarrow as pa
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
+from lakehouse_assets.model.columns import PositionColumns
 from lakehouse_assets.model.errors import LedgerLostError, LedgerMissingError, TableReplacedError
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
+from lakehouse_assets.systems.schema import position_columns
 from lakehouse_assets.systems.snapshots import ancestors, list_live_files, table_name
 
 _FIRST_SEQUENCE_NUMBER = 1  # Iceberg spec, "Sequence Numbers": the first snapshot of a v2 table
@@ -93,20 +94,22 @@ def _ledger_by_rows(table: Table, ledger: Ledger) -> Ledger:
 
 def _last_rows(table: Table, offset: int) -> dict[int, int]:
     """Largest offset per topic partition among the rows at or after `offset`."""
-    scan = table.scan(row_filter=f"{KAFKA_OFFSET} >= {offset}", selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET))
+    position = position_columns(table.schema())
+    names = (position.partition, position.offset)
+    scan = table.scan(row_filter=f"{position.offset} >= {offset}", selected_fields=names)
     largest: dict[int, int] = {}
     try:
         for batch in scan.to_arrow_batch_reader():
-            for partition, found in _largest_per_partition(batch).items():
+            for partition, found in _largest_per_partition(batch, position).items():
                 largest[partition] = max(found, largest.get(partition, found))
     except ValueError as error:  # PyIceberg's answer to equality deletes
         raise LedgerLostError(table_name(table), f"the rows could not be read ({error})") from error
     return largest
 
 
-def _largest_per_partition(batch: pa.RecordBatch) -> Mapping[int, int]:
-    rows = pa.Table.from_batches([batch]).group_by(KAFKA_PARTITION).aggregate([(KAFKA_OFFSET, "max")])
-    pairs = zip(rows[KAFKA_PARTITION].to_pylist(), rows[f"{KAFKA_OFFSET}_max"].to_pylist(), strict=True)
+def _largest_per_partition(batch: pa.RecordBatch, position: PositionColumns) -> Mapping[int, int]:
+    rows = pa.Table.from_batches([batch]).group_by(position.partition).aggregate([(position.offset, "max")])
+    pairs = zip(rows[position.partition].to_pylist(), rows[f"{position.offset}_max"].to_pylist(), strict=True)
     return {partition: offset for partition, offset in pairs if partition is not None}
 
 

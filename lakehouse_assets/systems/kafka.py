@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from confluent_kafka import (
@@ -86,6 +87,7 @@ class LogBounds:
 class MessageBatch:
     """Messages as columns of equal length; `timestamps_ms` is -1 where a message has none."""
 
+    messages: Sequence[Message]
     values: list[bytes | None]
     partitions: "np.ndarray[tuple[int], np.dtype[np.int32]]"
     offsets: "np.ndarray[tuple[int], np.dtype[np.int64]]"
@@ -97,8 +99,21 @@ class MessageBatch:
     def first(self, count: int) -> "MessageBatch":
         """The first `count` messages."""
         return MessageBatch(
-            self.values[:count], self.partitions[:count], self.offsets[:count], self.timestamps_ms[:count]
+            self.messages[:count],
+            self.values[:count],
+            self.partitions[:count],
+            self.offsets[:count],
+            self.timestamps_ms[:count],
         )
+
+    def key(self, at: int) -> bytes | None:
+        """The key of one message."""
+        key: bytes | None = self.messages[at].key()
+        return key
+
+    def headers(self, at: int) -> list[tuple[str, bytes | None]]:
+        """The headers of one message, in their order."""
+        return list(self.messages[at].headers() or ())
 
     def stops(self) -> dict[int, int]:
         """The offset after the last message of each topic partition that occurs."""
@@ -279,6 +294,7 @@ class RangeReader:
     def read(self, seconds: float, limit: int = 20_000) -> MessageBatch:
         """Messages until `limit` is reached, the log ends, or `seconds` have passed; perhaps none."""
         deadline = time.monotonic() + seconds
+        taken: list[Message] = []
         values: list[bytes | None] = []
         partitions: list[int] = []
         offsets: list[int] = []
@@ -286,6 +302,7 @@ class RangeReader:
         while len(values) < limit and not self.is_finished:
             messages = self._consumer.consume(_POLL_MESSAGES, max(0.0, min(_POLL_SECONDS, deadline - time.monotonic())))
             good = [m for m in messages if m.error() is None]
+            taken += good
             values += [m.value() for m in good]
             came_from = [m.partition() for m in good]
             partitions += came_from
@@ -298,7 +315,7 @@ class RangeReader:
             if time.monotonic() >= deadline or (not good and self.is_caught_up):
                 break
         self._watch(bool(values))
-        return self._batch(values, partitions, offsets, stamps)
+        return self._batch(taken, values, partitions, offsets, stamps)
 
     def _take_events(self, messages: list[Message]) -> None:
         """What the client says between the messages: ends of logs, errors."""
@@ -323,9 +340,16 @@ class RangeReader:
         if stop is not None and end >= stop:
             self._finish({partition})
 
-    def _batch(self, values: list[bytes | None], partitions: list[int], offsets: list[int], stamps: list[int]) -> MessageBatch:
+    def _batch(
+        self,
+        messages: list[Message],
+        values: list[bytes | None],
+        partitions: list[int],
+        offsets: list[int],
+        stamps: list[int],
+    ) -> MessageBatch:
         batch = MessageBatch(
-            values, np.array(partitions, np.int32), np.array(offsets, np.int64), np.array(stamps, np.int64)
+            messages, values, np.array(partitions, np.int32), np.array(offsets, np.int64), np.array(stamps, np.int64)
         )
         if not values:
             return batch
@@ -349,8 +373,9 @@ class RangeReader:
         keep = batch.offsets < stops[batch.partitions]
         if keep.all():
             return batch
-        values = [value for value, kept in zip(batch.values, keep.tolist(), strict=True) if kept]
-        return MessageBatch(values, batch.partitions[keep], batch.offsets[keep], batch.timestamps_ms[keep])
+        messages = list(compress(batch.messages, keep))
+        values = list(compress(batch.values, keep))
+        return MessageBatch(messages, values, batch.partitions[keep], batch.offsets[keep], batch.timestamps_ms[keep])
 
     def _finish(self, partitions: set[int]) -> None:
         for p in partitions:

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO, OutputStream
+from pyiceberg.table import Table
 from pyiceberg.table.locations import LocationProvider
 
 from lakehouse_assets.model.errors import StorageError
 from lakehouse_assets.systems.partitioning import Partitioner, PartitionValues
+from lakehouse_assets.systems.schema import build_file_schema
 
 ROW_GROUP_ROWS = 256 * 1024  # measured: 64 k to 1 M make no difference to speed, so the smaller memory wins
 MAX_OPEN_FILES = 64
@@ -202,6 +204,17 @@ class StagingWriter:
             self._closed.append(self._open.pop(partition).close())
         except OSError as error:
             raise StorageError("finish a data file under", self._locations.table_location, str(error)) from error
+
+
+def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:
+    """A writer of data files for the table as it is now."""
+    return StagingWriter(
+        table.io,
+        table.location_provider(),
+        build_file_schema(table.schema()),
+        Partitioner(table.spec(), table.schema()),
+        WriteSettings.of(table.properties, buffer_bytes),
+    )
 
 
 def delete_staged(io: FileIO, locations: Iterable[str]) -> None:

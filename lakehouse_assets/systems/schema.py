@@ -3,10 +3,12 @@
 Hides how declared types, columns and transforms are spelt in PyIceberg and Arrow.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter
 from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -19,26 +21,65 @@ from pyiceberg.types import ListType as IcebergList
 from pyiceberg.types import MapType as IcebergMap
 from pyiceberg.types import StructType as IcebergStruct
 
-from lakehouse_assets.model.columns import METADATA_COLUMNS
+from lakehouse_assets.model.columns import (
+    KAFKA_PARTITION,
+    METADATA_COLUMNS,
+    QUARANTINE_COLUMNS,
+    QUARANTINE_POSITION,
+    ROW_POSITION,
+    PositionColumns,
+)
 from lakehouse_assets.model.spec import PartitionFieldSpec, TableSpec
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
 
 FORMAT_VERSION: Final = 2  # the one that snapshots are written in
 _read_primitive: TypeAdapter[PrimitiveType] = TypeAdapter(PrimitiveType)
+_LATEST_TIMESTAMP_MS = 253_402_300_799_999  # year 9999, the last that every engine can show
 _FIRST_PARTITION_FIELD_ID = 1000  # Iceberg spec, "Partition Evolution"
+
+
+@dataclass(frozen=True, slots=True)
+class TableShape:
+    """What a table must look like: as it is created, and as it is compared."""
+
+    name: str
+    schema: Schema
+    partition_spec: PartitionSpec
+    properties: Mapping[str, str]
+
+    @classmethod
+    def declared(cls, spec: TableSpec) -> "TableShape":
+        """The table of a declaration. `properties` are those that a table can be given at any time."""
+        schema = build_schema(spec)
+        properties = {key: text for key, text in spec.properties.items() if key != "format-version"}
+        if spec.description:
+            properties["comment"] = spec.description
+        return cls(spec.table, schema, build_partition_spec(spec, schema), properties)
+
+    @classmethod
+    def quarantine(cls, spec: TableSpec) -> "TableShape":
+        """The table of the messages that can't become rows of a declared one."""
+        columns = [(name, kind, False, doc) for name, (kind, doc) in QUARANTINE_COLUMNS.items()]
+        comment = f"Messages of {spec.source.topic} that can't become rows of {spec.table}, as they came, and why."
+        return cls(spec.quarantine_table, Schema(*_fields(columns)), PartitionSpec(), {"comment": comment})
 
 
 def build_schema(spec: TableSpec) -> Schema:
     """The schema that a new table gets: declared columns, then the metadata columns; `key` as identifier fields."""
-    ids = count(1)
     columns = [(c.name, c.type, c.required, c.doc) for c in spec.columns]
     columns += [(name, kind, False, doc) for name, (kind, doc) in METADATA_COLUMNS.items()]
-    fields = [
+    fields = _fields(columns)
+    keys = [field.field_id for field in fields if field.name in spec.key]
+    return Schema(*fields, identifier_field_ids=keys)
+
+
+def _fields(columns: Sequence[tuple[str, DataType, bool, str]]) -> list[NestedField]:
+    """Fields of name, type, required and doc, with ids in the order in which Iceberg gives them."""
+    ids = count(1)
+    return [
         NestedField(next(ids), name, _iceberg_type(kind, ids), required=required, doc=doc or None)
         for name, kind, required, doc in columns
     ]
-    keys = [field.field_id for field in fields if field.name in spec.key]
-    return Schema(*fields, identifier_field_ids=keys)
 
 
 def build_partition_spec(spec: TableSpec, schema: Schema) -> PartitionSpec:
@@ -63,21 +104,36 @@ def build_file_schema(schema: Schema) -> pa.Schema:
     return pa.schema([_narrow(field) for field in schema_to_pyarrow(schema, include_field_ids=True)])
 
 
-def list_differences(spec: TableSpec, table: Table) -> list[str]:
-    """How the table differs from its declaration, one clause each; empty where they agree."""
-    declared, found = build_schema(spec), table.schema()
+def timestamp_column(stamps_ms: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> pa.Array:
+    """Kafka's stamps, ms since 1970, as Arrow's; null where a message has none (negative)."""
+    stamps_us = np.clip(stamps_ms, 0, _LATEST_TIMESTAMP_MS) * 1000
+    return pa.array(stamps_us, pa.timestamp("us", tz="UTC"), mask=stamps_ms < 0)
+
+
+def position_columns(schema: Schema) -> PositionColumns:
+    """Which columns of a table of ours say the message that a row is, or was."""
+    return ROW_POSITION if KAFKA_PARTITION in schema.column_names else QUARANTINE_POSITION
+
+
+def list_differences(shape: TableShape, table: Table) -> list[str]:
+    """How the table differs from what it must look like, one clause each; empty where they agree."""
+    declared, found = shape.schema, table.schema()
     differences = list(_column_differences(declared, found))
     wanted_keys = {declared.find_column_name(i) for i in declared.identifier_field_ids}
     found_keys = {found.find_column_name(i) for i in found.identifier_field_ids}
     if wanted_keys != found_keys:
         differences.append(f"declared key {sorted(map(str, wanted_keys))}, the table has {sorted(map(str, found_keys))}")
-    wanted_parts = [f"{_transform(p)}({p.column})" for p in spec.partition_by]
-    found_parts = [f"{field.transform}({found.find_column_name(field.source_id)})" for field in table.spec().fields]
+    wanted_parts = _partition_texts(shape.partition_spec, declared)
+    found_parts = _partition_texts(table.spec(), found)
     if wanted_parts != found_parts:
         differences.append(f"declared partition_by {wanted_parts}, the table has {found_parts}")
     if table.format_version != FORMAT_VERSION:
         differences.append(f"Iceberg's format version {FORMAT_VERSION} is needed, the table has {table.format_version}")
     return differences
+
+
+def _partition_texts(spec: PartitionSpec, schema: Schema) -> list[str]:
+    return [f"{field.transform}({schema.find_column_name(field.source_id)})" for field in spec.fields]
 
 
 def _column_differences(declared: Schema, found: Schema) -> Iterator[str]:

@@ -17,12 +17,13 @@ from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IntegerType, LongType
 
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION
+from lakehouse_assets.model.columns import PositionColumns
 from lakehouse_assets.model.errors import CommitConflictError, StorageError
 from lakehouse_assets.model.offsets import RangeSet, TopicRanges
 from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.parquet import StagingWriter
+from lakehouse_assets.systems.schema import position_columns
 from lakehouse_assets.systems.snapshots import Change, list_live_files, table_name
 
 Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -68,7 +69,7 @@ class SliceFiles:
             for task in tasks:
                 if self._is_partly_inside(table, task):
                     for batch in _read(table, task):
-                        writer.add(_remaining(pa.Table.from_batches([batch]), self.ranges))
+                        writer.add(pa.Table.from_batches([_remaining(batch, position_columns(table.schema()), self.ranges)]))
             self._deletes = _delete_paths(table)
         self._rewritten = build_data_files(table, writer.finish())
         self._paths = frozenset(task.file.file_path for task in tasks)
@@ -99,8 +100,9 @@ class SliceFiles:
     def _affected(self, table: Table) -> Iterator[FileScanTask]:
         """Scan tasks (with their delete files) of the data files that hold at least one row of the ranges."""
         schema = table.schema()
-        partition_id = schema.find_field(KAFKA_PARTITION).field_id
-        offset_id = schema.find_field(KAFKA_OFFSET).field_id
+        position = position_columns(schema)
+        partition_id = schema.find_field(position.partition).field_id
+        offset_id = schema.find_field(position.offset).field_id
         candidates = {
             entry.data_file.file_path
             for entry in list_live_files(table)
@@ -118,7 +120,8 @@ class SliceFiles:
         """Kafka positions of the rows of one file, read once."""
         path = task.file.file_path
         if path not in self._seen:
-            pieces = [_columns(batch) for batch in _read(table, task, KAFKA_PARTITION, KAFKA_OFFSET)]
+            position = position_columns(table.schema())
+            pieces = [_columns(batch, position) for batch in _read(table, task, position.partition, position.offset)]
             partitions = np.concatenate([p for p, _ in pieces]) if pieces else np.empty(0, np.int64)
             offsets = np.concatenate([o for _, o in pieces]) if pieces else np.empty(0, np.int64)
             self._seen[path] = {int(p): offsets[partitions == p] for p in np.unique(partitions) if p >= 0}
@@ -150,10 +153,10 @@ def _read(table: Table, task: FileScanTask, *columns: str) -> Iterator[pa.Record
     return ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_record_batches([task])
 
 
-def _columns(batch: pa.RecordBatch) -> tuple[Offsets, Offsets]:
+def _columns(rows: pa.RecordBatch, position: PositionColumns) -> tuple[Offsets, Offsets]:
     """Topic partitions and offsets; -1 where a row has none."""
-    names = (KAFKA_PARTITION, KAFKA_OFFSET)
-    partition, offset = (batch.column(name).fill_null(-1).to_numpy(zero_copy_only=False) for name in names)
+    names = (position.partition, position.offset)
+    partition, offset = (rows.column(name).fill_null(-1).to_numpy(zero_copy_only=False) for name in names)
     return partition.astype(np.int64), offset.astype(np.int64)
 
 
@@ -175,9 +178,8 @@ def outside(offsets: Offsets, held: RangeSet) -> Offsets:
     return offsets[~contains(held, offsets)]
 
 
-def _remaining(rows: pa.Table, ranges: TopicRanges) -> pa.Table:
-    partitions = rows.column(KAFKA_PARTITION).fill_null(-1).to_numpy()
-    offsets = rows.column(KAFKA_OFFSET).fill_null(-1).to_numpy()
+def _remaining(rows: pa.RecordBatch, position: PositionColumns, ranges: TopicRanges) -> pa.RecordBatch:
+    partitions, offsets = _columns(rows, position)
     gone = np.zeros(rows.num_rows, bool)
     for p, held in ranges.partitions.items():
         gone |= (partitions == p) & contains(held, offsets)
@@ -203,7 +205,4 @@ def _may_overlap(bounds: _Bounds, ranges: TopicRanges) -> bool:
     if bounds.partitions is None or bounds.offsets is None:
         return True  # nothing is known of this file, so its rows are looked at
     (low, high), (first, last) = bounds.partitions, bounds.offsets
-    return any(
-        low <= p <= high and any(start <= last and stop > first for start, stop in held)
-        for p, held in ranges.partitions.items()
-    )
+    return any(low <= p <= high and held.meets(first, last) for p, held in ranges.partitions.items())

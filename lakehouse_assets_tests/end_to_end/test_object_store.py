@@ -149,7 +149,7 @@ def test_files_of_a_run_that_fails_are_deleted_from_the_store(
 
 
 def test_what_came_before_a_bad_record_lands_and_nothing_else_stays_in_the_store(lake: MakeLake, store: ObjectStore) -> None:
-    table = lake()
+    table = lake(on_bad_record="fail")
     table.broker.produce(table.topic, [make_message(1), b"nonsense", make_message(2)])
 
     with pytest.raises(BadRecordError, match="offset 1 "):

@@ -73,7 +73,7 @@ def test_the_platform_merges_into_the_definitions_of_another_project(flights: No
     program = "import mine; print(sorted(k.to_user_string() for k in mine.defs.resolve_asset_graph().get_all_asset_keys()))"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert "'delay_report', 'demo/flights', 'kafka/" in done.stdout, done.stderr
+    assert "'delay_report', 'demo/flights', 'demo/flights__quarantine', 'kafka/" in done.stdout, done.stderr
 
 
 def test_the_status_command_says_how_far_a_table_is(flights: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,7 +57,7 @@ def test_a_minimal_declaration_has_the_documented_defaults() -> None:
     assert spec.commit_interval == timedelta(seconds=10)
     assert spec.run_time_limit == timedelta(minutes=5)
     assert (spec.workers, spec.buffer_size, spec.commit_size) == (1, 256 * 2**20, 2**30)
-    assert (spec.on_bad_record, spec.schedule, spec.properties) == ("fail", None, {})
+    assert (spec.on_bad_record, spec.schedule, spec.properties) == ("quarantine", None, {})
     assert (spec.checks.max_lag, spec.checks.max_age) == (1_000_000, timedelta(minutes=15))
     assert spec.columns == (ColumnSpec(name="id", type="long", path=("id",)),)
 

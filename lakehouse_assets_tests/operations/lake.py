@@ -15,6 +15,7 @@ from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.audit import audit_positions
 from lakehouse_assets.operations.ingest import CommitReport, IngestResult, run_ingest
+from lakehouse_assets.operations.quarantine import load_quarantine
 from lakehouse_assets.operations.replace import run_replace
 from lakehouse_assets.operations.status import read_status
 from lakehouse_assets.operations.systems import Systems
@@ -115,6 +116,10 @@ class Lake:
         return self.systems.catalog.load_table(self.spec.table)
 
     @property
+    def quarantine(self) -> Table | None:
+        return load_quarantine(self.systems, self.spec)
+
+    @property
     def entry(self) -> TopicLedger:
         ledger = read_ledger(self.table)
         assert ledger is not None
@@ -128,20 +133,33 @@ class Lake:
         """Offsets that the table lacks."""
         return read_status(self.systems, self.spec, rowless).lag
 
-    def assert_holds(self, rows: Mapping[int, list[int]], foreign: int = 0, lag: int = 0) -> None:
-        """The rows are exactly these, once each; ledger, audit and lag agree with them; every snapshot can be read."""
+    def quarantined(self) -> list[Position]:
+        """What DuckDB finds in the quarantine."""
+        table = self.quarantine
+        if table is None or table.metadata.current_snapshot() is None:
+            return []
+        rows = judge.query(table, 'SELECT "partition", "offset" FROM {table} ORDER BY ALL')
+        return [(partition, offset) for partition, offset in rows]  # type: ignore[misc]
+
+    def assert_holds(
+        self, rows: Mapping[int, list[int]], foreign: int = 0, lag: int = 0, bad: Mapping[int, list[int]] | None = None
+    ) -> None:
+        """The rows are exactly these, once each; ledger, audit and lag agree with them; every snapshot can be read.
+
+        So are the messages in quarantine, which are `bad`.
+        """
+        assert self.quarantined() == sorted((p, offset) for p, offsets in (bad or {}).items() for offset in offsets)
         expected = sorted((p, offset) for p, offsets in rows.items() for offset in offsets)
         entry = self.entry
         assert self.positions() == [*expected, *[(None, None)] * foreign]
         assert all(offset in entry.held[p] for p, offset in expected)
         if entry.held:
-            audit = audit_positions(self.table, entry)
+            audit = audit_positions(self.table, entry, self.quarantine)
             assert not audit.duplicates
             assert not audit.unledgered
         assert self.lag() == lag
-        assert judge.read_every_snapshot(self.table)[-1:] == [len(expected) + foreign] * bool(
-            expected or foreign
-        )
+        counts = judge.read_every_snapshot(self.table)
+        assert counts[-1] == len(expected) + foreign if counts else not (expected or foreign)
 
 
 def hours_ago(hours: int) -> int:

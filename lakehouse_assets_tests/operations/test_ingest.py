@@ -152,7 +152,7 @@ def test_a_second_look_at_control_records_makes_no_endless_run(lake: MakeLake) -
 
 
 def test_a_bad_record_stops_the_table_at_its_offset(lake: MakeLake) -> None:
-    table = lake()
+    table = lake(on_bad_record="fail")
     table.broker.produce(
         table.topic, [make_message(i) for i in range(7)] + [b'{"id": "no number"}', make_message(8)]
     )
@@ -166,7 +166,7 @@ def test_a_bad_record_stops_the_table_at_its_offset(lake: MakeLake) -> None:
 
 
 def test_a_second_run_stops_at_the_bad_record_again_and_adds_nothing(lake: MakeLake) -> None:
-    table = lake()
+    table = lake(on_bad_record="fail")
     table.broker.produce(table.topic, [make_message(1), b"nonsense", make_message(3)])
 
     for attempt in (table, table.reopened()):
@@ -178,7 +178,7 @@ def test_a_second_run_stops_at_the_bad_record_again_and_adds_nothing(lake: MakeL
 
 
 def test_a_bad_record_between_tombstones_and_other_topic_partitions_is_named_exactly(lake: MakeLake) -> None:
-    table = lake(topic_partitions=2)
+    table = lake(on_bad_record="fail", topic_partitions=2)
     table.produce(4, partition=1)
     table.broker.produce(table.topic, [None, make_message(1), None, b"[]", None])
 
@@ -234,7 +234,7 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(lake: MakeLake)
 
 
 def test_a_bad_record_in_a_worker_names_itself_and_what_came_before_it_lands(lake: MakeLake) -> None:
-    table = lake(topic_partitions=2, workers=2)
+    table = lake(on_bad_record="fail", topic_partitions=2, workers=2)
     table.produce(5, partition=0)
     table.broker.produce(table.topic, [make_message(1), b"nonsense"], partition=1)
 

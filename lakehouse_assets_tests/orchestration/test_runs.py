@@ -29,6 +29,7 @@ table: ods.clicks
 source: {{topic: {topic}}}
 commit_interval: 1s
 schedule: "0 6 * * *"
+on_bad_record: {on_bad_record}
 schema:
   - {{name: id, type: long, required: true}}
 """
@@ -95,15 +96,20 @@ class Platform:
 
 
 @pytest.fixture
+def on_bad_record() -> str:
+    return "quarantine"
+
+
+@pytest.fixture
 def clicks(topic: TopicFactory) -> str:
     return topic(partitions=2)
 
 
 @pytest.fixture
-def platform(kafka: LocalKafka, clicks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+def platform(kafka: LocalKafka, clicks: str, on_bad_record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     tables = tmp_path / "tables"
     tables.mkdir()
-    (tables / "clicks.yaml").write_text(DECLARATION.format(topic=clicks))
+    (tables / "clicks.yaml").write_text(DECLARATION.format(topic=clicks, on_bad_record=on_bad_record))
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tables))
@@ -141,7 +147,7 @@ def test_the_run_answers_every_check(platform: Platform, broker: Broker, clicks:
 
     platform.run_requested((platform.tick().run_requests or ())[0])
 
-    for check in ("lag", "freshness", "continuity", "unique_offsets", "timestamps"):
+    for check in ("lag", "freshness", "continuity", "unique_offsets", "quarantine", "timestamps"):
         (record,) = platform.instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(KEY, check), limit=1
         )
@@ -193,6 +199,30 @@ def test_a_backfill_of_several_hours_is_one_run_that_reports_each(platform: Plat
     assert len(_table_ids()) == 5
 
 
+def test_a_bad_message_is_shown_on_both_assets_and_by_a_check_that_names_its_hour(
+    platform: Platform, broker: Broker, clicks: str
+) -> None:
+    now = int(time.time() * 1000)
+    broker.produce(clicks, ['{"id": 1}', '{"id": "x"}', '{"id": 3}'], timestamp_ms=now)
+
+    assert platform.run_requested((platform.tick().run_requests or ())[0]).success
+
+    assert _table_ids() == [1, 3]
+    (event,) = platform.instance.fetch_materializations(dg.AssetKey(["ods", "clicks__quarantine"]), limit=5).records
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["records_quarantined"].value == 1
+    (newest,) = platform.instance.fetch_materializations(KEY, limit=1).records
+    assert newest.asset_materialization is not None
+    counts = {name: newest.asset_materialization.metadata[name].value for name in ("records_read", "records_quarantined")}
+    assert counts == {"records_read": 3, "records_quarantined": 1}
+
+    check = evaluate_check("quarantine", _spec(platform), LakehouseResource().systems)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "1 messages are in ods.clicks__quarantine, among them partition 0 offset 1: " in str(check.description)
+    assert f"materialize {_hour(now)} once that is corrected" in str(check.description)
+
+
+@pytest.mark.parametrize("on_bad_record", ["fail"])
 def test_a_bad_record_fails_the_run_with_one_sentence_and_the_sensor_waits_ever_longer(
     platform: Platform, broker: Broker, clicks: str
 ) -> None:

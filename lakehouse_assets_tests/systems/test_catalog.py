@@ -1,19 +1,23 @@
 """Tables are created once, taken when empty, and refused when they differ."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import RESTError
 from pyiceberg.schema import Schema
+from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField
 from requests.exceptions import ConnectionError as RequestsConnectionError
 
 from lakehouse_assets.model.errors import CatalogUnavailableError, LedgerMissingError, TableDiffersError
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
+from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import publish
-from lakehouse_assets.systems.schema import build_partition_spec, build_schema
+from lakehouse_assets.systems.schema import TableShape, build_partition_spec, build_schema
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import (
     append_foreign_rows,
@@ -36,6 +40,10 @@ def never() -> Ledger:
     raise AssertionError("the beginning was asked for a second time")
 
 
+def ensure(catalog: Catalog, spec: TableSpec, first: Callable[[], Ledger]) -> tuple[Table, Ledger]:
+    return ensure_table(catalog, TableShape.declared(spec), first)
+
+
 def create_foreign(catalog: FaultyCatalog, **properties: str) -> None:
     """The table as somebody else makes it, before us."""
     spec = make_spec()
@@ -52,7 +60,7 @@ def test_a_new_table_has_columns_docs_keys_properties_and_its_first_ledger(catal
         properties={"write.parquet.compression-level": "7"},
     )  # fmt: skip
 
-    table, ledger = ensure_table(catalog, spec, first_ledger)
+    table, ledger = ensure(catalog, spec, first_ledger)
 
     assert table.schema().identifier_field_names() == {"id"}
     assert table.schema().find_field("id").doc == "Number."
@@ -63,9 +71,9 @@ def test_a_new_table_has_columns_docs_keys_properties_and_its_first_ledger(catal
 
 
 def test_a_second_call_finds_the_table_and_its_beginning(catalog: FaultyCatalog) -> None:
-    first, _ = ensure_table(catalog, make_spec(), first_ledger)
+    first, _ = ensure(catalog, make_spec(), first_ledger)
 
-    again, ledger = ensure_table(catalog, make_spec(), never)
+    again, ledger = ensure(catalog, make_spec(), never)
 
     assert again.metadata.table_uuid == first.metadata.table_uuid
     assert ledger == first_ledger()
@@ -75,7 +83,7 @@ def test_of_five_creators_at_once_all_get_one_table(tmp_path: Path) -> None:
     catalogs = [make_systems(tmp_path).catalog for _ in range(5)]
 
     with ThreadPoolExecutor(5) as pool:
-        tables = list(pool.map(lambda catalog: ensure_table(catalog, make_spec(), first_ledger)[0], catalogs))
+        tables = list(pool.map(lambda catalog: ensure(catalog, make_spec(), first_ledger)[0], catalogs))
 
     assert len({table.metadata.table_uuid for table in tables}) == 1
 
@@ -90,7 +98,7 @@ def test_five_processes_may_open_a_new_catalog_at_once(tmp_path: Path) -> None:
 def test_an_empty_table_of_others_is_taken_and_keeps_its_properties(catalog: FaultyCatalog) -> None:
     create_foreign(catalog, owner="somebody")
 
-    table, _ = ensure_table(catalog, make_spec(), first_ledger)
+    table, _ = ensure(catalog, make_spec(), first_ledger)
     publish(catalog, NAME, make_delivery(table, {0: range(3)}, topic_id="id"))
 
     table = catalog.load_table(NAME)
@@ -99,26 +107,26 @@ def test_an_empty_table_of_others_is_taken_and_keeps_its_properties(catalog: Fau
 
 
 def test_properties_that_the_declaration_names_follow_it_and_others_are_left_alone(catalog: FaultyCatalog) -> None:
-    table, _ = ensure_table(catalog, make_spec(properties={"write.parquet.compression-level": "3"}), first_ledger)
+    table, _ = ensure(catalog, make_spec(properties={"write.parquet.compression-level": "3"}), first_ledger)
     publish(catalog, NAME, make_delivery(table, {0: range(3)}, topic_id="id"))
     with catalog.load_table(NAME).transaction() as by_hand:
         by_hand.set_properties({"write.parquet.compression-level": "19", "owner": "somebody"})
 
     spec = make_spec(properties={"write.parquet.compression-level": "7", "format-version": 2}, description="Clicks.")
-    table, ledger = ensure_table(catalog, spec, never)
+    table, ledger = ensure(catalog, spec, never)
 
     found = {name: table.properties[name] for name in ("write.parquet.compression-level", "owner", "comment")}
     assert found == {"write.parquet.compression-level": "7", "owner": "somebody", "comment": "Clicks."}
     assert ledger["clicks"].held[0].stop == 3
     assert len(table.metadata.snapshots) == 1
-    assert ensure_table(catalog, spec, never)[0].metadata_location == table.metadata_location
+    assert ensure(catalog, spec, never)[0].metadata_location == table.metadata_location
 
 
 def test_properties_are_set_also_when_another_commit_came_between(catalog: FaultyCatalog) -> None:
-    ensure_table(catalog, make_spec(), first_ledger)
+    ensure(catalog, make_spec(), first_ledger)
     catalog.before_commit = [lambda: append_foreign_rows(catalog.load_table(NAME))]
 
-    table, _ = ensure_table(catalog, make_spec(description="Clicks."), never)
+    table, _ = ensure(catalog, make_spec(description="Clicks."), never)
 
     assert table.properties["comment"] == "Clicks."
     assert len(judge.read_positions(table)) == 1
@@ -129,7 +137,7 @@ def test_a_table_whose_rows_were_all_deleted_is_taken(catalog: FaultyCatalog) ->
     append_foreign_rows(catalog.load_table(NAME))
     catalog.load_table(NAME).delete("id >= 0")
 
-    _, ledger = ensure_table(catalog, make_spec(), first_ledger)
+    _, ledger = ensure(catalog, make_spec(), first_ledger)
 
     assert ledger == first_ledger()
 
@@ -139,7 +147,7 @@ def test_a_table_with_rows_but_no_ledger_is_refused(catalog: FaultyCatalog) -> N
     append_foreign_rows(catalog.load_table(NAME), 4)
 
     with pytest.raises(LedgerMissingError, match="4 rows"):
-        ensure_table(catalog, make_spec(), never)
+        ensure(catalog, make_spec(), never)
 
     assert LEDGER_KEY not in catalog.load_table(NAME).properties
 
@@ -149,7 +157,7 @@ def test_a_table_that_fills_while_it_is_taken_is_refused(catalog: FaultyCatalog)
     catalog.before_commit = [lambda: append_foreign_rows(catalog.load_table(NAME))]
 
     with pytest.raises(LedgerMissingError):
-        ensure_table(catalog, make_spec(), first_ledger)
+        ensure(catalog, make_spec(), first_ledger)
 
 
 @pytest.mark.parametrize(
@@ -169,14 +177,14 @@ def test_a_table_that_differs_is_refused_with_the_difference(
     make_table(catalog)
 
     with pytest.raises(TableDiffersError, match=difference):
-        ensure_table(catalog, make_spec(**parts), never)
+        ensure(catalog, make_spec(**parts), never)
 
 
 def test_a_table_of_another_format_version_is_refused(catalog: FaultyCatalog) -> None:
     create_foreign(catalog, **{"format-version": "1"})
 
     with pytest.raises(TableDiffersError, match="format version 2 is needed, the table has 1"):
-        ensure_table(catalog, make_spec(), first_ledger)
+        ensure(catalog, make_spec(), first_ledger)
 
 
 def test_a_table_without_our_columns_is_refused(catalog: FaultyCatalog) -> None:
@@ -186,7 +194,7 @@ def test_a_table_without_our_columns_is_refused(catalog: FaultyCatalog) -> None:
     )
 
     with pytest.raises(TableDiffersError, match="_kafka_partition"):
-        ensure_table(catalog, make_spec(), first_ledger)
+        ensure(catalog, make_spec(), first_ledger)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import StorageError
-from lakehouse_assets.operations.staging import build_writer
+from lakehouse_assets.systems.parquet import build_writer
 from lakehouse_assets_tests.builders import make_rows, make_table
 
 _NO_BUFFER = 1  # every call has to write

@@ -23,9 +23,9 @@ from pyiceberg.typedef import Record
 
 from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.model.offsets import TopicRanges
-from lakehouse_assets.operations.staging import build_writer
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets.systems.parquet import build_writer
 from lakehouse_assets.systems.slice_files import SliceFiles
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests import judge

@@ -1,0 +1,185 @@
+"""Messages that can't become rows: kept as they came, in a table of their own, each exactly once.
+
+Staging writes them to files beside the rows. Before the rows are published, these are put into the quarantine table, in the
+place of what that has of the offsets that were read again. A crash between the two commits leaves messages that the next run
+finds there, and a message is never in neither table.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.columns import QUARANTINE_COLUMNS, QUARANTINE_POSITION
+from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
+from lakehouse_assets.model.ledger import Ledger, TopicLedger
+from lakehouse_assets.model.offsets import NO_OFFSETS, RangeSet, TopicRanges
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.swapping import swap_rows
+from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.catalog import ensure_table, load_table
+from lakehouse_assets.systems.commit import Base, Delivery
+from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets.systems.kafka import MessageBatch
+from lakehouse_assets.systems.parquet import StagedFile, StagingWriter, build_writer, delete_staged
+from lakehouse_assets.systems.schema import TableShape, build_file_schema, timestamp_column
+from lakehouse_assets.systems.slice_files import SliceFiles, list_runs
+
+_BUFFER_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BadMessage:
+    """A message of a batch that can't become a row: where it stands there, a stable code, and one clause of reason."""
+
+    at: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Messages of one commit that can't become rows, as files that nobody sees yet. `codes` counts them by their code."""
+
+    offsets: TopicRanges = NO_OFFSETS
+    files: tuple[StagedFile, ...] = ()
+    codes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self.codes.values())
+
+    def joined(self, other: "Quarantined") -> "Quarantined":
+        """Both in one commit."""
+        codes = dict(Counter(self.codes) + Counter(other.codes))
+        return Quarantined(self.offsets | other.offsets, self.files + other.files, codes)
+
+
+class QuarantineStager:
+    """Writes bad messages to files of the quarantine table, which is opened, or created, with the first of them."""
+
+    def __init__(self, topic: str, open_table: Callable[[], Table]) -> None:
+        self._topic, self._open_table = topic, open_table
+        self._writer: StagingWriter | None = None
+        self._schema: pa.Schema | None = None
+        self._runs: dict[int, list[tuple[int, int]]] = {}
+        self._codes: Counter[str] = Counter()
+
+    def add(self, batch: MessageBatch, bad: Sequence[BadMessage]) -> None:
+        """Stage these messages of a batch."""
+        if self._writer is None or self._schema is None:
+            table = self._open_table()
+            self._writer, self._schema = build_writer(table, _BUFFER_BYTES), build_file_schema(table.schema())
+        self._writer.add(_rows(self._topic, batch, bad, self._schema))
+        at = np.array([one.at for one in bad])
+        for p in np.unique(batch.partitions[at]).tolist():
+            self._runs.setdefault(p, []).extend(list_runs(batch.offsets[at][batch.partitions[at] == p]))
+        self._codes.update(one.code for one in bad)
+
+    def finish(self) -> Quarantined:
+        """What was staged since the last call."""
+        files = tuple(self._writer.finish()) if self._writer is not None and self._codes else ()
+        done = Quarantined(TopicRanges.of(self._runs), files, dict(self._codes))
+        self._runs, self._codes = {}, Counter()
+        return done
+
+    @property
+    def count(self) -> int:
+        """Messages staged since the last `finish`."""
+        return self._codes.total()
+
+    def abandon(self) -> None:
+        """Delete what was not handed over."""
+        if self._writer is not None:
+            self._writer.abandon()
+
+
+def _rows(topic: str, batch: MessageBatch, bad: Sequence[BadMessage], schema: pa.Schema) -> pa.Table:
+    at = np.array([one.at for one in bad])
+    columns: dict[str, Any] = {
+        "topic": [topic] * len(bad),
+        "partition": batch.partitions[at],
+        "offset": batch.offsets[at],
+        "timestamp": timestamp_column(batch.timestamps_ms[at]),
+        "key": [batch.key(one.at) for one in bad],
+        "value": [batch.values[one.at] for one in bad],
+        "headers": [[{"key": key, "value": value} for key, value in batch.headers(one.at)] for one in bad],
+        "error_code": [one.code for one in bad],
+        "error": [one.reason for one in bad],
+    }
+    assert columns.keys() == QUARANTINE_COLUMNS.keys()
+    return pa.Table.from_pydict(columns, schema=schema)
+
+
+def open_quarantine(systems: Systems, spec: TableSpec, entry: TopicLedger) -> Table:
+    """The quarantine table of a table whose ledger has `entry`; created on first use."""
+    first = Ledger({spec.source.topic: TopicLedger(entry.topic_id, entry.start)})
+    return ensure_table(systems.catalog, TableShape.quarantine(spec), lambda: first)[0]
+
+
+def quarantine_stager(systems: Systems, spec: TableSpec, entry: TopicLedger) -> QuarantineStager:
+    """What a `Stager` of this table hands bad messages to."""
+    return QuarantineStager(spec.source.topic, lambda: open_quarantine(systems, spec, entry))
+
+
+def load_quarantine(systems: Systems, spec: TableSpec) -> Table | None:
+    """The quarantine table; None where no message was ever bad. Read-only."""
+    return load_table(systems.catalog, spec.quarantine_table)
+
+
+def read_examples(table: Table, limit: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many messages are in a quarantine table, and some of them: where they stand, and what is wrong."""
+    current = table.metadata.current_snapshot()
+    summary = current.summary if current is not None else None
+    count = int(summary.additional_properties.get("total-records", "0")) if summary is not None else 0
+    names = (QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset, "timestamp", "error_code", "error")
+    return count, table.scan(selected_fields=names, limit=limit).to_arrow().to_pylist() if count else []
+
+
+def find_unsettled(systems: Systems, spec: TableSpec, entry: TopicLedger) -> TopicRanges:
+    """Offsets that the quarantine was brought up to and the table was not: a crash between the two, or a rollback."""
+    quarantine = load_quarantine(systems, spec)
+    ledger = read_ledger(quarantine) if quarantine is not None else None
+    return ledger[spec.source.topic].held - entry.held if ledger is not None else NO_OFFSETS
+
+
+def settle(
+    systems: Systems, spec: TableSpec, entry: TopicLedger, ranges: TopicRanges, bad: Quarantined, read_again: TopicRanges
+) -> None:
+    """Put the bad messages into the quarantine, in the place of what it has of the offsets `read_again`. Repeatable.
+
+    `ranges`: what is settled then, beside what the table holds by its `entry`. Staged files that did not land are deleted.
+    """
+    table = open_quarantine(systems, spec, entry)
+    try:
+        taken = SliceFiles(read_again)
+        if _is_settled(table, taken, bad):
+            delete_staged(table.io, [file.location for file in bad.files])
+            return
+        delivery = Delivery(
+            topic=spec.source.topic,
+            topic_id=entry.topic_id,
+            ranges=entry.held | ranges,
+            files=build_data_files(table, bad.files),
+            last_row={p: held.stop - 1 for p, held in bad.offsets.partitions.items()},
+            newest_ms={},
+            base=Base.of(table),
+            replaces=taken.swap,
+        )
+        swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
+    except CommitOutcomeUnknownError:
+        raise
+    except LakehouseError:
+        delete_staged(table.io, [file.location for file in bad.files])
+        raise
+
+
+def _is_settled(table: Table, taken: SliceFiles, bad: Quarantined) -> bool:
+    found = {p: RangeSet.of(list_runs(offsets)) for p, offsets in taken.read_offsets(table).items()}
+    return TopicRanges({p: held for p, held in sorted(found.items()) if held}) == bad.offsets

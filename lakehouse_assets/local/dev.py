@@ -108,10 +108,10 @@ class Platform:
         self._lock.describe(f"make dev (process {os.getpid()}, {dagster.url})")
         dagster.write_files(self._dagster_yaml)
         self._say(f"starting Dagster on {dagster.url}")
-        self._launch("code-server", dagster.code_server_command)
         self._launch("prepare", dagster.prepare_command)
         if not dagster.is_prepared:
-            self._await_prepared(dagster)  # else two processes would create the same database files
+            self._await_prepared(dagster)  # else several processes would create the same database files
+        self._launch("code-server", dagster.code_server_command)
         self._launch("webserver", dagster.webserver_command)
         self._start_kafka()
         self._await_prepared(dagster)

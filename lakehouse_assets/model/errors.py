@@ -26,7 +26,8 @@
     │  └─ CommitOutcomeUnknownError   R  may or may not have landed: every file is kept, the ledger decides
     ├─ WorkerLostError             R  a staging process died
     ├─ StorageError                R  files could not be read or written
-    └─ CatalogUnavailableError     R  the catalog did not answer
+    ├─ CatalogUnavailableError     R  the catalog did not answer
+    └─ CatalogAccessError             it refused credentials or rights
 
 R: `retryable` is True: trying the same run again can succeed without anybody changing anything.
 A message reads: `Cannot <do what> <object>: <facts, expected and found>. <what to do>.`
@@ -320,7 +321,7 @@ class CommitOutcomeUnknownError(CommitError):
     def __init__(self, table: str, commit_id: str, reason: str) -> None:
         self.table, self.commit_id, self.reason = table, commit_id, reason
         super().__init__(
-            f"Cannot tell whether commit {commit_id} to {table} landed: {reason}. Every file was kept. "
+            f"Cannot tell whether commit {commit_id} to {table} landed: {reason.rstrip('.')}. Every file was kept. "
             "The ledger in the table decides what is still to be read, so run again when the catalog answers."
         )
 
@@ -360,4 +361,15 @@ class CatalogUnavailableError(LakehouseError):
         super().__init__(
             f"Cannot {action}: the catalog {catalog!r} did not answer ({reason}). "
             "Check that it runs; the run tries again by itself."
+        )
+
+
+class CatalogAccessError(LakehouseError):
+    """The catalog refused credentials or rights."""
+
+    def __init__(self, catalog: str, action: str, reason: str) -> None:
+        self.catalog, self.action, self.reason = catalog, action, reason
+        super().__init__(
+            f"Cannot {action}: the catalog {catalog!r} refused it ({reason}). "
+            "Check its credentials in PyIceberg's configuration and the rights that go with them, then run again."
         )

@@ -9,10 +9,13 @@ from contextlib import contextmanager, suppress
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
+    ForbiddenError,
     NamespaceAlreadyExistsError,
     NoSuchTableError,
+    OAuthError,
     RESTError,
     TableAlreadyExistsError,
+    UnauthorizedError,
 )
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
@@ -20,7 +23,12 @@ from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetProp
 from requests.exceptions import RequestException
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from lakehouse_assets.model.errors import CatalogUnavailableError, StorageError, TableDiffersError
+from lakehouse_assets.model.errors import (
+    CatalogAccessError,
+    CatalogUnavailableError,
+    StorageError,
+    TableDiffersError,
+)
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.systems import metadata_cache, rest_patience
 from lakehouse_assets.systems.history import read_ledger
@@ -42,7 +50,7 @@ def open_catalog(name: str, properties: Mapping[str, str]) -> Catalog:
     """Connect. Empty `properties`: PyIceberg's own configuration for that name is used.
 
     Raises:
-        CatalogUnavailableError: the catalog did not answer.
+        CatalogUnavailableError, CatalogAccessError: the catalog did not answer, or refused.
     """
     metadata_cache.install()
     rest_patience.install()
@@ -59,6 +67,8 @@ def catalog_errors(catalog: str, action: str) -> Iterator[None]:
     """Translate what a catalog or its storage raises into the platform's tree; NoSuchTableError passes."""
     try:
         yield
+    except (UnauthorizedError, ForbiddenError, OAuthError) as error:
+        raise CatalogAccessError(catalog, action, _first_line(error)) from error
     except (RESTError, RequestException, SQLAlchemyError, ConnectionError, TimeoutError) as error:
         raise CatalogUnavailableError(catalog, action, _first_line(error)) from error
     except OSError as error:

@@ -6,13 +6,18 @@ from pathlib import Path
 
 import pytest
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import RESTError
+from pyiceberg.exceptions import ForbiddenError, OAuthError, RESTError, UnauthorizedError
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField
 from requests.exceptions import ConnectionError as RequestsConnectionError
 
-from lakehouse_assets.model.errors import CatalogUnavailableError, LedgerMissingError, TableDiffersError
+from lakehouse_assets.model.errors import (
+    CatalogAccessError,
+    CatalogUnavailableError,
+    LedgerMissingError,
+    TableDiffersError,
+)
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.systems.catalog import ensure_table, load_table
@@ -207,6 +212,18 @@ def test_a_catalog_that_is_away_is_an_error_of_the_tree(catalog: FaultyCatalog, 
         load_table(catalog, NAME)
 
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "error", [UnauthorizedError("401"), ForbiddenError("403"), OAuthError("invalid_client")], ids=lambda error: type(error).__name__
+)
+def test_a_catalog_that_refuses_is_not_asked_again(catalog: FaultyCatalog, error: Exception) -> None:
+    catalog.before_load = [raising(error)]
+
+    with pytest.raises(CatalogAccessError, match=r"Cannot load ods.clicks: the catalog .* refused it .* credentials") as caught:
+        load_table(catalog, NAME)
+
+    assert not caught.value.retryable
 
 
 def test_a_table_that_is_not_there_is_none(catalog: FaultyCatalog) -> None:

@@ -223,15 +223,7 @@ class _Run:
             return
         source, spec = self._systems.source, self._spec
         before = source.read_bounds(spec.table, spec.source.topic, description.partitions)
-        delivery = Delivery(
-            topic=spec.source.topic,
-            topic_id=description.topic_id,
-            ranges=batch.ranges,
-            files=build_data_files(table, batch.files),
-            last_row=batch.last_row,
-            newest_ms=batch.newest_ms,
-            base=Base.of(table),
-        )
+        delivery = build_delivery(table, description, batch)
         try:
             if batch.bad.count or self._unsettled & batch.ranges:
                 read_again = batch.row_offsets | batch.bad.offsets
@@ -247,6 +239,19 @@ class _Run:
         self.commits += 1
         self._rows += batch.row_count
         self._on_commit(build_report(spec, batch, landed, {p: b.stop for p, b in before.items()}))
+
+
+def build_delivery(table: Table, topic: TopicDescription, batch: StagedBatch) -> Delivery:
+    """The rows of a batch on their way into `table`. `topic` was described after they were read."""
+    return Delivery(
+        topic=topic.name,
+        topic_id=topic.topic_id,
+        ranges=batch.ranges,
+        files=build_data_files(table, batch.files),
+        last_row=batch.last_row,
+        newest_ms=batch.newest_ms,
+        base=Base.of(table),
+    )
 
 
 def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Mapping[int, int]) -> CommitReport:

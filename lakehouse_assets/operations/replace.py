@@ -6,7 +6,7 @@ where Kafka holds only a part of what the table has.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -22,15 +22,13 @@ from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.ingest import CommitReport, build_report, open_table
+from lakehouse_assets.operations.ingest import CommitReport, build_delivery, build_report, open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, quarantine_stager, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch, Stager, slice_begins_ms
 from lakehouse_assets.operations.status import refuse_other_log
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.commit import Base, Delivery
-from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.kafka import LogBounds
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.slice_files import SliceFiles, outside
@@ -216,16 +214,7 @@ def _publish_slice(
 ) -> CommitReport | None:
     description = systems.source.describe(spec.table, spec.source.topic)  # after reading, so it proves what was read
     taken = SliceFiles(plan.ranges)
-    delivery = Delivery(
-        topic=spec.source.topic,
-        topic_id=description.topic_id,
-        ranges=plan.ranges,
-        files=build_data_files(table, batch.files),
-        last_row=batch.last_row,
-        newest_ms=batch.newest_ms,
-        base=Base.of(table),
-        replaces=taken.swap,
-    )
+    delivery = replace(build_delivery(table, description, batch), ranges=plan.ranges, replaces=taken.swap)
     # What became bad enters the quarantine before its row leaves the table, and what became good leaves it after its row came:
     # a crash in between leaves a message in both, which the next attempt mends, and never in neither.
     check = partial(_refuse_if_kafka_has_less, spec=spec, plan=plan, taken=taken, batch=batch)

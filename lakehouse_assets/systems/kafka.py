@@ -71,6 +71,7 @@ _CONSUMER_DEFAULTS = {
 class TopicDescription:
     """A topic as it is now: Kafka's own id and the numbers of its topic partitions."""
 
+    name: str
     topic_id: str
     partitions: tuple[int, ...]
 
@@ -143,7 +144,7 @@ class KafkaSource:
         with self._errors(f"describe topic {topic!r} for {table}", table, topic):
             found = self._admin_client().describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
             description = found[topic].result()
-        return TopicDescription(str(description.topic_id), tuple(sorted(p.id for p in description.partitions)))
+        return TopicDescription(topic, str(description.topic_id), tuple(sorted(p.id for p in description.partitions)))
 
     def read_bounds(self, table: str, topic: str, partitions: Sequence[int]) -> dict[int, LogBounds]:
         """Oldest offset held and first offset not yet readable, per topic partition. Reads no message."""

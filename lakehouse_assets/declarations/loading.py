@@ -58,21 +58,17 @@ class _Found:
     problems: tuple[Problem, ...] = ()
 
 
-def load_declarations(folder: Path) -> Declarations:
-    """Read every `*.yaml`, `*.yml` and `*.py` file in `folder` and below, sorted by path.
+def load_declarations(*places: Path) -> Declarations:
+    """Read each file among `places`, and every `*.yaml`, `*.yml` and `*.py` file in each folder and below, sorted by path.
 
     Hidden files and folders, and Python files that begin with an underscore, are left out. Runs Python files.
 
     Raises:
-        ConfigurationError: there is no such folder.
+        ConfigurationError: there is no such file or folder.
     """
-    if not folder.is_dir():
-        raise ConfigurationError(
-            FOLDER_SETTING, f"{str(folder)!r}, which is no folder", "a folder of table declarations"
-        )
     first: dict[str, _Found] = {}
     broken: list[_Found] = []
-    for found in _read_folder(folder):
+    for found in (found for place in places for found in _read_place(place)):
         if found.spec is None:
             broken.append(found)
         elif (earlier := first.setdefault(found.spec.table.lower(), found)) is not found:
@@ -81,16 +77,27 @@ def load_declarations(folder: Path) -> Declarations:
     return Declarations(specs, tuple(_name_broken(broken, taken=set(first))))
 
 
-def _read_folder(folder: Path) -> Iterator[_Found]:
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        is_hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-        if path.suffix not in _SUFFIXES or is_hidden or path.is_dir():
-            continue
-        if path.suffix != ".py":
-            yield _read_yaml(path)
-        elif not path.name.startswith("_"):
-            yield from _read_python(path)
+def _read_place(place: Path) -> Iterator[_Found]:
+    if place.is_file():
+        yield from _read_file(place)
+    elif place.is_dir():
+        for path in sorted(place.rglob("*")):
+            parts = path.relative_to(place).parts
+            is_hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
+            is_private = path.suffix == ".py" and path.name.startswith("_")
+            if path.suffix in _SUFFIXES and not is_hidden and not is_private and not path.is_dir():
+                yield from _read_file(path)
+    else:
+        raise ConfigurationError(
+            FOLDER_SETTING, f"{str(place)!r}, which is no folder", "a folder of table declarations"
+        )
+
+
+def _read_file(path: Path) -> Iterator[_Found]:
+    if path.suffix == ".py":
+        yield from _read_python(path)
+    else:
+        yield _read_yaml(path)
 
 
 def _read_yaml(path: Path) -> _Found:

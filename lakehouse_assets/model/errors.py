@@ -3,6 +3,7 @@
     LakehouseError
     ├─ DeclarationError            a table file is wrong; carries every mistake found
     ├─ ConfigurationError          an environment variable or setting is wrong
+    ├─ UnknownTableError           no declaration bears this name
     ├─ SourceError                 Kafka, or what stands in it
     │  ├─ SourceUnavailableError      R  broker not reachable, or no answer in time
     │  ├─ SourceAccessError              authentication or authorisation refused
@@ -85,6 +86,17 @@ class ConfigurationError(LakehouseError):
     def __init__(self, setting: str, found: str, allowed: str) -> None:
         self.setting, self.found, self.allowed = setting, found, allowed
         super().__init__(f"Cannot use the setting {setting}: found {found}; allowed: {allowed}.")
+
+
+class UnknownTableError(LakehouseError):
+    """No declaration bears this name."""
+
+    def __init__(self, table: str, declared: Sequence[str], suggestion: str | None) -> None:
+        self.table, self.declared, self.suggestion = table, tuple(declared), suggestion
+        hint = f" Did you mean {suggestion!r}?" if suggestion else ""
+        super().__init__(
+            f"Cannot find the table {table!r}: found no declaration of it; declared: {', '.join(declared) or 'none'}.{hint}"
+        )
 
 
 class SourceError(LakehouseError):

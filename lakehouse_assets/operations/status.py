@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
+
 from lakehouse_assets.model.errors import OffsetsExpiredError, TopicReplacedError, TopicTruncatedError
-from lakehouse_assets.model.ledger import TopicLedger
+from lakehouse_assets.model.ledger import OPERATION_KEY, TopicLedger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
@@ -12,12 +15,26 @@ from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.kafka import LogBounds, TopicDescription
 
+_COMMITS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSummary:
+    """One snapshot, ours or another's: when it was made, by which operation, and what it did to the number of rows."""
+
+    snapshot_id: int
+    at_ms: int
+    operation: str
+    added_rows: int
+    total_rows: int
+
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
     """Where a table and its topic stand. `entry` is None before the table's first use; then its lag is the topic's length.
 
-    `lag` counts offsets that are missing: an upper bound on messages. `committed_ms` is the time of the last snapshot.
+    `commits` are the newest snapshots, newest first. `lag` counts offsets that are missing: an upper bound on messages.
+    `committed_ms` is the time of the current snapshot.
     """
 
     topic_id: str
@@ -25,6 +42,7 @@ class TableStatus:
     bounds: Mapping[int, LogBounds]
     missing: TopicRanges
     committed_ms: int | None
+    commits: tuple[CommitSummary, ...] = ()
 
     @property
     def lag(self) -> int:
@@ -55,7 +73,20 @@ def read_status(systems: Systems, spec: TableSpec, rowless: TopicRanges = NO_OFF
     missing = entry.missing(stops) - rowless
     refuse_expired(spec.table, topic, missing, bounds)
     current = table.metadata.current_snapshot()
-    return TableStatus(description.topic_id, entry, bounds, missing, current.timestamp_ms if current else None)
+    committed_ms = current.timestamp_ms if current else None
+    return TableStatus(description.topic_id, entry, bounds, missing, committed_ms, _newest_commits(table))
+
+
+def _newest_commits(table: Table) -> tuple[CommitSummary, ...]:
+    newest = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)[-_COMMITS_SHOWN:]
+    return tuple(_summarize(snapshot) for snapshot in reversed(newest))
+
+
+def _summarize(snapshot: Snapshot) -> CommitSummary:
+    words = snapshot.summary.additional_properties if snapshot.summary is not None else {}
+    engine = snapshot.summary.operation.value if snapshot.summary is not None else "unknown"
+    counts = (int(words.get(name, "0")) for name in ("added-records", "total-records"))
+    return CommitSummary(snapshot.snapshot_id, snapshot.timestamp_ms, words.get(OPERATION_KEY, engine), *counts)
 
 
 def refuse_other_log(

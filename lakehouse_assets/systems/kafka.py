@@ -276,7 +276,6 @@ class RangeReader:
         self._stops = {p: stop for p, (_, stop) in ranges.items() if stop is not None}
         self.next_offsets = {p: start for p, (start, _) in ranges.items()}
         self._at_end: set[int] = set()
-        self._bounded = {p for p, (_, stop) in ranges.items() if stop is not None}
         self._finished = {p for p, (start, stop) in ranges.items() if stop is not None and start >= stop}
         self._last_sign = time.monotonic()
         if self._finished:

@@ -74,18 +74,3 @@ def test_the_platform_merges_into_the_definitions_of_another_project(flights: No
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert "'delay_report', 'demo/flights', 'demo/flights__quarantine', 'kafka/" in done.stdout, done.stderr
-
-
-def test_the_status_command_says_how_far_a_table_is(flights: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status"]) == 0
-    assert "demo.flights: 3 messages behind" in capsys.readouterr().out
-
-
-def test_the_check_command_is_content_with_right_declarations(flights: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check"]) == 0
-    assert "right: 1, wrong: 0" in capsys.readouterr().out
-
-
-def test_an_unknown_table_is_named_with_those_that_there_are(flights: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ingest", "demo.flight"]) == 1
-    assert "demo.flights" in capsys.readouterr().err

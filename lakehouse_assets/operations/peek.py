@@ -1,0 +1,44 @@
+"""Shows messages as a declaration reads them. Writes nothing, creates nothing, needs no table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.systems import Systems
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """One message: where it stands, and its row, or why it has none. Without both it is a tombstone."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    row: dict[str, Any] | None
+    error: str | None
+
+
+def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeked]:
+    """The newest messages of each topic partition, `count` over all of them, at least one of each.
+
+    Raises:
+        SourceError: Kafka does not answer, or has no such topic.
+    """
+    topic = spec.source.topic
+    description = systems.source.describe(spec.table, topic)
+    bounds = systems.source.read_bounds(spec.table, topic, description.partitions)
+    share = max(1, count // max(1, len(bounds)))
+    ranges = {p: (max(b.low, b.stop - share), b.stop) for p, b in bounds.items()}
+    decoder = JsonDecoder(spec.columns)
+    with systems.source.reader(spec.table, topic, ranges) as reader:
+        while not reader.is_finished:
+            batch = reader.read(1.0)
+            for partition, offset, stamp, value in zip(
+                batch.partitions.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), batch.values, strict=True
+            ):
+                decoded = decoder.decode([value]) if value is not None else None
+                row = decoded.table.to_pylist()[0] if decoded is not None and not decoded.bad else None
+                error = decoded.bad[0].reason if decoded is not None and decoded.bad else None
+                yield Peeked(partition, offset, stamp, row, error)

@@ -1,0 +1,165 @@
+"""The `lakehouse` command: what each verb prints, and with what it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse_assets.cli import main
+from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.reading import load_table
+from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.conftest import TopicFactory
+
+DECLARATION = """
+table: ods.clicks
+source: {{topic: {topic}}}
+commit_interval: 1s
+schema:
+  - {{name: id, type: long, required: true}}
+  - {{name: at, type: timestamptz}}
+"""
+MESSAGES = ['{"id": 1, "at": "2026-11-25T10:00:00Z"}', '{"id": "x"}', None, '{"id": 4}']
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "tables").mkdir()
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tmp_path / "tables"))
+    return tmp_path / "tables"
+
+
+@pytest.fixture
+def clicks(folder: Path, kafka: LocalKafka, broker: Broker, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A declared table whose topic has four messages; the table is not there yet."""
+    name = topic()
+    broker.produce(name, MESSAGES, timestamp_ms=1_790_000_000_000)
+    (folder / "clicks.yaml").write_text(DECLARATION.format(topic=name))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    return name
+
+
+def documents(output: Output) -> list[Any]:
+    return [json.loads(line) for line in output.readouterr().out.splitlines()]
+
+
+def test_validate_prints_file_and_line_of_every_mistake_and_fails(folder: Path, capsys: Output) -> None:
+    (folder / "good.yaml").write_text(DECLARATION.format(topic="t"))
+    (folder / "bad.yaml").write_text("table: ods.bad\nsource: {topik: t}\nschema:\n  - {name: id, type: lon}\n")
+
+    assert main(["validate"]) == 1
+
+    said = capsys.readouterr()
+    assert f"{folder}/bad.yaml:2: " in said.err
+    assert f"{folder}/bad.yaml:4: " in said.err
+    assert said.out == "right: 1, wrong: 1\n"
+
+
+def test_validate_takes_files_and_says_the_same_to_a_script(folder: Path, capsys: Output) -> None:
+    (folder / "good.yaml").write_text(DECLARATION.format(topic="t"))
+    (folder / "bad.yaml").write_text("table: ods.bad\nsource: {topic: t}\nschema:\n  - {name: id, type: lon}\n")
+
+    assert main(["validate", str(folder / "good.yaml"), "--json"]) == 0
+    assert main(["validate", str(folder / "bad.yaml"), "--json"]) == 1
+
+    good, bad = documents(capsys)
+    assert good == {"tables": ["ods.clicks"], "problems": []}
+    (problem,) = bad["problems"]
+    assert (problem["line"], problem["path"], problem["suggestion"]) == (4, "schema[0].type", "long")
+
+
+def test_a_place_that_is_not_there_is_an_error_of_one_sentence(folder: Path, capsys: Output) -> None:
+    assert main(["validate", str(folder / "nowhere")]) == 1
+
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("verb", ["ingest", "plan", "peek", "status"])
+def test_an_unknown_table_is_a_wrong_call_and_the_nearest_is_named(folder: Path, capsys: Output, verb: str) -> None:
+    (folder / "good.yaml").write_text(DECLARATION.format(topic="t"))
+
+    assert main([verb, "ods.click"]) == 2
+
+    said = capsys.readouterr().err
+    assert said == (
+        "Cannot find the table 'ods.click': found no declaration of it; declared: ods.clicks. Did you mean 'ods.clicks'?\n"
+    )
+
+
+@pytest.mark.kafka
+def test_plan_says_what_a_run_would_read_and_creates_nothing(clicks: str, capsys: Output) -> None:
+    assert main(["plan", "ods.clicks"]) == 0
+    assert capsys.readouterr().out == (
+        f"would create ods.clicks\nwould read {clicks}-0 offsets 0 to 3, at most 4 messages\n"
+    )
+
+    assert main(["plan", "ods.clicks", "--json"]) == 0
+    (plan,) = documents(capsys)
+    assert plan["creates_table"]
+    assert plan["reads"] == [{"partition": 0, "first_offset": 0, "last_offset": 3}]
+
+
+@pytest.mark.kafka
+def test_peek_shows_rows_reasons_and_tombstones(clicks: str, capsys: Output) -> None:
+    assert main(["peek", "ods.clicks"]) == 0
+    first, second, third, fourth = capsys.readouterr().out.splitlines()
+    assert first == f'{clicks}-0 offset 0: {{"id": 1, "at": "2026-11-25 10:00:00+00:00"}}'
+    assert second.startswith(f"{clicks}-0 offset 1: no row: field 'id'")
+    assert third == f"{clicks}-0 offset 2: a tombstone, skipped"
+    assert fourth == f'{clicks}-0 offset 3: {{"id": 4, "at": null}}'
+
+    assert main(["peek", "ods.clicks", "--count", "2", "--json"]) == 0
+    tombstone, newest = documents(capsys)
+    assert (tombstone["row"], tombstone["error"]) == (None, None)
+    assert newest == {"partition": 0, "offset": 3, "timestamp_ms": 1_790_000_000_000, "row": {"id": 4, "at": None}, "error": None}
+
+
+@pytest.mark.kafka
+def test_status_tells_lag_ledger_and_commits_before_and_after_an_ingest(clicks: str, capsys: Output) -> None:
+    assert main(["status", "--json"]) == 0
+    (before,) = documents(capsys)
+    assert (before["table"], before["lag"], before["held"], before["commits"]) == ("ods.clicks", 4, None, [])
+
+    assert main(["ingest", "ods.clicks"]) == 0
+    assert "committed 2 rows" in capsys.readouterr().out
+
+    assert main(["status", "--json"]) == 0
+    (after,) = documents(capsys)
+    assert (after["lag"], after["held"], after["missing"]) == (0, {"0": [[0, 4]]}, {})
+    assert [(c["operation"], c["added_rows"], c["total_rows"]) for c in after["commits"]] == [("ingest", 2, 2)]
+    assert main(["status", "ods.clicks"]) == 0
+    said = capsys.readouterr().out
+    assert f"ods.clicks: 0 messages behind {clicks!r}" in said
+    assert "ingest         +2 rows, 2 in all" in said
+    assert sorted(load_table("ods.clicks").scan().to_arrow()["id"].to_pylist()) == [1, 4]
+
+
+@pytest.mark.kafka
+def test_status_of_a_topic_that_is_gone_fails_with_its_sentence(clicks: str, broker: Broker, capsys: Output) -> None:
+    broker.delete_topic(clicks)
+
+    assert main(["status", "--json"]) == 1
+
+    (document,) = documents(capsys)
+    assert document["error"] == "TopicMissingError"
+    assert clicks in document["message"]
+
+
+@pytest.mark.parametrize("verb", [[], ["validate"], ["plan"], ["peek"], ["status"], ["ingest"], ["dev"], ["schema"]], ids=" ".join)
+def test_the_help_of_every_verb_loads_nothing_heavy(verb: list[str]) -> None:
+    program = (
+        "import sys\nfrom lakehouse_assets.cli import main\ntry:\n    main([*sys.argv[1:], '--help'])\nexcept SystemExit as end:\n"
+        "    heavy = {'dagster', 'pyiceberg', 'pyarrow', 'confluent_kafka', 'pandas'} & sys.modules.keys()\n"
+        "    sys.exit(end.code or str(heavy or ''))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program, *verb], capture_output=True, text=True, check=False)
+
+    assert done.stderr.strip() == ""
+    assert "usage: lakehouse" in done.stdout

@@ -81,6 +81,11 @@ def _build_parser() -> argparse.ArgumentParser:
     ingest = commands.add_parser("ingest", help="bring a table up to date, as its sensor would")
     ingest.add_argument("table", help="namespace.name")
     ingest.set_defaults(command=_ingest)
+
+    replay = commands.add_parser("replay", help="read the messages in quarantine again, also those that Kafka has no more")
+    replay.add_argument("table", help="namespace.name")
+    _add_json(replay)
+    replay.set_defaults(command=_replay)
     return parser
 
 
@@ -211,9 +216,21 @@ def _ingest(arguments: argparse.Namespace, environment: Environment) -> int:
             stop=stop,
             on_commit=lambda report: print(commit_line(report), flush=True),
             on_retry=lambda error, seconds: print(f"trying again in {seconds:g} s: {error}", file=sys.stderr),
-            now_ms=lambda: int(time.time() * 1000),
+            now_ms=_now_ms,
         )
     print(f"{result.ended}: {result.row_count:,} rows in {result.commits} commits")
+    return 0
+
+
+def _replay(arguments: argparse.Namespace, environment: Environment) -> int:
+    from lakehouse_assets.operations.replay import run_replay
+
+    (spec,) = _choose(load_declarations(environment.tables_dir), [arguments.table])
+    result = run_replay(_open(environment), spec, _now_ms)
+    if arguments.json:
+        _print_json(table=spec.table, moved=result.moved, still_bad=result.still_bad)
+    else:
+        print(f"moved {result.moved:,} messages into {spec.table}; {result.still_bad:,} still can't become rows")
     return 0
 
 
@@ -229,6 +246,10 @@ def _open(environment: Environment) -> "Systems":
     from lakehouse_assets.orchestration.resources import open_environment
 
     return open_environment(environment)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _print_json(**parts: Any) -> None:

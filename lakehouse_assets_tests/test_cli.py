@@ -141,6 +141,19 @@ def test_status_tells_lag_ledger_and_commits_before_and_after_an_ingest(clicks: 
 
 
 @pytest.mark.kafka
+def test_replay_says_what_it_moved(clicks: str, folder: Path, capsys: Output) -> None:
+    assert main(["replay", "ods.clicks"]) == 0
+    assert capsys.readouterr().out == "moved 0 messages into ods.clicks; 0 still can't become rows\n"
+    assert main(["ingest", "ods.clicks"]) == 0
+    capsys.readouterr()
+
+    (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks).replace("name: at,", "name: at, from: nowhere,"))
+    assert main(["replay", "ods.clicks", "--json"]) == 0
+
+    assert documents(capsys) == [{"table": "ods.clicks", "moved": 0, "still_bad": 1}]
+
+
+@pytest.mark.kafka
 def test_status_of_a_topic_that_is_gone_fails_with_its_sentence(clicks: str, broker: Broker, capsys: Output) -> None:
     broker.delete_topic(clicks)
 
@@ -151,7 +164,7 @@ def test_status_of_a_topic_that_is_gone_fails_with_its_sentence(clicks: str, bro
     assert clicks in document["message"]
 
 
-@pytest.mark.parametrize("verb", [[], ["validate"], ["plan"], ["peek"], ["status"], ["ingest"], ["dev"], ["schema"]], ids=" ".join)
+@pytest.mark.parametrize("verb", [[], ["validate"], ["plan"], ["peek"], ["status"], ["ingest"], ["replay"], ["dev"], ["schema"]], ids=" ".join)
 def test_the_help_of_every_verb_loads_nothing_heavy(verb: list[str]) -> None:
     program = (
         "import sys\nfrom lakehouse_assets.cli import main\ntry:\n    main([*sys.argv[1:], '--help'])\nexcept SystemExit as end:\n"

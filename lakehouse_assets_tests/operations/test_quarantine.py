@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_assets.model.errors import StaleOffsetsError, TooManyBadRecordsError
+from lakehouse_assets.model.errors import StaleOffsetsError, TableDiffersError, TooManyBadRecordsError
 from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.operations.replay import ReplayResult, run_replay
 from lakehouse_assets_tests import faults, judge
 from lakehouse_assets_tests.builders import make_message
 from lakehouse_assets_tests.faults import EFFECTS, Crash, Fault
-from lakehouse_assets_tests.operations.lake import Lake, hours_ago
+from lakehouse_assets_tests.operations.lake import Lake, clock_ms, hours_ago
 
 pytestmark = pytest.mark.kafka
 
@@ -250,3 +251,69 @@ def test_a_message_that_kafka_dropped_stays_in_the_quarantine(lake: MakeLake) ->
     table.replace(table.key(hours[0]))
 
     table.assert_holds({0: [1, 2]}, bad={0: [0]})
+
+
+def test_a_replay_moves_what_can_be_a_row_now_also_where_kafka_has_it_no_more(lake: MakeLake) -> None:
+    table = lake(topic_partitions=2)
+    for p in (0, 1):
+        table.broker.produce(
+            table.topic, [make_message(1), b'{"id": "x", "number": 7}', BAD], partition=p, timestamp_ms=hours_ago(1)
+        )
+    table.ingest()
+    table.broker.delete_records(table.topic, {0: 3, 1: 3})
+    table.spec = with_text_ids(table.spec)
+
+    assert run_replay(table.systems, table.spec, clock_ms) == ReplayResult(moved=2, still_bad=2)
+    table.assert_holds({0: [0, 1], 1: [0, 1]}, bad={0: [2], 1: [2]})
+    rows = judge.query(table.table, "SELECT id, epoch_ms(_kafka_timestamp) FROM {table} WHERE _kafka_offset = 1")
+    assert rows == [(7, hours_ago(1))] * 2
+
+    assert run_replay(table.systems, table.spec, clock_ms) == ReplayResult(moved=0, still_bad=2)
+    table.produce(1)
+    table.reopened().ingest()
+    table.assert_holds({0: [0, 1], 1: [0, 1]}, bad={0: [2, 3], 1: [2]})
+
+
+def test_a_replay_that_crashes_between_any_effects_is_mended_by_the_next(lake: MakeLake, tmp_path: Path) -> None:
+    model = lake()
+    model.broker.produce(model.topic, [make_message(1), b'{"id": "x", "number": 1}', BAD])
+    model.ingest()
+    fixed = with_text_ids(model.spec)
+    EFFECTS.arm(None)
+    run_replay(model.systems, fixed, clock_ms)
+
+    for at in list_crashes(2, every=False):
+        table = Lake.open(tmp_path / f"crash{at}", model.broker, model.topic)
+        table.ingest()
+        EFFECTS.arm(Fault(at, "before", faults.crash))
+        with pytest.raises(Crash):
+            run_replay(table.systems, fixed, clock_ms)
+        EFFECTS.arm(None)
+        assert {offset for _, offset in [*table.positions(), *table.quarantined()]} == {0, 1, 2}
+
+        again = table.reopened()
+        run_replay(again.systems, fixed, clock_ms)
+
+        again.assert_holds({0: [0, 1]}, bad={0: [2]})
+
+
+def test_a_replay_by_a_declaration_that_does_not_fit_the_table_is_refused(lake: MakeLake) -> None:
+    table = lake()
+    table.broker.produce(table.topic, make_mixed(1, BAD))
+    table.ingest()
+    other = table.spec.model_copy(update={"columns": table.spec.columns[:1]})
+
+    with pytest.raises(TableDiffersError):
+        run_replay(table.systems, other, clock_ms)
+
+    table.assert_holds({0: [0, 2]}, bad={0: [1]})
+
+
+def test_a_replay_of_a_table_without_quarantine_does_nothing(lake: MakeLake) -> None:
+    table = lake()
+    assert run_replay(table.systems, table.spec, clock_ms) == ReplayResult(0, 0)
+    table.produce(2)
+    table.ingest()
+
+    assert run_replay(table.systems, table.spec, clock_ms) == ReplayResult(0, 0)
+    assert len(table.table.snapshots()) == 1

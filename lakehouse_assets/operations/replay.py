@@ -1,0 +1,114 @@
+"""Reads the messages in quarantine again, by the declaration as it is now; what can be a row moves into the table.
+
+For messages that Kafka no longer has; as long as it has them, materializing their hours does the same. The rows enter the
+table before the messages leave the quarantine, in the place of rows of the same offsets: the next call mends a crash between.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, QUARANTINE_POSITION
+from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
+from lakehouse_assets.model.ledger import TopicLedger
+from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.ingest import open_table
+from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, settle
+from lakehouse_assets.operations.swapping import swap_rows
+from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.commit import Base, Delivery
+from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets.systems.parquet import StagingWriter, build_writer, delete_staged
+from lakehouse_assets.systems.slice_files import SliceFiles, list_runs
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """How many messages of the quarantine became rows, and how many still can't."""
+
+    moved: int
+    still_bad: int
+
+
+def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> ReplayResult:
+    """Move every message of the quarantine that can be a row now. Safe to repeat, and beside ingestion.
+
+    Raises:
+        TableDiffersError: the declaration was changed so far that the table does not fit it.
+        TopicReplacedError: the messages are of another topic than the table's.
+        LakehouseError: of the tree; then what was not moved still is in the quarantine.
+    """
+    quarantine = load_quarantine(systems, spec)
+    if quarantine is None:
+        return ReplayResult(0, 0)
+    table, ledger = open_table(systems, spec, now_ms)
+    entry = ledger[spec.source.topic]
+    _refuse_other_topic(spec, quarantine, entry)
+    writer = build_writer(table, spec.buffer_size)
+    try:
+        moved, result = _stage(spec, quarantine, writer)
+        staged = writer.finish()
+    finally:
+        writer.abandon()
+    if not moved:
+        return result
+    taken = SliceFiles(moved)
+    delivery = Delivery(
+        topic=spec.source.topic,
+        topic_id=entry.topic_id,
+        ranges=moved,
+        files=build_data_files(table, staged),
+        last_row={p: held.stop - 1 for p, held in moved.partitions.items()},
+        newest_ms={},
+        base=Base.of(table),
+        replaces=taken.swap,
+    )
+    try:
+        swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
+    except CommitOutcomeUnknownError:
+        raise
+    except LakehouseError:
+        delete_staged(table.io, [file.location for file in staged])
+        raise
+    settle(systems, spec, entry, moved, Quarantined(), moved)
+    return result
+
+
+def _refuse_other_topic(spec: TableSpec, quarantine: Table, entry: TopicLedger) -> None:
+    theirs = read_ledger(quarantine)
+    if theirs is not None and theirs[spec.source.topic].topic_id != entry.topic_id:
+        raise TopicReplacedError(
+            spec.quarantine_table, spec.source.topic, theirs[spec.source.topic].topic_id, entry.topic_id
+        )
+
+
+def _stage(spec: TableSpec, quarantine: Table, writer: StagingWriter) -> tuple[TopicRanges, ReplayResult]:
+    """Write the rows; which offsets they have, and the counts. Memory: one batch of a file, and the writer's buffer."""
+    decoder = JsonDecoder(spec.columns)
+    runs: dict[int, list[tuple[int, int]]] = {}
+    moved = still_bad = 0
+    names = (QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset, "timestamp", "value")
+    for batch in quarantine.scan(selected_fields=names).to_arrow_batch_reader():
+        decoded = decoder.decode([bytes(value) for value in batch.column("value").to_pylist()])
+        good = np.ones(batch.num_rows, bool)
+        good[[bad.index for bad in decoded.bad]] = False
+        moved, still_bad = moved + int(good.sum()), still_bad + len(decoded.bad)
+        if not good.any():
+            continue
+        kept = batch.filter(pa.array(good))
+        partitions, offsets = kept.column(names[0]), kept.column(names[1])
+        writer.add(
+            decoded.table.append_column(KAFKA_PARTITION, partitions)
+            .append_column(KAFKA_OFFSET, offsets)
+            .append_column(KAFKA_TIMESTAMP, kept.column("timestamp"))
+        )
+        of, at = partitions.to_numpy(zero_copy_only=False), offsets.to_numpy(zero_copy_only=False)
+        for p in np.unique(of).tolist():
+            runs.setdefault(p, []).extend(list_runs(np.sort(at[of == p])))
+    return TopicRanges.of(runs), ReplayResult(moved, still_bad)

@@ -20,6 +20,7 @@ from lakehouse_assets.orchestration.metadata import (
     commit_metadata,
     describe_table,
     quarantine_metadata,
+    quarantine_table_metadata,
     table_metadata,
 )
 from lakehouse_assets.orchestration.names import (
@@ -69,7 +70,7 @@ def build_quarantine_asset(spec: TableSpec) -> dg.AssetSpec:
         kinds={"iceberg"},
         description=f"Messages of `{spec.source.topic}` that can't become rows of `{spec.table}`, as they came, and why. "
         "After the declaration was corrected, materialize their hours: what can be read then moves into the table.",
-        metadata={"dagster/table_name": spec.quarantine_table},
+        metadata=quarantine_table_metadata(spec),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from lakehouse_assets.model.columns import METADATA_COLUMNS
+from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_COLUMNS
 from lakehouse_assets.model.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -50,6 +50,12 @@ def table_metadata(spec: TableSpec) -> dict[str, object]:
         "topic": spec.source.topic,
         "key": ", ".join(spec.key) or "none",
     }
+
+
+def quarantine_table_metadata(spec: TableSpec) -> dict[str, object]:
+    """Schema and name of the quarantine table, known before the first bad message."""
+    columns = [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in QUARANTINE_COLUMNS.items()]
+    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": spec.quarantine_table}
 
 
 def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:

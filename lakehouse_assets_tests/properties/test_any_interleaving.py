@@ -48,6 +48,7 @@ class Interleavings(RuleBasedStateMachine):
         self.begins = [hours_ago(HOURS - 1 - i) for i in range(HOURS)]
         self.stamps: dict[int, list[int]] = {p: [] for p in range(PARTITIONS)}
         self.topic_rows: set[tuple[int, int]] = set()
+        self.topic_bad: set[tuple[int, int]] = set()
         self.rows: Rows = frozenset()
         self.foreign = 0
         self.history: dict[int, tuple[Rows, int]] = {}
@@ -73,15 +74,15 @@ class Interleavings(RuleBasedStateMachine):
         p=st.integers(0, PARTITIONS - 1),
         count=st.integers(1, 4),
         hour=st.integers(0, HOURS - 1),
-        tombstones=st.booleans(),
+        odd=st.sampled_from([b"good", None, b"no JSON"]),
     )
-    def produce(self, p: int, count: int, hour: int, tombstones: bool) -> None:
-        values = [None if tombstones and i % 2 else make_message(i) for i in range(count)]
+    def produce(self, p: int, count: int, hour: int, odd: bytes | None) -> None:
+        values = [odd if i % 2 and odd != b"good" else make_message(i) for i in range(count)]
         offsets = self.broker.produce(self.lake.topic, values, partition=p, timestamp_ms=self.begins[hour])
         self.stamps[p] += [self.begins[hour]] * count
-        self.topic_rows |= {
-            (p, offset) for offset, value in zip(offsets, values, strict=True) if value is not None
-        }
+        placed = {(p, offset): value for offset, value in zip(offsets, values, strict=True)}
+        self.topic_bad |= {at for at, value in placed.items() if value == b"no JSON"}
+        self.topic_rows |= {at for at, value in placed.items() if value not in (None, b"no JSON")}
 
     @rule()
     def ingest(self) -> None:
@@ -104,7 +105,7 @@ class Interleavings(RuleBasedStateMachine):
         return next((i for i, stamp in enumerate(self.stamps[p]) if stamp >= time_ms), len(self.stamps[p]))
 
     @rule(
-        at=st.integers(0, 16),
+        at=st.integers(0, 30),
         when=st.sampled_from(["before", "half", "after"]),
         hour=st.integers(-1, HOURS - 1),
     )
@@ -174,6 +175,9 @@ class Interleavings(RuleBasedStateMachine):
         missing = entry.missing({p: len(stamps) for p, stamps in self.stamps.items()})
         assert {(p, o) for p, o in self.topic_rows if o in missing[p]} == self.topic_rows - self.rows
         assert self.lake.lag() == missing.span
+        quarantined = self.lake.quarantined()
+        assert len(quarantined) == len(set(quarantined))
+        assert {(p, o) for p, o in self.topic_bad if o in entry.held[p]} <= set(quarantined) <= self.topic_bad
         assert all(count >= 0 for count in judge.read_every_snapshot(self.lake.table)[-3:])
 
     def _begin_anew(self) -> None:

@@ -107,9 +107,9 @@ def _rows(topic: str, batch: MessageBatch, bad: Sequence[BadMessage], schema: pa
         "partition": batch.partitions[at],
         "offset": batch.offsets[at],
         "timestamp": timestamp_column(batch.timestamps_ms[at]),
-        "key": [batch.key(one.at) for one in bad],
+        "key": [batch.keys[one.at] for one in bad],
         "value": [batch.values[one.at] for one in bad],
-        "headers": [[{"key": key, "value": value} for key, value in batch.headers(one.at)] for one in bad],
+        "headers": [[{"key": key, "value": value} for key, value in batch.headers[one.at] or ()] for one in bad],
         "error_code": [one.code for one in bad],
         "error": [one.reason for one in bad],
     }

@@ -1,0 +1,39 @@
+"""`lakehouse peek`: messages as a declaration reads them."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from lakehouse_assets.cli.printing import add_json, print_json
+
+if TYPE_CHECKING:
+    from lakehouse_assets.environment import Environment
+
+HELP = "the newest messages as the declaration reads them; writes nothing"
+_PEEKED = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the verb takes."""
+    parser.add_argument("table", help="namespace.name")
+    parser.add_argument("--count", type=int, default=_PEEKED, help=f"how many, over all topic partitions (default: {_PEEKED})")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace, environment: "Environment") -> int:
+    """Print each message's row, or why it has none."""
+    from lakehouse_assets.cli.tables import choose_tables, open_systems
+    from lakehouse_assets.operations.peek import peek_newest
+
+    (spec,) = choose_tables(environment, [arguments.table])
+    for message in peek_newest(open_systems(environment), spec, arguments.count):
+        if arguments.json:
+            at = {"partition": message.partition, "offset": message.offset, "timestamp_ms": message.timestamp_ms}
+            print_json(**at, row=message.row, error=message.error)
+            continue
+        place = f"{spec.source.topic}-{message.partition} offset {message.offset}"
+        if message.row is not None:
+            print(f"{place}: {json.dumps(message.row, default=str)}")
+        else:
+            print(f"{place}: {'no row: ' + message.error if message.error else 'a tombstone, skipped'}")
+    return 0

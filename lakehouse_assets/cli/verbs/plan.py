@@ -1,0 +1,38 @@
+"""`lakehouse plan`: what a run would read now."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from lakehouse_assets.cli.printing import add_json, print_json
+
+if TYPE_CHECKING:
+    from lakehouse_assets.environment import Environment
+
+HELP = "what a run would read now; creates and writes nothing"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the verb takes."""
+    parser.add_argument("table", help="namespace.name")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace, environment: "Environment") -> int:
+    """Print the ranges of offsets that the table lacks."""
+    from lakehouse_assets.cli.tables import choose_tables, open_systems
+    from lakehouse_assets.operations.status import read_status
+
+    (spec,) = choose_tables(environment, [arguments.table])
+    status = read_status(open_systems(environment), spec)
+    ranges = [(p, r.start, r.stop - 1) for p, held in status.missing.partitions.items() for r in held]
+    if arguments.json:
+        reads = [{"partition": p, "first_offset": first, "last_offset": last} for p, first, last in ranges]
+        print_json(table=spec.table, topic=spec.source.topic, creates_table=status.entry is None, lag=status.lag, reads=reads)
+        return 0
+    if status.entry is None:
+        print(f"would create {spec.table}")
+    for p, first, last in ranges:
+        print(f"would read {spec.source.topic}-{p} offsets {first} to {last}, at most {last - first + 1:,} messages")
+    if not ranges:
+        print(f"{spec.table} has everything")
+    return 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -34,8 +35,11 @@ _SETTING_BEGINNINGS = (
 )  # fmt: skip
 _UNDERSCORED = {"log.level": "log_level", "enabled.events": "enabled_events"}
 _SECRET = re.compile(
-    r"password|passphrase|secret|token|key|jaas|pem|assertion|credentials|oauthbearer\.config"
+    r"password|passphrase|secret|token|key|jaas|pem|assertion|credentials|oauthbearer\.config|user\.info"
 )
+_REGISTRY_SETTINGS = (
+    "url", "basic.auth.user.info", "bearer.auth.token", "ssl.ca.location", "ssl.certificate.location", "ssl.key.location",
+)  # fmt: skip
 _LOCATION = ".location"  # the path of a key file is no secret, and helps to find a mistake
 
 
@@ -72,7 +76,7 @@ class Settings(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Folders, Kafka and catalog as this process is told to use them. Hashable; printing it shows no secret."""
+    """Folders, Kafka, catalog and schema registry, as this process is told. Hashable; printing it shows no secret."""
 
     home: Path
     tables_dir: Path
@@ -80,6 +84,7 @@ class Environment:
     catalog_name: str
     catalog_properties: Settings
     uses_local_kafka: bool
+    registry: Settings
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Self:
@@ -104,6 +109,7 @@ class Environment:
             catalog_name=catalog_name,
             catalog_properties=Settings(_read_catalog(given, catalog_name, home)),
             uses_local_kafka=uses_local_kafka,
+            registry=Settings(_read_registry(given)),
         )
 
     def require_kafka(self) -> Settings:
@@ -172,6 +178,32 @@ def _read_kafka(given: Mapping[str, str]) -> dict[str, str]:
     )
     from_variables = {name: value for variable, value in given.items() if (name := setting_name(variable))}
     return from_file | from_variables
+
+
+def _read_registry(given: Mapping[str, str]) -> dict[str, str]:
+    """Settings under their names in Confluent's clients. Kubernetes and others have variables of the same prefix."""
+    variables = {name: f"SCHEMA_REGISTRY_{name.replace('.', '_').upper()}" for name in _REGISTRY_SETTINGS}
+    settings = {name: given[variable] for name, variable in variables.items() if variable in given}
+    if "url" in settings:
+        url, user_info = _split_url(settings["url"])
+        # A password in the address would be shown wherever the address is.
+        settings = {**({"basic.auth.user.info": user_info} if user_info else {}), **settings, "url": url}
+    return settings
+
+
+def _split_url(text: str) -> tuple[str, str]:
+    """The address without user and password, and those."""
+    try:
+        url = urlsplit(text)
+        is_right = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
+        # The text is not shown: it may hold a password in a place where nobody expects one.
+        allowed = "http:// or https://, a host, and perhaps a port and a path"
+        raise ConfigurationError("SCHEMA_REGISTRY_URL", "something else", allowed)
+    user_info, _, host = url.netloc.rpartition("@")
+    return url._replace(netloc=host).geturl().rstrip("/"), unquote(user_info)
 
 
 def _read_properties(path: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ TopicFactory = Callable[..., str]
 def _no_inherited_settings() -> None:
     # The tests run the same in a shell that is set up for a cluster of its own.
     for name in list(os.environ):
-        if name.startswith(("KAFKA_", "LAKEHOUSE_", "PYICEBERG_", "DAGSTER_")):
+        if name.startswith(("KAFKA_", "LAKEHOUSE_", "PYICEBERG_", "DAGSTER_", "SCHEMA_REGISTRY_")):
             del os.environ[name]
 
 

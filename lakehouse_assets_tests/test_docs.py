@@ -13,7 +13,7 @@ from lakehouse_assets.model.spec import ChecksSpec, ColumnSpec, PartitionsSpec, 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 DECLARING = (ROOT / "docs/declaring.md").read_text()
-BRANCHES = {"LakehouseError", "SourceError", "TableError", "CommitError"}
+BRANCHES = {"LakehouseError", "SourceError", "RegistryError", "TableError", "CommitError"}
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

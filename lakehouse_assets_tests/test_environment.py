@@ -245,6 +245,39 @@ def test_an_environment_is_a_value_that_can_be_hashed_and_sent_to_another_proces
     assert environment != Environment.read({"KAFKA_BOOTSTRAP_SERVERS": "b:1"})
 
 
+def test_the_registrys_settings_are_named_as_in_confluents_clients() -> None:
+    registry = Environment.read(
+        {
+            "SCHEMA_REGISTRY_URL": "https://registry/api/",
+            "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO": "ann:hunter2",
+            "SCHEMA_REGISTRY_SSL_CA_LOCATION": "/ca.pem",
+            "SCHEMA_REGISTRY_PORT": "tcp://10.0.0.1:80",  # Kubernetes sets it beside a service of this name
+        }
+    ).registry
+
+    assert dict(registry) == {
+        "url": "https://registry/api",
+        "basic.auth.user.info": "ann:hunter2",
+        "ssl.ca.location": "/ca.pem",
+    }
+    assert "hunter2" not in repr(registry)
+
+
+def test_a_password_in_the_registrys_address_leaves_the_address() -> None:
+    registry = Environment.read({"SCHEMA_REGISTRY_URL": "http://ann:hunt%40er2@registry:8081"}).registry
+
+    assert dict(registry) == {"url": "http://registry:8081", "basic.auth.user.info": "ann:hunt@er2"}
+
+
+@pytest.mark.parametrize("url", ["registry:8081", "ftp://registry", "http://", "ann:hunter2@registry", "http://[registry"])
+def test_an_address_that_is_none_is_an_error_that_does_not_quote_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="SCHEMA_REGISTRY_URL") as caught:
+        Environment.read({"SCHEMA_REGISTRY_URL": url})
+
+    assert "hunter2" not in str(caught.value)
+    assert "registry" not in str(caught.value)
+
+
 def test_settings_are_read_only() -> None:
     with pytest.raises(TypeError):
         Settings({"a": "b"})["a"] = "c"  # type: ignore[index]

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakehouse_assets.decode.columns import Column, arrow_schema
+from lakehouse_assets.decode.decoded import BadValue
 from lakehouse_assets.decode.nested import build_array
 from lakehouse_assets.decode.rules import (
     MAX_DEPTH,
@@ -36,15 +37,6 @@ _LONE_SURROGATE = re.compile(
 )
 
 Read = Callable[[Any], Any]
-
-
-@dataclass(frozen=True, slots=True)
-class BadValue:
-    """A value that can't become a row: its index among them, a stable code, and one clause of reason."""
-
-    index: int
-    code: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse_assets.decode.columns import Column
-from lakehouse_assets.decode.exact import BadValue, ExactDecoder, Judged
+from lakehouse_assets.decode.decoded import Decoded
+from lakehouse_assets.decode.exact import ExactDecoder, Judged
 from lakehouse_assets.decode.fast import FastDecoder, FastRead
 from lakehouse_assets.decode.screen import Screen
 from lakehouse_assets.decode.wire import plan_wire_schema
@@ -24,14 +25,6 @@ _MAX_GUESSES = (
     3  # values of a block that the reader's own message may take out before the screen looks at all
 )
 _DENSE_ROWS = 100  # a reader that stops earlier would stop again and again
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """The declared columns with one row per good value, in the order of the values, and the bad values."""
-
-    table: pa.Table
-    bad: tuple[BadValue, ...]
 
 
 class JsonDecoder:

@@ -15,6 +15,10 @@
     │  ├─ BadRecordError                 one record can't become a row
     │  ├─ TooManyBadRecordsError         most can't: the declaration is wrong
     │  └─ UnaccountedRecordsError        a defect: read is not written, quarantined and skipped
+    ├─ RegistryError               the schema registry
+    │  ├─ RegistryUnavailableError    R  not reachable, no answer in time, or an error of its own
+    │  ├─ RegistryAccessError            authentication or authorisation refused
+    │  └─ SubjectMissingError            no schema is registered under this name
     ├─ TableError                  the Iceberg table
     │  ├─ TableMissingError
     │  ├─ TableReplacedError             same name, other uuid
@@ -236,6 +240,46 @@ class UnaccountedRecordsError(SourceError):
         super().__init__(
             f"Cannot ingest {table}: {read:,} records were read, expected as many written, quarantined or skipped, found "
             f"{written:,} in files and {skipped:,} skipped. Nothing of them was published. This is a defect: please report it."
+        )
+
+
+class RegistryError(LakehouseError):
+    """The schema registry keeps messages from being decoded. Nothing is said of the messages."""
+
+
+class RegistryUnavailableError(RegistryError):
+    """The registry can't be reached, did not answer in time, or failed by itself."""
+
+    retryable = True
+
+    def __init__(self, url: str, action: str, reason: str) -> None:
+        self.url, self.action, self.reason = url, action, reason
+        super().__init__(
+            f"Cannot {action}: the schema registry at {url} did not answer ({reason}). "
+            "Check that it runs and that SCHEMA_REGISTRY_URL names it; the run tries again by itself."
+        )
+
+
+class RegistryAccessError(RegistryError):
+    """The registry refused the credentials or the right to read, or its certificate is not trusted."""
+
+    def __init__(self, url: str, action: str, reason: str) -> None:
+        self.url, self.action, self.reason = url, action, reason
+        super().__init__(
+            f"Cannot {action}: authentication at the schema registry at {url} failed ({reason}). "
+            "Check SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO (user:password), the other SCHEMA_REGISTRY_ settings, and the rights "
+            "of this user."
+        )
+
+
+class SubjectMissingError(RegistryError):
+    """No schema is registered under the subject's name."""
+
+    def __init__(self, url: str, subject: str) -> None:
+        self.url, self.subject = url, subject
+        super().__init__(
+            f"Cannot read the latest schema of {subject!r}: the schema registry at {url} has no such subject. "
+            "Register a schema under this name, or declare the columns with 'schema'."
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 
@@ -25,13 +25,14 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
 
     Raises:
         SourceError: Kafka does not answer, or has no such topic.
+        RegistryError: a schema can't be had.
     """
     topic = spec.source.topic
     description = systems.source.describe(spec.table, topic)
     bounds = systems.source.read_bounds(spec.table, topic, description.partitions)
     share = max(1, count // max(1, len(bounds)))
     ranges = {p: (max(b.low, b.stop - share), b.stop) for p, b in bounds.items()}
-    decoder = JsonDecoder(spec.columns)
+    decoder = build_decoder(spec, systems.registry.schema_of)
     with systems.source.reader(spec.table, topic, ranges) as reader:
         while not reader.is_finished:
             batch = reader.read(1.0)

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 from pyiceberg.table import Table
 
+from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
 from lakehouse_assets.model.errors import (
     CommitOutcomeUnknownError,
@@ -203,7 +204,8 @@ def _stage_slice(
 ) -> StagedBatch | None:
     if not plan.ranges:
         return StagedBatch.empty()
-    stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms, quarantine_stager(systems, spec, entry))
+    decoder, quarantine = build_decoder(spec, systems.registry.schema_of), quarantine_stager(systems, spec, entry)
+    stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
     ranges = {p: (held.ranges[0].start, held.stop) for p, held in plan.ranges.partitions.items()}
     with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
         return next(stager.stage(reader, stop, whole=True), None)

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.decode.decoded import Decoder
+from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, QUARANTINE_POSITION
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
 from lakehouse_assets.model.ledger import TopicLedger
@@ -52,7 +53,7 @@ def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> 
     _refuse_other_topic(spec, quarantine, entry)
     writer = build_writer(table, spec.buffer_size)
     try:
-        moved, result = _stage(spec, quarantine, writer)
+        moved, result = _stage(build_decoder(spec, systems.registry.schema_of), quarantine, writer)
         staged = writer.finish()
     finally:
         writer.abandon()
@@ -88,9 +89,8 @@ def _refuse_other_topic(spec: TableSpec, quarantine: Table, entry: TopicLedger) 
         )
 
 
-def _stage(spec: TableSpec, quarantine: Table, writer: StagingWriter) -> tuple[TopicRanges, ReplayResult]:
+def _stage(decoder: Decoder, quarantine: Table, writer: StagingWriter) -> tuple[TopicRanges, ReplayResult]:
     """Write the rows; which offsets they have, and the counts. Memory: one batch of a file, and the writer's buffer."""
-    decoder = JsonDecoder(spec.columns)
     runs: dict[int, list[tuple[int, int]]] = {}
     moved = still_bad = 0
     names = (QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset, "timestamp", "value")

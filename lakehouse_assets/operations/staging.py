@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.decode.decoded import Decoder
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
 from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError, UnaccountedRecordsError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
@@ -105,11 +105,11 @@ class Stager:
         newest_ms: Mapping[int, int],
         buffer_bytes: int,
         now_ms: Callable[[], int],
+        decoder: Decoder,
         quarantine: QuarantineStager,
     ) -> None:
-        self._spec, self._now_ms, self._quarantine = spec, now_ms, quarantine
+        self._spec, self._now_ms, self._decoder, self._quarantine = spec, now_ms, decoder, quarantine
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
-        self._decoder = JsonDecoder(spec.columns)
         self._newest_ms = dict(newest_ms)
         self._handed_over = float("-inf")
         self._seen = (0, 0)  # bad ones, and all with a value, of what was handed over
@@ -132,6 +132,7 @@ class Stager:
             BadRecordError: a record can't become a row and the table stops at it; what came before it has been yielded (not
                 with `whole`).
             TooManyBadRecordsError: most can't; nothing of the batch lands.
+            RegistryError: a schema can't be had; nothing of the batch lands.
         """
         interval = self._spec.commit_interval.total_seconds()
         tally = _Tally(dict(reader.next_offsets))

@@ -1,12 +1,13 @@
 """The outside systems of one run, opened once."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyiceberg.catalog import Catalog
 
 from lakehouse_assets.systems.catalog import open_catalog
 from lakehouse_assets.systems.kafka import KafkaSource
+from lakehouse_assets.systems.registry import SchemaRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class SystemSettings:
     kafka: Mapping[str, str]
     catalog_name: str
     catalog_properties: Mapping[str, str]
+    registry: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"SystemSettings(kafka at {self.kafka.get('bootstrap.servers')}, catalog {self.catalog_name!r})"
@@ -23,17 +25,23 @@ class SystemSettings:
 
 @dataclass(frozen=True, slots=True)
 class Systems:
-    """A Kafka cluster and a catalog."""
+    """A Kafka cluster, a catalog, and a schema registry, which may be none: who needs it finds out."""
 
     settings: SystemSettings
     source: KafkaSource
     catalog: Catalog
+    registry: SchemaRegistry
 
 
 def open_systems(settings: SystemSettings) -> Systems:
-    """Open both. Kafka is contacted when first needed.
+    """Open all. Kafka and the registry are contacted when first needed.
 
     Raises:
         CatalogUnavailableError
     """
-    return Systems(settings, KafkaSource(settings.kafka), open_catalog(settings.catalog_name, settings.catalog_properties))
+    return Systems(
+        settings,
+        KafkaSource(settings.kafka),
+        open_catalog(settings.catalog_name, settings.catalog_properties),
+        SchemaRegistry(settings.registry),
+    )

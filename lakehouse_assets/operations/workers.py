@@ -18,6 +18,7 @@ from typing import Literal
 
 from pyiceberg.table import Table
 
+from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.errors import LakehouseError, TableMissingError, WorkerLostError
 from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.spec import TableSpec
@@ -63,7 +64,8 @@ def stage_batches(
     """
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
-        stager = Stager(spec, table, entry.newest_ms, spec.buffer_size, now_ms, quarantine_stager(systems, spec, entry))
+        decoder, quarantine = build_decoder(spec, systems.registry.schema_of), quarantine_stager(systems, spec, entry)
+        stager = Stager(spec, table, entry.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
         with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
             yield from stager.stage(reader, stop)
         return
@@ -187,8 +189,8 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     if table is None:
         raise TableMissingError(spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
-    quarantine = quarantine_stager(systems, spec, share.entry)
-    stager = Stager(spec, table, share.entry.newest_ms, buffer_bytes, lambda: int(time.time() * 1000), quarantine)
+    decoder, quarantine = build_decoder(spec, systems.registry.schema_of), quarantine_stager(systems, spec, share.entry)
+    stager = Stager(spec, table, share.entry.newest_ms, buffer_bytes, lambda: int(time.time() * 1000), decoder, quarantine)
     with systems.source.reader(spec.table, spec.source.topic, share.ranges) as reader:
         has_said_so = False
 

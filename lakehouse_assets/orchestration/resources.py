@@ -35,6 +35,9 @@ def open_environment(environment: Environment) -> "Systems":
 
     environment.ensure_home()
     settings = SystemSettings(
-        environment.require_kafka(), environment.catalog_name, environment.catalog_properties
+        environment.require_kafka(),
+        environment.catalog_name,
+        environment.catalog_properties,
+        environment.registry,
     )
     return open_systems(settings)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from lakehouse_assets.decode.json_decoder import Decoded
+from lakehouse_assets.decode.decoded import Decoded
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructField, StructType
 from lakehouse_assets_tests.decode.declared import DeclaredColumn, column, decoder
 

@@ -1,0 +1,35 @@
+"""What decoding gives, whatever the format: rows of good values, reasons for bad ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class BadValue:
+    """A value that can't become a row: its index among them, a stable code, and one clause of reason."""
+
+    index: int
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The declared columns with one row per good value, in the order of the values, and the bad values, ascending."""
+
+    table: pa.Table
+    bad: tuple[BadValue, ...]
+
+
+class Decoder(Protocol):
+    """Decodes the messages of one table. Not shared between threads."""
+
+    def decode(self, values: Sequence[bytes]) -> Decoded:
+        """Every value becomes a row or stands in `bad`, never both. No value may be None (a tombstone).
+
+        Raises:
+            RegistryError: a schema can't be had; nothing is said of the values.
+        """

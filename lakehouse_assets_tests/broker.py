@@ -52,9 +52,14 @@ class Broker:
         timestamp_ms: int | Sequence[int] | None = None,
         key: bytes | str | None = None,
         headers: list[tuple[str, bytes]] | None = None,
+        client: Mapping[str, str] | None = None,
     ) -> list[int]:
-        """Produce in order and return the offsets; one timestamp for all, or one for each, or now."""
-        return _send(self._producer, topic, values, partition, timestamp_ms, key, headers)
+        """Produce in order and return the offsets; one timestamp for all, or one for each, or now.
+
+        `client` are the producer's own settings, such as `compression.type`.
+        """
+        producer = self._producer if client is None else Producer({**self._settings, "linger.ms": "5", **client})
+        return _send(producer, topic, values, partition, timestamp_ms, key, headers)
 
     def produce_in_transaction(
         self, topic: str, values: Iterable[Value], *, partition: int = 0, abort: bool = False

@@ -41,6 +41,8 @@ REQUEST_SECONDS = 10.0
 STALL_SECONDS = 30.0  # no message and no end of log for so long: the broker is away
 _POLL_MESSAGES = 500  # measured: 100 to 1,000 a call cost a third of 10,000 a call
 _POLL_SECONDS = 0.2
+_FIRST_GUESS_BYTES = 128 * 1024  # of a message, before any was seen
+_READ_BYTES = 32 * 1024 * 1024  # a batch ends where it is reached, so that large messages are few
 _ACCESS = {
     KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError._SSL,
@@ -272,6 +274,7 @@ class RangeReader:
         self._stops = {p: stop for p, (_, stop) in ranges.items() if stop is not None}
         self.next_offsets = {p: start for p, (start, _) in ranges.items()}
         self._at_end: set[int] = set()
+        self._typical_bytes = _FIRST_GUESS_BYTES
         self._finished = {p for p, (start, stop) in ranges.items() if stop is not None and start >= stop}
         self._last_sign = time.monotonic()
         if self._finished:
@@ -288,8 +291,9 @@ class RangeReader:
         return len(self._finished | self._at_end) == len(self.next_offsets)
 
     def read(self, seconds: float, limit: int = 20_000) -> MessageBatch:
-        """Messages until `limit` is reached, the log ends, or `seconds` have passed; perhaps none."""
+        """Messages until `limit` or _READ_BYTES is reached, the log ends, or `seconds` have passed; perhaps none."""
         deadline = time.monotonic() + seconds
+        left = _READ_BYTES
         # Not the messages: twenty thousand objects that the garbage collector walks cost a third of the speed.
         keys: list[bytes | None] = []
         headers: list[Headers | None] = []
@@ -297,12 +301,19 @@ class RangeReader:
         partitions: list[int] = []
         offsets: list[int] = []
         stamps: list[int] = []
-        while len(values) < limit and not self.is_finished:
-            messages = self._consumer.consume(_POLL_MESSAGES, max(0.0, min(_POLL_SECONDS, deadline - time.monotonic())))
+        while len(values) < limit and left > 0 and not self.is_finished:
+            # The client gives what is asked for, whatever its size: of large messages no more than there is room for.
+            wanted = min(_POLL_MESSAGES, left // self._typical_bytes + 1)
+            messages = self._consumer.consume(wanted, max(0.0, min(_POLL_SECONDS, deadline - time.monotonic())))
             good = [m for m in messages if m.error() is None]
             keys += [m.key() for m in good]
             headers += [m.headers() for m in good]
-            values += [m.value() for m in good]
+            came = [m.value() for m in good]
+            values += came
+            if good:
+                size = sum(map(len, filter(None, came)))
+                left -= size
+                self._typical_bytes = size // len(good) + 1
             came_from = [m.partition() for m in good]
             partitions += came_from
             if self._at_end:

@@ -3,9 +3,10 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+COMMAND = (sys.executable, "-m", "lakehouse_assets.cli")
 _SECONDS = 60.0
 _DECLARATION = """
 table: ods.clicks
@@ -22,8 +23,19 @@ def run_lakehouse(folder: Path, topic: str, *arguments: str, variables: Mapping[
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
     (tables / "clicks.yaml").write_text(_DECLARATION.format(topic=topic))
-    places = {"LAKEHOUSE_HOME": str(folder / "home"), "LAKEHOUSE_TABLES_DIR": str(tables)}
+    return call_lakehouse(folder, *arguments, variables=variables)
+
+
+def call_lakehouse(
+    folder: Path, *arguments: str, variables: Mapping[str, str] | None = None, program: Sequence[str] = COMMAND, input: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Run it with its home, and the declarations that are there, in `folder`."""
     return subprocess.run(
-        [sys.executable, "-m", "lakehouse_assets.cli", *arguments],
-        env={**os.environ, **places, **variables}, capture_output=True, text=True, timeout=_SECONDS, check=False,
+        [*program, *arguments],
+        env=place_variables(folder) | (variables or {}), capture_output=True, text=True, timeout=_SECONDS, check=False, input=input,
     )  # fmt: skip
+
+
+def place_variables(folder: Path) -> dict[str, str]:
+    """The variables of this process, with home and declarations in `folder`."""
+    return {**os.environ, "LAKEHOUSE_HOME": str(folder / "home"), "LAKEHOUSE_TABLES_DIR": str(folder / "tables")}

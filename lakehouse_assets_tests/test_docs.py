@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from lakehouse_assets.cli.command import VERBS
 from lakehouse_assets.model import errors
 from lakehouse_assets.model.spec import ChecksSpec, ColumnSpec, PartitionsSpec, SourceSpec, TableSpec
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
+COMMAND = (ROOT / "docs/command.md").read_text()
 DECLARING = (ROOT / "docs/declaring.md").read_text()
 BRANCHES = {"LakehouseError", "SourceError", "RegistryError", "TableError", "CommitError"}
 
@@ -38,6 +40,11 @@ def test_every_error_is_documented_with_whether_it_is_tried_again(error: type[er
     row = re.search(rf"^\| `{error.__name__}` \| (R?) ?\|", OPERATIONS, re.MULTILINE)
     assert row is not None
     assert bool(row[1]) == error.retryable
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_of_the_command_is_documented(verb: str) -> None:
+    assert re.search(rf"^\| `{verb}[ `]", COMMAND, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda p: p.name)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lakehouse_assets.cli.verbs import dev, ingest, peek, plan, replay, schema, status, validate
+from lakehouse_assets.cli.verbs import dev, ingest, peek, plan, query, replay, schema, status, validate
 from lakehouse_assets.model.errors import LakehouseError, UnknownTableError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ VERBS: Mapping[str, Verb] = {
     "peek": peek,
     "ingest": ingest,
     "status": status,
+    "query": query,
     "replay": replay,
     "schema": schema,
 }

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
+def add_json(parser: argparse._ActionsContainer) -> None:
     """The switch that every verb with a result has."""
     parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
 

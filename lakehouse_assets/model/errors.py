@@ -3,7 +3,8 @@
     LakehouseError
     ├─ DeclarationError            a table file is wrong; carries every mistake found
     ├─ ConfigurationError          an environment variable or setting is wrong
-    ├─ UnknownTableError           no declaration bears this name
+    ├─ UnknownTableError           no declaration, or no table of the catalog, bears this name
+    ├─ QueryError                  a SQL statement that is no query, or that the engine does not accept
     ├─ SourceError                 Kafka, or what stands in it
     │  ├─ SourceUnavailableError      R  broker not reachable, or no answer in time
     │  ├─ SourceAccessError              authentication or authorisation refused
@@ -41,6 +42,8 @@ A message reads: `Cannot <do what> <object>: <facts, expected and found>. <what 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+_NAMED = 20  # tables that an error names at most
 
 
 class LakehouseError(Exception):
@@ -93,14 +96,32 @@ class ConfigurationError(LakehouseError):
 
 
 class UnknownTableError(LakehouseError):
-    """No declaration bears this name."""
+    """No declaration bears this name; with `catalog`, no table of the catalog."""
 
-    def __init__(self, table: str, declared: Sequence[str], suggestion: str | None) -> None:
-        self.table, self.declared, self.suggestion = table, tuple(declared), suggestion
+    def __init__(
+        self,
+        table: str,
+        known: Sequence[str],
+        suggestion: str | None,
+        *,
+        catalog: str | None = None,
+        is_declared: bool = False,
+    ) -> None:
+        self.table, self.known, self.suggestion = table, tuple(known), suggestion
+        found = "found no declaration of it; declared" if catalog is None else f"the catalog {catalog!r} has none; it has"
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
         hint = f" Did you mean {suggestion!r}?" if suggestion else ""
-        super().__init__(
-            f"Cannot find the table {table!r}: found no declaration of it; declared: {', '.join(declared) or 'none'}.{hint}"
-        )
+        if is_declared:
+            hint = " It is declared: its first run creates it."
+        super().__init__(f"Cannot find the table {table!r}: {found}: {', '.join(known[:_NAMED]) or 'none'}{more}.{hint}")
+
+
+class QueryError(LakehouseError):
+    """A SQL statement that is no query, or that the engine does not accept."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"Cannot run the query: {reason}.")
 
 
 class SourceError(LakehouseError):

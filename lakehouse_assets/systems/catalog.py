@@ -88,6 +88,12 @@ def load_table(catalog: Catalog, name: str) -> Table | None:
             return None
 
 
+def list_tables(catalog: Catalog) -> list[str]:
+    """The name of every table, `namespace.name`, sorted."""
+    with catalog_errors(catalog.name, f"list the tables of {catalog.name!r}"):
+        return sorted(".".join(table) for namespace in catalog.list_namespaces() for table in catalog.list_tables(namespace))
+
+
 def ensure_table(
     catalog: Catalog, shape: TableShape, first_ledger: Callable[[], Ledger]
 ) -> tuple[Table, Ledger]:

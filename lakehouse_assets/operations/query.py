@@ -1,0 +1,165 @@
+"""SQL over the tables of a catalog: DuckDB thinks, PyIceberg reads. Nothing is written, whatever the statement says.
+
+DuckDB's own parser says which tables a statement names; each becomes a view `namespace.name` over a stream of its rows. So
+every catalog and storage that ingestion reaches can be queried. The engine itself reaches no file and no network.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+
+from lakehouse_assets.model.errors import LakehouseError, QueryError, UnknownTableError
+from lakehouse_assets.model.mistakes import nearest
+from lakehouse_assets.systems.catalog import catalog_errors, list_tables, load_table
+from lakehouse_assets.systems.scanning import TableDataset
+
+_BATCH_ROWS = 2048
+_OWN_SCHEMAS = ("information_schema", "pg_catalog")
+_PICTURE = re.compile(r"\n+LINE \d+:")
+_IDENTIFIER = re.compile(r'"((?:[^"]|"")*)"|([^\s."]+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The rows of a query, as a stream. Two columns may bear one name."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+@contextmanager
+def answer_query(catalog: Catalog, sql: str, declared: Collection[str] = ()) -> Iterator[Answer]:
+    """Run one statement that only reads; its rows are computed while they are read. `declared` tables may not be there yet.
+
+    Raises, here or while rows are read:
+        QueryError: it is no single query, or the engine does not accept it.
+        UnknownTableError: the catalog has no such table.
+        CatalogUnavailableError, CatalogAccessError, StorageError
+    """
+    datasets: list[TableDataset] = []
+    with TemporaryDirectory(prefix="lakehouse-query-") as spill, _connect(spill) as connection:
+        with _engine_errors(catalog, datasets):
+            statement = _read_statement(connection, sql)
+            for namespace, name in sorted(_named_tables(connection, statement)):
+                datasets.append(_open_dataset(catalog, namespace, name, declared))
+                _create_view(connection, namespace, name, datasets[-1])
+            connection.execute("SET lock_configuration = true")
+            reader = connection.execute(statement).to_arrow_reader(_BATCH_ROWS)
+        yield Answer(reader.schema, _read(catalog, datasets, reader))
+
+
+def _connect(spill: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        config={
+            "enable_external_access": "false",
+            "python_enable_replacements": "false",  # else a name that no table bears is looked for among our variables
+            "allow_persistent_secrets": "false",
+            "temp_directory": spill,  # what a sort does not hold in memory
+        }
+    )
+    return connection.execute("SET TimeZone = 'UTC'")
+
+
+def _read(catalog: Catalog, datasets: list[TableDataset], reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    with _engine_errors(catalog, datasets):
+        yield from reader
+
+
+@contextmanager
+def _engine_errors(catalog: Catalog, datasets: list[TableDataset]) -> Iterator[None]:
+    """What a scan raised comes first: the engine only repeats it."""
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise KeyboardInterrupt from error
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        failure = next((dataset.failure for dataset in datasets if dataset.failure is not None), None)
+        if isinstance(failure, LakehouseError):
+            raise failure from error
+        if failure is not None:
+            with catalog_errors(catalog.name, "read the files of a table"):
+                raise failure from error
+        raise QueryError(_one_sentence(error)) from error
+
+
+def _one_sentence(error: Exception) -> str:
+    """Without the picture of the statement that the engine draws below its words."""
+    return " ".join(_PICTURE.split(str(error))[0].split()).rstrip(".!")
+
+
+def _read_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(f"found {len(statements) or 'no'} statements, expected one")
+    (statement,) = statements
+    if statement.type != duckdb.StatementType.SELECT:
+        raise QueryError(f"found a statement of the kind {statement.type.name}, expected a query, which only reads")
+    return statement.query
+
+
+def _named_tables(connection: duckdb.DuckDBPyConnection, statement: str) -> set[tuple[str, str]]:
+    """Namespace and name of each table; no namespace where a statement names none."""
+    found = set()
+    for text in connection.get_table_names(statement, qualified=True):
+        parts = _split_name(text)
+        namespace = ".".join(parts[:-1])
+        if namespace not in _OWN_SCHEMAS:
+            found.add((namespace, parts[-1]))
+    return found
+
+
+def _split_name(text: str) -> list[str]:
+    """`"a b".c AS d` is `a b` and `c`: what follows the name says how it is used."""
+    parts: list[str] = []
+    at = 0
+    while match := _IDENTIFIER.match(text, at):
+        parts.append(match[2] if match[1] is None else match[1].replace('""', '"'))
+        at = match.end()
+        if not text.startswith(".", at):
+            break
+        at += 1
+    return parts
+
+
+def _open_dataset(catalog: Catalog, namespace: str, name: str, declared: Collection[str]) -> TableDataset:
+    full_name = f"{namespace}.{name}" if namespace else name
+    table = load_table(catalog, full_name) if namespace else None
+    if table is not None:
+        return TableDataset(table)
+    known = list_tables(catalog)
+    raise UnknownTableError(
+        full_name,
+        known,
+        nearest(full_name, known) or next((other for other in known if other.endswith(f".{name}")), None),
+        catalog=catalog.name,
+        is_declared=full_name in declared,
+    )
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, namespace: str, name: str, dataset: TableDataset) -> None:
+    source = f"scan of {namespace}.{name}"
+    connection.register(source, dataset)
+    columns = ", ".join(_select(field) for field in dataset.schema)
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quote(namespace)}")
+    connection.execute(f"CREATE VIEW {_quote(namespace)}.{_quote(name)} AS SELECT {columns} FROM {_quote(source)}")
+
+
+def _select(field: pa.Field) -> str:
+    name = _quote(field.name)
+    # Arrow finds no number below or above NaN, DuckDB finds all below it: such a condition must not be left to the scan, and
+    # none on an expression is.
+    return f"CASE WHEN {name} IS NULL THEN NULL ELSE {name} END AS {name}" if _has_floats(field.type) else name
+
+
+def _has_floats(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _quote(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'

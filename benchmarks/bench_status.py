@@ -8,11 +8,9 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.ingest import first_ledger
+from lakehouse_assets.operations.ingest import open_table
 from lakehouse_assets.operations.status import read_status
 from lakehouse_assets.operations.systems import SystemSettings, open_systems
-from lakehouse_assets.systems.catalog import ensure_table
-from lakehouse_assets.systems.schema import TableShape
 
 TABLES = 200
 ROUNDS = 3
@@ -28,9 +26,8 @@ def main() -> None:
         systems = open_systems(SystemSettings({"bootstrap.servers": kafka.bootstrap_servers}, "bench", catalog))
         schema = [{"name": "id", "type": "long"}]
         specs = [TableSpec(table=f"bench.t{i}", source={"topic": "t"}, schema=schema) for i in range(TABLES)]
-        ledger = first_ledger(systems.source, specs[0], int(time.time() * 1000))
         for spec in specs:
-            ensure_table(systems.catalog, TableShape.declared(spec), lambda: ledger)
+            open_table(systems, spec, lambda: int(time.time() * 1000))
         for _ in range(ROUNDS):
             began, cpu = time.perf_counter(), time.process_time()
             for spec in specs:

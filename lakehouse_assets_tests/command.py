@@ -9,7 +9,7 @@ from pathlib import Path
 COMMAND = (sys.executable, "-m", "lakehouse_assets.cli")
 _SECONDS = 60.0
 _DECLARATION = """
-table: ods.clicks
+table: {table}
 source: {{topic: {topic}}}
 commit_interval: 1s
 schema:
@@ -18,11 +18,13 @@ schema:
 """
 
 
-def run_lakehouse(folder: Path, topic: str, *arguments: str, variables: Mapping[str, str]) -> "subprocess.CompletedProcess[str]":
-    """Run it with `ods.clicks` declared over a topic, and its home in `folder`."""
+def run_lakehouse(
+    folder: Path, topic: str, *arguments: str, variables: Mapping[str, str], table: str = "ods.clicks"
+) -> "subprocess.CompletedProcess[str]":
+    """Run it with a table declared over a topic, and its home in `folder`."""
     tables = folder / "tables"
     tables.mkdir(exist_ok=True)
-    (tables / "clicks.yaml").write_text(_DECLARATION.format(topic=topic))
+    (tables / "clicks.yaml").write_text(_DECLARATION.format(table=table, topic=topic))
     return call_lakehouse(folder, *arguments, variables=variables)
 
 

@@ -21,14 +21,14 @@ class ObjectStore:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.address = f"{HOST}:{port}"
-        self._folder, self._port = folder, port
+        self._folder, self.port = folder, port
         self._processes = ProcessGroup(folder)
 
     def __enter__(self) -> Self:
         log = self._folder / "object_store.log"
-        command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(self._port)]
+        command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(self.port)]
         process = self._processes.start(command, log=log)
-        wait_until(lambda: process.poll() is not None or is_port_open(self._port), _START_SECONDS)
+        wait_until(lambda: process.poll() is not None or is_port_open(self.port), _START_SECONDS)
         assert process.poll() is None, read_log_tail(log)
         return self
 

@@ -11,6 +11,7 @@ LOCAL_KAFKA = 200
 REST_CATALOG = 300
 OBJECT_STORE = 350
 SECURED_KAFKA = 400
+POSTGRES = 450
 
 
 def port_of(purpose: int) -> int:

@@ -43,7 +43,7 @@ class RestCatalogServer:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.uri = f"http://{HOST}:{port}"
-        self._folder, self._port = folder, port
+        self._folder, self.port = folder, port
         self._log = folder / "rest_catalog.log"
         self._processes = ProcessGroup(folder)
         self._process: Popen[bytes] | None = None
@@ -64,7 +64,7 @@ class RestCatalogServer:
         jars = resolve_jars(_SERVER, lambda _: None)
         command = [find_java(), *_JAVA_OPTIONS, "-cp", pathsep.join(map(str, jars)), "org.apache.iceberg.rest.RESTCatalogServer"]
         environment = {
-            "CATALOG_REST_PORT": str(self._port),
+            "CATALOG_REST_PORT": str(self.port),
             "CATALOG_WAREHOUSE": str(self._folder / "warehouse"),  # no URL: it would be a folder named `file:`
             "CATALOG_URI": f"jdbc:sqlite:file:{self._folder / 'catalog.db'}?journal_mode=WAL",
             "CATALOG_CATALOG__IMPL": "org.apache.iceberg.jdbc.JdbcCatalog",

@@ -1,46 +1,35 @@
 """Tables whose files lie in an object store, not on a disk."""
 
-import re
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
-from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import BadRecordError, CommitConflictError, StorageError
-from lakehouse_assets_tests import faults, judge, ports
+from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import make_message
-from lakehouse_assets_tests.command import run_lakehouse
 from lakehouse_assets_tests.faults import EFFECTS, FAULTY, Fault, FaultyCatalog
-from lakehouse_assets_tests.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
-from lakehouse_assets_tests.operations.lake import Lake, hours_ago
-from lakehouse_assets_tests.test_docs import OPERATIONS
+from lakehouse_assets_tests.object_store import SECRET_KEY, ObjectStore
+from lakehouse_assets_tests.operations.lake import Lake
+from lakehouse_assets_tests.places import ObjectStorePlace
+from lakehouse_assets_tests.proxy import FaultyProxy
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("object_store")]
 
 MakeLake = Callable[..., Lake]
 
-_numbers = count()  # one store has the buckets of all tests
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path_factory.mktemp("store"), ports.port_of(ports.OBJECT_STORE)) as running:
-        judge.reach_object_store(running.address, ACCESS_KEY, SECRET_KEY)
-        yield running
-
-
 @pytest.fixture
-def lake(tmp_path: Path, broker: Broker, topic: Callable[..., str], store: ObjectStore) -> Iterator[MakeLake]:
+def lake(
+    tmp_path: Path, broker: Broker, topic: Callable[..., str], object_store: ObjectStore, store_proxy: FaultyProxy
+) -> Iterator[MakeLake]:
     """`lake(topic_partitions=1, **declaration)` creates a topic and opens its table, with a bucket of its own."""
 
     def open_lake(topic_partitions: int = 1, **declaration: object) -> Lake:
-        warehouse = store.create_bucket(f"warehouse-{next(_numbers)}")
-        catalog = {**FAULTY, **store.properties, "warehouse": warehouse}
+        place = ObjectStorePlace(object_store, store_proxy, tmp_path).catalog(tmp_path)
+        catalog = {**{name: value for name, value in place.items() if name != "type"}, **FAULTY}
         return Lake.open(tmp_path, broker, topic(topic_partitions), catalog, **declaration)
 
     EFFECTS.arm(None)
@@ -48,7 +37,7 @@ def lake(tmp_path: Path, broker: Broker, topic: Callable[..., str], store: Objec
     EFFECTS.arm(None)
 
 
-def test_messages_land_once_and_every_file_is_in_the_store(lake: MakeLake, store: ObjectStore) -> None:
+def test_messages_land_once_and_every_file_is_in_the_store(lake: MakeLake, object_store: ObjectStore) -> None:
     table = lake(topic_partitions=2)
     table.produce(30, partition=0)
     table.produce(20, partition=1)
@@ -59,50 +48,7 @@ def test_messages_land_once_and_every_file_is_in_the_store(lake: MakeLake, store
 
     table.assert_holds({0: list(range(30)), 1: list(range(25))})
     assert table.table.location().startswith("s3://warehouse-")
-    assert store.list_locations(table.table.location()) == list_named(table.table)
-
-
-def test_the_variables_that_the_documents_name_lead_to_it(
-    broker: Broker, topic: Callable[..., str], store: ObjectStore, tmp_path: Path
-) -> None:
-    name = topic()
-    broker.produce(name, [make_message(i) for i in range(10)])
-    place = {"type": "sql", "uri": f"sqlite:///{tmp_path}/prod.db", "warehouse": store.create_bucket("documented")}
-    prefix = "PYICEBERG_CATALOG__PROD__"
-    variables = {
-        "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-        "LAKEHOUSE_CATALOG": "prod",
-        f"{prefix}TYPE": "sql",
-        f"{prefix}URI": place["uri"],
-        f"{prefix}WAREHOUSE": place["warehouse"],
-        f"{prefix}S3__ENDPOINT": store.properties["s3.endpoint"],
-        f"{prefix}S3__REGION": store.properties["s3.region"],
-        f"{prefix}S3__ACCESS_KEY_ID": ACCESS_KEY,
-        f"{prefix}S3__SECRET_ACCESS_KEY": SECRET_KEY,
-    }
-
-    ran = run_lakehouse(tmp_path, name, "ingest", "ods.clicks", variables=variables)
-
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert SECRET_KEY not in ran.stdout
-    table = load_catalog("prod", **place, **store.properties).load_table("ods.clicks")
-    assert table.location().startswith("s3://documented/")
-    assert judge.read_positions(table) == [(0, offset) for offset in range(10)]
-    assert set(variables) <= set(re.findall(r"\w+(?==)", OPERATIONS))
-
-
-def test_a_replaced_hour_holds_its_rows_once(lake: MakeLake) -> None:
-    table = lake()
-    for hours in (2, 1, 0):
-        table.produce(10, timestamp_ms=hours_ago(hours))
-    table.ingest()
-
-    heard = table.reopened().replace(table.key(hours_ago(1)))
-
-    (report,) = heard.values()
-    assert report is not None
-    assert report.row_count == 10
-    table.assert_holds({0: list(range(30))})
+    assert object_store.list_locations(table.table.location()) == list_named(table.table)
 
 
 @pytest.mark.slow
@@ -116,7 +62,7 @@ def test_workers_stage_into_the_store_too(lake: MakeLake) -> None:
     table.assert_holds({0: list(range(20)), 1: list(range(20))})
 
 
-def test_files_of_a_run_that_comes_second_are_deleted_from_the_store(lake: MakeLake, store: ObjectStore) -> None:
+def test_files_of_a_run_that_comes_second_are_deleted_from_the_store(lake: MakeLake, object_store: ObjectStore) -> None:
     table = lake()
     table.ingest()
     table.produce(10)
@@ -126,11 +72,11 @@ def test_files_of_a_run_that_comes_second_are_deleted_from_the_store(lake: MakeL
     table.ingest()
 
     table.assert_holds({0: list(range(10))})
-    assert store.list_locations(table.table.location()) == list_named(table.table)
+    assert object_store.list_locations(table.table.location()) == list_named(table.table)
 
 
 def test_files_of_a_run_that_fails_are_deleted_from_the_store(
-    lake: MakeLake, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    lake: MakeLake, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lakehouse_assets.operations.retrying.MAX_FAILURES_IN_A_ROW", 1)
     monkeypatch.setattr("lakehouse_assets.systems.commit.ATTEMPTS", 2)
@@ -145,10 +91,10 @@ def test_files_of_a_run_that_fails_are_deleted_from_the_store(
         table.ingest()
 
     assert table.positions() == []
-    assert store.list_locations(table.table.location()) == list_named(table.table)
+    assert object_store.list_locations(table.table.location()) == list_named(table.table)
 
 
-def test_what_came_before_a_bad_record_lands_and_nothing_else_stays_in_the_store(lake: MakeLake, store: ObjectStore) -> None:
+def test_what_came_before_a_bad_record_lands_and_nothing_else_stays_in_the_store(lake: MakeLake, object_store: ObjectStore) -> None:
     table = lake(on_bad_record="fail")
     table.broker.produce(table.topic, [make_message(1), b"nonsense", make_message(2)])
 
@@ -156,7 +102,7 @@ def test_what_came_before_a_bad_record_lands_and_nothing_else_stays_in_the_store
         table.ingest()
 
     table.assert_holds({0: [0]}, lag=2)
-    assert store.list_locations(table.table.location()) == list_named(table.table)
+    assert object_store.list_locations(table.table.location()) == list_named(table.table)
 
 
 def test_a_warehouse_that_does_not_exist_is_an_error_of_one_sentence_without_secrets(

@@ -6,21 +6,37 @@ A fork server has the imports done, so that a process starts in milliseconds; it
 import multiprocessing
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.builders import make_systems
 from lakehouse_assets_tests.faults import Fault
 from lakehouse_assets_tests.operations.lake import Lake
+from lakehouse_assets_tests.waiting import wait_until
 
 DEADLINE_SECONDS = 60.0
-FAILED = 3  # exit code of a run that raised
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["lakehouse_assets_tests.operations.child"])
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """`count` processes wait for each other in a folder, each just before its first commit."""
+
+    folder: Path
+    count: int
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / str(os.getpid())).touch()
+        wait_until(lambda: len(list(self.folder.iterdir())) >= self.count, DEADLINE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -29,15 +45,20 @@ class Order:
 
     folder: Path
     servers: str
-    topic: str
+    spec: TableSpec
+    catalog: Mapping[str, str]
     keys: Sequence[str] = ()
     fault: Fault | None = None
     seen: Path | None = None
+    meeting: Meeting | None = None
 
     @classmethod
-    def of(cls, lake: Lake, *keys: str, fault: Fault | None = None, seen: Path | None = None) -> "Order":
+    def of(
+        cls, lake: Lake, *keys: str, fault: Fault | None = None, seen: Path | None = None, meeting: Meeting | None = None
+    ) -> "Order":
         """A run of `lake`'s table."""
-        return cls(lake.folder, lake.broker.bootstrap_servers, lake.topic, keys, fault, seen)
+        catalog = dict(lake.catalog)
+        return cls(lake.folder, lake.broker.bootstrap_servers, lake.spec, catalog, keys, fault, seen, meeting)
 
 
 def start(order: Order) -> BaseProcess:
@@ -68,7 +89,10 @@ def wake(process: BaseProcess) -> None:
 
 
 def _work(order: Order) -> None:
-    lake = Lake.open(order.folder, Broker(order.servers), order.topic)
+    systems = make_systems(order.folder, order.servers, **order.catalog)
+    lake = Lake(order.folder, Broker(order.servers), order.spec, systems, order.catalog)
+    if order.meeting is not None:
+        lake.around_first_commit(before=order.meeting.wait)
     faults.EFFECTS.arm(order.fault)
     try:
         if order.keys:

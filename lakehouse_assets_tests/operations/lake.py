@@ -93,6 +93,21 @@ class Lake:
             now_ms=self.now_ms,
         )
 
+    def around_first_commit(
+        self, before: Callable[[], object] = lambda: None, after: Callable[[], object] = lambda: None
+    ) -> None:
+        """Something else happens just before or just after the catalog takes the first commit from now on, whichever it is."""
+        commit = self.systems.catalog.commit_table
+
+        def commit_table(*arguments: Any) -> Any:
+            self.systems.catalog.commit_table = commit  # type: ignore[method-assign]
+            before()
+            answer = commit(*arguments)
+            after()
+            return answer
+
+        self.systems.catalog.commit_table = commit_table  # type: ignore[method-assign]
+
     def replace(self, *keys: str, stop: Callable[[], bool] = never) -> dict[str, CommitReport | None]:
         """Replace slices; the report of each one done."""
         heard: dict[str, CommitReport | None] = {}

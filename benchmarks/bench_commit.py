@@ -16,10 +16,10 @@ from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.systems.catalog import ensure_table, open_catalog
-from lakehouse_assets.systems.commit import Base, Delivery, publish
+from lakehouse_assets.systems.commit import Delivery, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.parquet import build_writer
-from lakehouse_assets.systems.schema import TableShape
+from lakehouse_assets.systems.schema import Base, TableShape
 
 MARKS = (10, 100, 300, 1000)
 _WINDOW = 21  # commits around a mark; their median counts, since every 16th also joins manifests

@@ -18,10 +18,10 @@ from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import ensure_table
-from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
+from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.parquet import build_writer
-from lakehouse_assets.systems.schema import TableShape
+from lakehouse_assets.systems.schema import Base, TableShape
 from lakehouse_assets.systems.slice_files import SliceFiles
 
 HOUR_MS = 3_600_000

@@ -331,13 +331,17 @@ class TableReplacedError(TableError):
 
 
 class TableDiffersError(TableError):
-    """The table is not what its declaration says."""
+    """The table is not what its declaration says, and nothing safe makes it so, or nothing may.
 
-    def __init__(self, table: str, differences: Sequence[str]) -> None:
-        self.table, self.differences = table, tuple(differences)
+    `evolution` is what `on_schema_change: evolve` would do, where that is what the declaration forbids.
+    """
+
+    def __init__(self, table: str, differences: Sequence[str], evolution: str = "") -> None:
+        self.table, self.differences, self.evolution = table, tuple(differences), evolution
+        would = f"With 'on_schema_change: evolve' a run would change {evolution}. " if evolution else ""
         super().__init__(
-            f"Cannot write {table}: the table differs from its declaration: {'; '.join(differences)}. "
-            "Make the declaration say what the table is, or declare a new table."
+            f"Cannot write {table}: the table differs from its declaration: {'; '.join(differences)}. Nothing was changed. "
+            f"{would}Make the declaration say what the table is, or declare a new table."
         )
 
 

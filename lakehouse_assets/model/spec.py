@@ -34,6 +34,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails
 
 from lakehouse_assets.model import fields, transforms
+from lakehouse_assets.model.changes import OnSchemaChange
 from lakehouse_assets.model.columns import QUARANTINE_SUFFIX
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
@@ -267,6 +268,11 @@ class TableSpec(_Declared):
         le=1,
         description="Share of messages, of at least 1,000, above which they are not bad but the declaration is "
         "wrong: the run stops and nothing of them lands.",
+    )
+    on_schema_change: OnSchemaChange = Field(
+        default="evolve",
+        description="What happens where the columns here are not those of the table: evolve adds columns, widens them "
+        "and makes them optional; quarantine leaves the table and keeps messages that do not fit it; fail stops.",
     )
     schedule: fields.CronLine | None = Field(
         default=None, description="Cron line in UTC that materialises the newest partition beside the sensor."

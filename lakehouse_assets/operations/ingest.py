@@ -23,11 +23,11 @@ from lakehouse_assets.operations.status import refuse_expired, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.operations.workers import stage_batches
 from lakehouse_assets.systems.catalog import ensure_table
-from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
+from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.kafka import KafkaSource, LogBounds, TopicDescription
 from lakehouse_assets.systems.parquet import delete_staged
-from lakehouse_assets.systems.schema import TableShape
+from lakehouse_assets.systems.schema import Base, TableShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,15 @@ def plan_ingest(
     return IngestPlan(ranges)
 
 
-def open_table(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> tuple[Table, Ledger]:
-    """The declared table and its ledger; created on first use. See `ensure_table`."""
+def open_table(
+    systems: Systems, spec: TableSpec, now_ms: Callable[[], int], *, judged_before: bool = False
+) -> tuple[Table, Ledger]:
+    """The declared table and its ledger; created on first use, and brought to its declaration. See `ensure_table`."""
     return ensure_table(
-        systems.catalog, TableShape.declared(spec), lambda: _first_ledger(systems.source, spec, now_ms())
+        systems.catalog,
+        TableShape.declared(spec),
+        lambda: _first_ledger(systems.source, spec, now_ms()),
+        judged_before=judged_before,
     )
 
 
@@ -175,6 +180,7 @@ class _Run:
         # Read, but without a row in it: control records, tombstones, what log compaction left out. It alone makes no commit;
         # the next one takes it along.
         self._rowless: StagedBatch | None = None
+        self._has_opened = False
         self._entry = TopicLedger("")
         self._unsettled = NO_OFFSETS
 
@@ -189,7 +195,8 @@ class _Run:
         """Plan, then stage and publish until the plan is done. True: nothing was left to plan."""
         systems, spec = self._systems, self._spec
         source, topic = systems.source, spec.source.topic
-        table, ledger = open_table(systems, spec, self._now_ms)
+        table, ledger = open_table(systems, spec, self._now_ms, judged_before=self._has_opened)
+        self._has_opened = True
         description = source.describe(spec.table, topic)
         bounds = source.read_bounds(spec.table, topic, description.partitions)
         self._forget_rowless(ledger[topic].held)
@@ -223,8 +230,8 @@ class _Run:
             return
         source, spec = self._systems.source, self._spec
         before = source.read_bounds(spec.table, spec.source.topic, description.partitions)
-        delivery = build_delivery(table, description, batch)
         try:
+            delivery = build_delivery(table, description, batch)
             if batch.bad.count or self._unsettled & batch.ranges:
                 read_again = batch.row_offsets | batch.bad.offsets
                 settle(self._systems, spec, self._entry, batch.ranges, batch.bad, read_again)

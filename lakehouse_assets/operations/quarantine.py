@@ -22,12 +22,12 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import ensure_table, load_table
-from lakehouse_assets.systems.commit import Base, Delivery
+from lakehouse_assets.systems.commit import Delivery
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.kafka import MessageBatch
 from lakehouse_assets.systems.parquet import StagedFile, StagingWriter, build_writer, delete_staged
-from lakehouse_assets.systems.schema import TableShape, build_file_schema, timestamp_column
+from lakehouse_assets.systems.schema import Base, TableShape, build_file_schema, timestamp_column
 from lakehouse_assets.systems.slice_files import SliceFiles, list_runs
 
 _BUFFER_BYTES = 32 * 1024 * 1024
@@ -114,7 +114,7 @@ def _rows(topic: str, batch: MessageBatch, bad: Sequence[BadMessage], schema: pa
         "error": [one.reason for one in bad],
     }
     assert columns.keys() == QUARANTINE_COLUMNS.keys()
-    return pa.Table.from_pydict(columns, schema=schema)
+    return pa.Table.from_pydict(columns, schema=pa.schema([schema.field(name) for name in columns]))
 
 
 def open_quarantine(systems: Systems, spec: TableSpec, entry: TopicLedger) -> Table:

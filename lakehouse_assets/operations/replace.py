@@ -12,7 +12,6 @@ from functools import partial
 import numpy as np
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
 from lakehouse_assets.model.errors import (
     CommitOutcomeUnknownError,
@@ -23,6 +22,7 @@ from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.decoding import table_decoder
 from lakehouse_assets.operations.ingest import CommitReport, build_delivery, build_report, open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, quarantine_stager, settle
 from lakehouse_assets.operations.retrying import retry_transient
@@ -185,7 +185,7 @@ def _replace_one(
     systems: Systems, spec: TableSpec, plan: ReplacePlan, stop: Callable[[], bool], now_ms: Callable[[], int]
 ) -> object:
     """Stage the slice once, then publish; where the table moved under it, only the rest of old files is written again."""
-    table, ledger = open_table(systems, spec, now_ms)
+    table, ledger = open_table(systems, spec, now_ms, judged_before=True)
     entry = ledger[spec.source.topic]
     batch = _stage_slice(systems, spec, table, entry, plan, stop, now_ms)
     if batch is None:
@@ -204,7 +204,7 @@ def _stage_slice(
 ) -> StagedBatch | None:
     if not plan.ranges:
         return StagedBatch.empty()
-    decoder, quarantine = build_decoder(spec, systems.registry.schema_of), quarantine_stager(systems, spec, entry)
+    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, entry)
     stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
     ranges = {p: (held.ranges[0].start, held.stop) for p, held in plan.ranges.partitions.items()}
     with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
@@ -216,11 +216,11 @@ def _publish_slice(
 ) -> CommitReport | None:
     description = systems.source.describe(spec.table, spec.source.topic)  # after reading, so it proves what was read
     taken = SliceFiles(plan.ranges)
-    delivery = replace(build_delivery(table, description, batch), ranges=plan.ranges, replaces=taken.swap)
     # What became bad enters the quarantine before its row leaves the table, and what became good leaves it after its row came:
     # a crash in between leaves a message in both, which the next attempt mends, and never in neither.
     check = partial(_refuse_if_kafka_has_less, spec=spec, plan=plan, taken=taken, batch=batch)
     try:
+        delivery = replace(build_delivery(table, description, batch), ranges=plan.ranges, replaces=taken.swap)
         if batch.bad.count:
             settle(systems, spec, entry, plan.ranges, batch.bad, batch.bad.offsets)
         landed = swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size, check, may_be_empty=batch.bad.count > 0)

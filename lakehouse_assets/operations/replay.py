@@ -12,20 +12,21 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from lakehouse_assets.decode.decoded import Decoder
-from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, QUARANTINE_POSITION
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
 from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.decoding import table_decoder
 from lakehouse_assets.operations.ingest import open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, settle
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.commit import Base, Delivery
+from lakehouse_assets.systems.commit import Delivery
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.parquet import StagingWriter, build_writer, delete_staged
+from lakehouse_assets.systems.schema import Base
 from lakehouse_assets.systems.slice_files import SliceFiles, list_runs
 
 
@@ -53,7 +54,7 @@ def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> 
     _refuse_other_topic(spec, quarantine, entry)
     writer = build_writer(table, spec.buffer_size)
     try:
-        moved, result = _stage(build_decoder(spec, systems.registry.schema_of), quarantine, writer)
+        moved, result = _stage(table_decoder(systems, spec, table), quarantine, writer)
         staged = writer.finish()
     finally:
         writer.abandon()

@@ -7,8 +7,9 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.systems.catalog import load_table
-from lakehouse_assets.systems.commit import Base, Delivery, Landed, publish
+from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.parquet import build_writer, delete_staged
+from lakehouse_assets.systems.schema import Base
 from lakehouse_assets.systems.slice_files import SliceFiles
 from lakehouse_assets.systems.snapshots import table_name
 

@@ -18,10 +18,10 @@ from typing import Literal
 
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.errors import LakehouseError, TableMissingError, WorkerLostError
 from lakehouse_assets.model.ledger import TopicLedger
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.decoding import table_decoder
 from lakehouse_assets.operations.quarantine import quarantine_stager
 from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
@@ -64,7 +64,7 @@ def stage_batches(
     """
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
-        decoder, quarantine = build_decoder(spec, systems.registry.schema_of), quarantine_stager(systems, spec, entry)
+        decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, entry)
         stager = Stager(spec, table, entry.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
         with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
             yield from stager.stage(reader, stop)
@@ -189,7 +189,7 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     if table is None:
         raise TableMissingError(spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
-    decoder, quarantine = build_decoder(spec, systems.registry.schema_of), quarantine_stager(systems, spec, share.entry)
+    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, share.entry)
     stager = Stager(spec, table, share.entry.newest_ms, buffer_bytes, lambda: int(time.time() * 1000), decoder, quarantine)
     with systems.source.reader(spec.table, spec.source.topic, share.ranges) as reader:
         has_said_so = False

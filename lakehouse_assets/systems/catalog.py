@@ -1,6 +1,6 @@
-"""Opens the catalog, loads tables, creates a table once, and translates what catalogs and storages raise.
+"""Opens the catalog, loads tables, creates them once and brings them to their declarations.
 
-Hides which catalog it is. Creates no snapshot.
+Hides which catalog it is, and translates what catalogs and storages raise. Creates no snapshot.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,22 +17,36 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
     UnauthorizedError,
 )
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.update import AssertRefSnapshotId, AssertTableUUID, SetPropertiesUpdate
+from pyiceberg.table.update import (
+    AddSchemaUpdate,
+    AssertCurrentSchemaId,
+    AssertDefaultSpecId,
+    AssertLastAssignedFieldId,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    SetCurrentSchemaUpdate,
+    SetPropertiesUpdate,
+    TableUpdate,
+)
 from requests.exceptions import RequestException
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from lakehouse_assets.model.changes import join_changes
 from lakehouse_assets.model.errors import (
     CatalogAccessError,
     CatalogUnavailableError,
+    CommitConflictError,
     StorageError,
     TableDiffersError,
 )
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.systems import metadata_cache, rest_patience
+from lakehouse_assets.systems.evolution import DECLARED_KEY, Declared, Fit, judge_fit
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.schema import TableShape, list_differences
+from lakehouse_assets.systems.schema import TableShape
 
 # Ours where the declaration says nothing; each can be set in 'properties'.
 DEFAULT_PROPERTIES = {
@@ -43,6 +57,7 @@ DEFAULT_PROPERTIES = {
     "write.metadata.previous-versions-max": "50",
 }
 
+_ATTEMPTS = 20  # at bringing a table to its declaration while others commit
 _SQL_TABLES = 2  # that PyIceberg's SQL catalog keeps
 
 
@@ -95,34 +110,60 @@ def list_tables(catalog: Catalog) -> list[str]:
 
 
 def ensure_table(
-    catalog: Catalog, shape: TableShape, first_ledger: Callable[[], Ledger]
+    catalog: Catalog, shape: TableShape, first_ledger: Callable[[], Ledger], *, judged_before: bool = False
 ) -> tuple[Table, Ledger]:
-    """Load the table, or create it on first use; safe to repeat and to race.
+    """Load the table, or create it on first use, and bring it to its declaration; safe to repeat and to race.
 
     `first_ledger` is asked only where the table is new or empty without ledger; its answer is stored with the table itself,
-    so that a beginning once chosen (`latest`, a time) stays.
+    so that a beginning once chosen (`latest`, a time) stays. With `judged_before`, this run brought the table to its
+    declaration already: what differs since then is somebody else's, perhaps of a newer declaration, and stays.
 
     Raises:
-        TableDiffersError: the table is not what the declaration says.
+        TableDiffersError: no safe change brings the table to the declaration, or `shape.on_change` forbids it.
         LedgerMissingError, LedgerLostError, TableReplacedError: from `read_ledger`.
+        CommitConflictError: others changed the table each time that it was looked at.
         CatalogUnavailableError, StorageError
     """
-    table = load_table(catalog, shape.name) or _create_table(catalog, shape, first_ledger())
-    if differences := list_differences(shape, table):
-        raise TableDiffersError(shape.name, differences)
-    with catalog_errors(catalog.name, f"read the ledger of {shape.name}"):
-        ledger = read_ledger(table)
-    changes = {key: text for key, text in shape.properties.items() if table.properties.get(key) != text}
-    if ledger is not None and not changes:
-        return table, ledger
-    if ledger is None:
-        changes = {**DEFAULT_PROPERTIES, **table.properties, **changes, LEDGER_KEY: first_ledger().to_json()}
-    _set_properties(catalog, table, changes)
-    return ensure_table(catalog, shape, first_ledger)
+    for _ in range(_ATTEMPTS):
+        table = load_table(catalog, shape.name) or _create_table(catalog, shape, first_ledger())
+        has_evolved = judged_before and shape.on_change == "evolve"
+        fit = judge_fit(shape, table, Declared.of(shape) if has_evolved else Declared.read(table))
+        _refuse_misfit(shape, fit)
+        with catalog_errors(catalog.name, f"read the ledger of {shape.name}"):
+            ledger = read_ledger(table)
+        properties = {} if judged_before else _list_property_changes(shape, table)
+        if ledger is None:
+            properties = {**DEFAULT_PROPERTIES, **table.properties, **properties, LEDGER_KEY: first_ledger().to_json()}
+        schema = fit.schema if shape.on_change == "evolve" and fit.must_evolve(docs=not judged_before) else None
+        if ledger is not None and not properties and schema is None:
+            return table, ledger
+        _alter(catalog, table, schema, properties)
+    raise CommitConflictError(shape.name, f"others changed the table in {_ATTEMPTS} attempts to bring it to its declaration")
+
+
+def _refuse_misfit(shape: TableShape, fit: Fit) -> None:
+    if fit.refusals:
+        raise TableDiffersError(shape.name, fit.refusals)
+    structural = [change for change in fit.changes if not change.is_doc]
+    if shape.on_change == "fail" and (structural or fit.foreign):
+        raise TableDiffersError(shape.name, [*map(str, structural), *fit.foreign], join_changes(structural))
+
+
+def _list_property_changes(shape: TableShape, table: Table) -> dict[str, str]:
+    """What the declaration says of properties and the table does not have so."""
+    wanted = dict(shape.properties)
+    if shape.on_change == "evolve":
+        wanted[DECLARED_KEY] = Declared.of(shape).to_json()
+    return {key: text for key, text in wanted.items() if table.properties.get(key) != text}
 
 
 def _create_table(catalog: Catalog, shape: TableShape, ledger: Ledger) -> Table:
-    properties = {**DEFAULT_PROPERTIES, **shape.properties, LEDGER_KEY: ledger.to_json()}
+    properties = {
+        **DEFAULT_PROPERTIES,
+        **shape.properties,
+        DECLARED_KEY: Declared.of(shape).to_json(),
+        LEDGER_KEY: ledger.to_json(),
+    }
     with catalog_errors(catalog.name, f"create {shape.name}"):
         # The second is the SQL catalog's, of two that race; the namespace is there, which is all that is wanted.
         with suppress(NamespaceAlreadyExistsError, IntegrityError):
@@ -135,19 +176,30 @@ def _create_table(catalog: Catalog, shape: TableShape, ledger: Ledger) -> Table:
             return catalog.load_table(shape.name)  # another run was first: use its table
 
 
-def _set_properties(catalog: Catalog, table: Table, properties: Mapping[str, str]) -> None:
-    """Without a snapshot, provided that the table is in the state in which it was looked at.
+def _alter(catalog: Catalog, table: Table, schema: Schema | None, properties: Mapping[str, str]) -> None:
+    """Without a snapshot, in one step, provided that the table is in the state in which it was looked at.
 
-    A first ledger may be put into a table only while that has no rows.
+    A first ledger may be put into a table only while that has no rows, and a schema was judged against this one.
     """
-    head = table.metadata.current_snapshot()
+    metadata = table.metadata
+    head = metadata.current_snapshot()
+    updates: list[TableUpdate] = [SetPropertiesUpdate(updates=dict(properties))] if properties else []
+    if schema is not None:
+        # A schema that the table had once can't be added again: it is found by what it says.
+        same = next((older.schema_id for older in metadata.schemas if older == schema), None)
+        if same is None:
+            updates.append(AddSchemaUpdate(schema=schema))
+        updates.append(SetCurrentSchemaUpdate.model_validate({"schema-id": -1 if same is None else same}))
     # Refused: somebody else changed it first; the caller looks again.
-    with catalog_errors(catalog.name, "set properties of " + ".".join(table.name())), suppress(CommitFailedException):
+    with catalog_errors(catalog.name, "alter " + ".".join(table.name())), suppress(CommitFailedException):
         catalog.commit_table(
             table,
             (
-                AssertTableUUID(uuid=table.metadata.table_uuid),
+                AssertTableUUID(uuid=metadata.table_uuid),
                 AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": head.snapshot_id if head else None}),
+                AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
+                AssertLastAssignedFieldId.model_validate({"last-assigned-field-id": metadata.last_column_id}),
+                AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
             ),
-            (SetPropertiesUpdate(updates=dict(properties)),),
+            tuple(updates),
         )

@@ -45,26 +45,14 @@ from lakehouse_assets.model.errors import (
 from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.systems.catalog import catalog_errors, load_table
+from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
+from lakehouse_assets.systems.schema import Base
 from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
 
 ATTEMPTS = 10
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """What staged files were written for. They are valid only while the table still is that."""
-
-    table_uuid: uuid.UUID
-    schema_id: int
-    spec_id: int
-
-    @classmethod
-    def of(cls, table: Table) -> "Base":
-        """The base that `table` is now."""
-        return cls(table.metadata.table_uuid, table.metadata.current_schema_id, table.metadata.default_spec_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +203,7 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
     metadata = table.metadata
     if metadata.table_uuid != delivery.base.table_uuid:
         raise TableReplacedError(name, str(delivery.base.table_uuid), str(metadata.table_uuid))
-    if Base.of(table) != delivery.base:
-        raise CommitConflictError(
-            name,
-            f"files were staged for schema {delivery.base.schema_id} and partition spec {delivery.base.spec_id}, "
-            f"the table now has {metadata.current_schema_id} and {metadata.default_spec_id}",
-        )
+    refuse_other_base(table, [delivery.base])
     ledger = read_ledger(table)
     if ledger is None or delivery.topic not in ledger.topics:
         raise LedgerLostError(name, f"it holds no ledger of topic {delivery.topic!r} any more")

@@ -1,6 +1,6 @@
 """Iceberg's description of a data file, made from the footer that the Parquet writer left. No file is read again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
@@ -12,7 +12,10 @@ from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
 from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_POSITION
+from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.systems.parquet import StagedFile
+from lakehouse_assets.systems.schema import Base
+from lakehouse_assets.systems.snapshots import table_name
 
 # The rows decide which ledger counts when history was cut, so these bounds are always kept, however wide the table is.
 _BOUNDED = (*METADATA_COLUMNS, QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset)
@@ -20,7 +23,12 @@ _METRICS = {f"write.metadata.metrics.column.{name}": "full" for name in _BOUNDED
 
 
 def build_data_files(table: Table, staged: Sequence[StagedFile]) -> list[DataFile]:
-    """Describe files that were staged under the table's current schema and default partition spec."""
+    """Describe staged files as files of the table.
+
+    Raises:
+        CommitConflictError: the table has another schema or partition spec now than they were staged for.
+    """
+    refuse_other_base(table, {file.base for file in staged})
     schema = table.schema()
     plan = compute_statistics_plan(schema, {**table.metadata.properties, **_METRICS})
     mapping = parquet_path_to_id_mapping(schema)
@@ -41,3 +49,19 @@ def build_data_files(table: Table, staged: Sequence[StagedFile]) -> list[DataFil
         described.spec_id = table.metadata.default_spec_id  # from_args drops the argument of that name silently
         files.append(described)
     return files
+
+
+def refuse_other_base(table: Table, staged_for: Iterable[Base]) -> None:
+    """Raise if files were staged for a schema or partition spec that is not the table's now.
+
+    Raises:
+        CommitConflictError: they have to be staged again.
+    """
+    now = Base.of(table)
+    for base in staged_for:
+        if base != now:
+            raise CommitConflictError(
+                table_name(table),
+                f"files were staged for schema {base.schema_id} and partition spec {base.spec_id}, "
+                f"the table now has {now.schema_id} and {now.spec_id}",
+            )

@@ -20,7 +20,7 @@ from pyiceberg.table.locations import LocationProvider
 
 from lakehouse_assets.model.errors import StorageError
 from lakehouse_assets.systems.partitioning import Partitioner, PartitionValues
-from lakehouse_assets.systems.schema import build_file_schema
+from lakehouse_assets.systems.schema import Base, build_file_schema
 
 ROW_GROUP_ROWS = 256 * 1024  # measured: 64 k to 1 M make no difference to speed, so the smaller memory wins
 MAX_OPEN_FILES = 64
@@ -34,6 +34,7 @@ _DEFAULT_TARGET_FILE_BYTES = 512 * 1024 * 1024
 class StagedFile:
     """A finished data file that no snapshot names yet. `footer` is Parquet's own, for the statistics."""
 
+    base: Base
     location: str
     partition: PartitionValues
     footer: pq.FileMetaData
@@ -67,9 +68,15 @@ class _OpenFile:
     """One data file being written."""
 
     def __init__(
-        self, io: FileIO, location: str, partition: PartitionValues, schema: pa.Schema, settings: WriteSettings
+        self,
+        io: FileIO,
+        base: Base,
+        location: str,
+        partition: PartitionValues,
+        schema: pa.Schema,
+        settings: WriteSettings,
     ) -> None:
-        self.location, self.partition = location, partition
+        self.location, self.partition, self._base = location, partition, base
         self._io, self._schema, self._settings = io, schema, settings
         self._stream: OutputStream | None = None
         self._writer: pq.ParquetWriter | None = None
@@ -99,7 +106,7 @@ class _OpenFile:
         self._writer.close()
         size_bytes = self._stream.tell()
         self._stream.close()
-        return StagedFile(self.location, self.partition, self._writer.writer.metadata, size_bytes, self._rows)
+        return StagedFile(self._base, self.location, self.partition, self._writer.writer.metadata, size_bytes, self._rows)
 
     def abandon(self) -> None:
         # What fails here (a full disk, say) does not matter any more: the file is given up.
@@ -118,9 +125,15 @@ class StagingWriter:
     """
 
     def __init__(
-        self, io: FileIO, locations: LocationProvider, schema: pa.Schema, partitioner: Partitioner, settings: WriteSettings
+        self,
+        io: FileIO,
+        base: Base,
+        locations: LocationProvider,
+        schema: pa.Schema,
+        partitioner: Partitioner,
+        settings: WriteSettings,
     ) -> None:
-        self._io, self._locations, self._schema = io, locations, schema
+        self._io, self._base, self._locations, self._schema = io, base, locations, schema
         self._partitioner, self._settings = partitioner, settings
         self._buffers: dict[PartitionValues, list[pa.Table]] = {}
         self._buffered_bytes: dict[PartitionValues, int] = {}
@@ -132,12 +145,12 @@ class StagingWriter:
         self._encoding_bytes = 0
 
     def add(self, rows: pa.Table) -> None:
-        """Take rows with exactly the table's columns.
+        """Take rows. Columns are matched by name; what the rows lack is null in the table, what is narrower is widened.
 
         Raises:
             StorageError: a file could not be written; perhaps for rows of an earlier call.
         """
-        for partition, part in self._partitioner.split(rows):
+        for partition, part in self._partitioner.split(_conform(rows, self._schema)):
             self._buffers.setdefault(partition, []).append(part)
             self._buffered_bytes[partition] = self._buffered_bytes.get(partition, 0) + part.nbytes
             if sum(piece.num_rows for piece in self._buffers[partition]) >= ROW_GROUP_ROWS:
@@ -184,7 +197,7 @@ class StagingWriter:
             encoding.result()
 
     def _write(self, partition: PartitionValues, pieces: list[pa.Table]) -> None:
-        rows = pa.concat_tables(pieces).cast(self._schema)
+        rows = pa.concat_tables(pieces)
         try:
             file = self._open.get(partition) or self._open_file(partition)
             file.write(rows)
@@ -197,7 +210,7 @@ class StagingWriter:
         if len(self._open) >= MAX_OPEN_FILES:
             self._close(next(iter(self._open)))
         location = self._locations.new_data_location(f"{uuid.uuid4().hex}.parquet")
-        self._open[partition] = _OpenFile(self._io, location, partition, self._schema, self._settings)
+        self._open[partition] = _OpenFile(self._io, self._base, location, partition, self._schema, self._settings)
         return self._open[partition]
 
     def _close(self, partition: PartitionValues) -> None:
@@ -211,11 +224,23 @@ def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:
     """A writer of data files for the table as it is now."""
     return StagingWriter(
         table.io,
+        Base.of(table),
         table.location_provider(),
         build_file_schema(table.schema()),
         Partitioner(table.spec(), table.schema()),
         WriteSettings.of(table.properties, buffer_bytes),
     )
+
+
+def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    names = set(rows.column_names)
+    if lost := names - set(schema.names):
+        raise ValueError(f"rows have columns {sorted(lost)}, which the table has not")
+    columns = [
+        rows.column(field.name).cast(field.type) if field.name in names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def delete_staged(io: FileIO, locations: Iterable[str]) -> None:

@@ -1,9 +1,10 @@
-"""A table's declaration as PyIceberg's schema, partition spec and Arrow file schema, and the difference between the two.
+"""A table's declaration as PyIceberg's schema, partition spec and Arrow file schema.
 
 Hides how declared types, columns and transforms are spelt in PyIceberg and Arrow.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -21,6 +22,7 @@ from pyiceberg.types import ListType as IcebergList
 from pyiceberg.types import MapType as IcebergMap
 from pyiceberg.types import StructType as IcebergStruct
 
+from lakehouse_assets.model.changes import OnSchemaChange
 from lakehouse_assets.model.columns import (
     KAFKA_PARTITION,
     METADATA_COLUMNS,
@@ -40,12 +42,13 @@ _FIRST_PARTITION_FIELD_ID = 1000  # Iceberg spec, "Partition Evolution"
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
-    """What a table must look like: as it is created, and as it is compared."""
+    """What a table must look like: as it is created, as it is compared, and what happens where it does not."""
 
     name: str
     schema: Schema
     partition_spec: PartitionSpec
     properties: Mapping[str, str]
+    on_change: OnSchemaChange = "evolve"
 
     @classmethod
     def declared(cls, spec: TableSpec) -> "TableShape":
@@ -54,7 +57,7 @@ class TableShape:
         properties = {key: text for key, text in spec.properties.items() if key != "format-version"}
         if spec.description:
             properties["comment"] = spec.description
-        return cls(spec.table, schema, build_partition_spec(spec, schema), properties)
+        return cls(spec.table, schema, build_partition_spec(spec, schema), properties, spec.on_schema_change)
 
     @classmethod
     def quarantine(cls, spec: TableSpec) -> "TableShape":
@@ -62,6 +65,20 @@ class TableShape:
         columns = [(name, kind, False, doc) for name, (kind, doc) in QUARANTINE_COLUMNS.items()]
         comment = f"Messages of {spec.source.topic} that can't become rows of {spec.table}, as they came, and why."
         return cls(spec.quarantine_table, Schema(*_fields(columns)), PartitionSpec(), {"comment": comment})
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What staged files were written for. They are valid only while the table still is that."""
+
+    table_uuid: uuid.UUID
+    schema_id: int
+    spec_id: int
+
+    @classmethod
+    def of(cls, table: Table) -> "Base":
+        """The base that `table` is now."""
+        return cls(table.metadata.table_uuid, table.metadata.current_schema_id, table.metadata.default_spec_id)
 
 
 def build_schema(spec: TableSpec) -> Schema:
@@ -113,56 +130,6 @@ def timestamp_column(stamps_ms: "np.ndarray[tuple[int], np.dtype[np.int64]]") ->
 def position_columns(schema: Schema) -> PositionColumns:
     """Which columns of a table of ours say the message that a row is, or was."""
     return ROW_POSITION if KAFKA_PARTITION in schema.column_names else QUARANTINE_POSITION
-
-
-def list_differences(shape: TableShape, table: Table) -> list[str]:
-    """How the table differs from what it must look like, one clause each; empty where they agree."""
-    declared, found = shape.schema, table.schema()
-    differences = list(_column_differences(declared, found))
-    wanted_keys = {declared.find_column_name(i) for i in declared.identifier_field_ids}
-    found_keys = {found.find_column_name(i) for i in found.identifier_field_ids}
-    if wanted_keys != found_keys:
-        differences.append(f"declared key {sorted(map(str, wanted_keys))}, the table has {sorted(map(str, found_keys))}")
-    wanted_parts = _partition_texts(shape.partition_spec, declared)
-    found_parts = _partition_texts(table.spec(), found)
-    if wanted_parts != found_parts:
-        differences.append(f"declared partition_by {wanted_parts}, the table has {found_parts}")
-    if table.format_version != FORMAT_VERSION:
-        differences.append(f"Iceberg's format version {FORMAT_VERSION} is needed, the table has {table.format_version}")
-    return differences
-
-
-def _partition_texts(spec: PartitionSpec, schema: Schema) -> list[str]:
-    return [f"{field.transform}({schema.find_column_name(field.source_id)})" for field in spec.fields]
-
-
-def _column_differences(declared: Schema, found: Schema) -> Iterator[str]:
-    there = {field.name: field for field in found.fields}
-    for field in declared.fields:
-        other = there.pop(field.name, None)
-        if other is None:
-            yield f"column {field.name} {_shape(field)} is declared, the table has no such column"
-        elif _shape(field) != _shape(other):
-            yield f"column {field.name} is declared {_shape(field)}, the table has {_shape(other)}"
-    for other in there.values():
-        yield f"column {other.name} {_shape(other)} is in the table, but not declared"
-
-
-def _shape(field: NestedField) -> str:
-    return f"{_type_text(field.field_type)}{' required' if field.required else ''}"
-
-
-def _type_text(kind: IcebergType) -> str:
-    match kind:
-        case IcebergStruct():
-            inner = ", ".join(f"{f.name}: {_type_text(f.field_type)}" for f in kind.fields)
-            return f"struct<{inner}>"
-        case IcebergList():
-            return f"list<{_type_text(kind.element_type)}>"
-        case IcebergMap():
-            return f"map<{_type_text(kind.key_type)}, {_type_text(kind.value_type)}>"
-        case _:
-            return str(kind)
 
 
 def _iceberg_type(kind: DataType, ids: "count[int]") -> IcebergType:

@@ -22,7 +22,8 @@ schema:
 NO_TAGS = "plain values without tags"
 ALL_KEYS = (
     "table, description, owners, source, schema, mode, key, partition_by, partitions, commit_interval, "
-    "commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, schedule, checks, properties"
+    "commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, schedule, checks, "
+    "properties"
 )
 
 
@@ -135,8 +136,8 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
     [
         ("event_time: {column: at}", ("event_time", "the key 'event_time'", ALL_KEYS, None)),
         ("max_bad_share: 2", ("max_bad_share", "2", "at most 1.0", None)),
-        ("on_schema_change: evolve", ("on_schema_change", "the key 'on_schema_change'", ALL_KEYS, None)),
         ("on_bad_record: skip", ("on_bad_record", "'skip'", "quarantine, fail", None)),
+        ("on_schema_change: drop", ("on_schema_change", "'drop'", "evolve, quarantine, fail", None)),
         ("mode: upsert", ("mode", "'upsert'", "append", None)),
         ("comit_interval: 5s", ("comit_interval", "the key 'comit_interval'", ALL_KEYS, "commit_interval")),
         ("max_lag: 5", ("max_lag", "the key 'max_lag'", ALL_KEYS, "checks.max_lag")),

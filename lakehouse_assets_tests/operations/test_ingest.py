@@ -386,7 +386,7 @@ def test_a_table_that_differs_from_its_declaration_is_not_written(lake: MakeLake
     other.spec = make_spec(table.topic, schema=[{"name": "id", "type": "string", "required": True}])
 
     with pytest.raises(
-        TableDiffersError, match="id is declared string required, the table has long required"
+        TableDiffersError, match="id is declared string, the table has long, which has no safe way there"
     ):
         other.ingest()
 

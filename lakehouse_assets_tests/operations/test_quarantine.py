@@ -301,7 +301,7 @@ def test_a_replay_by_a_declaration_that_does_not_fit_the_table_is_refused(lake: 
     table = lake()
     table.broker.produce(table.topic, make_mixed(1, BAD))
     table.ingest()
-    other = table.spec.model_copy(update={"columns": table.spec.columns[:1]})
+    other = table.spec.model_copy(update={"key": ("id",)})
 
     with pytest.raises(TableDiffersError):
         run_replay(table.systems, other, clock_ms)

@@ -110,6 +110,25 @@ def test_plan_says_what_a_run_would_read_and_creates_nothing(clicks: str, capsys
 
 
 @pytest.mark.kafka
+def test_plan_says_what_would_change_in_the_columns_and_changes_nothing(clicks: str, folder: Path, capsys: Output) -> None:
+    assert main(["ingest", "ods.clicks"]) == 0
+    declaration = (folder / "clicks.yaml").read_text()
+    (folder / "clicks.yaml").write_text(declaration + "  - {name: price, type: double}\n")
+    capsys.readouterr()
+
+    for _ in range(2):
+        assert main(["plan", "ods.clicks"]) == 0
+        assert capsys.readouterr().out == "would change price: no such column -> double\nods.clicks has everything\n"
+    assert main(["plan", "ods.clicks", "--json"]) == 0
+    (plan,) = documents(capsys)
+    assert plan["changes"] == [{"column": "price", "before": None, "after": "double"}]
+
+    (folder / "clicks.yaml").write_text(declaration.replace("long", "int"))
+    assert main(["plan", "ods.clicks"]) == 1
+    assert "column id is declared int, the table has long, which can't be narrowed" in capsys.readouterr().err
+
+
+@pytest.mark.kafka
 def test_peek_shows_rows_reasons_and_tombstones(clicks: str, capsys: Output) -> None:
     assert main(["peek", "ods.clicks"]) == 0
     first, second, third, fourth = capsys.readouterr().out.splitlines()

@@ -6,6 +6,8 @@ from typing import Literal
 
 OnSchemaChange = Literal["evolve", "quarantine", "fail"]
 
+NO_COLUMN = "no such column"
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnChange:
@@ -20,7 +22,25 @@ class ColumnChange:
     is_doc: bool = False
 
     def __str__(self) -> str:
-        return f"{self.column}: {self.before or 'no such column'} -> {self.after or 'no such column'}"
+        return f"{self.column}: {self.before or NO_COLUMN} -> {self.after or NO_COLUMN}"
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of a table as people are shown it."""
+
+    name: str
+    type: str
+    required: bool
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """What became of a table's columns between two commits of ours, whoever changed them, and all of them after it."""
+
+    changes: tuple[ColumnChange, ...]
+    columns: tuple[TableColumn, ...]
 
 
 def join_changes(changes: Iterable[ColumnChange]) -> str:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from pyiceberg.table import Table
 
+from lakehouse_assets.model.changes import SchemaChange
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.ledger import Ledger, TopicLedger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
@@ -25,6 +26,7 @@ from lakehouse_assets.operations.workers import stage_batches
 from lakehouse_assets.systems.catalog import ensure_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.evolution import find_schema_change
 from lakehouse_assets.systems.kafka import KafkaSource, LogBounds, TopicDescription
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.schema import Base, TableShape
@@ -35,7 +37,7 @@ class CommitReport:
     """One commit that landed, in numbers.
 
     `slice_rows`: rows by the beginning of their slice, ms since 1970. `bad_codes`: quarantined messages by their error code.
-    `read_count` = `row_count` + quarantined + `tombstone_count`.
+    `read_count` = `row_count` + quarantined + `tombstone_count`. `schema_change`: since the commit before, whoever made it.
     """
 
     table: str
@@ -54,6 +56,7 @@ class CommitReport:
     lag_after: int
     commit_seconds: float
     commit_attempts: int
+    schema_change: SchemaChange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,4 +285,5 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         lag_after=landed.ledger[spec.source.topic].lag(stops),
         commit_seconds=landed.seconds,
         commit_attempts=landed.attempts,
+        schema_change=find_schema_change(landed.metadata, landed.snapshot_id),
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
 from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_COLUMNS
 from lakehouse_assets.model.spec import TableSpec
 
@@ -82,6 +83,30 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "dagster/uri": dg.MetadataValue.text(report.location),
         "offsets": dg.MetadataValue.table(offsets) if offsets else dg.MetadataValue.text("none"),
         "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
+        **_schema_metadata(report.schema_change),
+    }
+
+
+def _schema_metadata(change: SchemaChange | None) -> Metadata:
+    """What became of the columns with a commit, and what they are since."""
+    if change is None:
+        return {}
+    columns = [
+        dg.TableColumn(
+            column.name,
+            column.type,
+            description=column.doc or None,
+            constraints=dg.TableColumnConstraints(nullable=not column.required, unique=False),
+        )
+        for column in change.columns
+    ]
+    changes = [
+        dg.TableRecord({"column": it.column, "before": it.before or NO_COLUMN, "after": it.after or NO_COLUMN})
+        for it in change.changes
+    ]
+    return {
+        "schema_change": dg.MetadataValue.table(changes),
+        "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
     }
 
 
@@ -103,7 +128,8 @@ def rows_query(report: "CommitReport") -> str:
 def commit_line(report: "CommitReport") -> str:
     """One log line."""
     bad = f", quarantined {sum(report.bad_codes.values()):,} messages" if report.bad_codes else ""
+    change = f", columns changed: {join_changes(report.schema_change.changes)}" if report.schema_change else ""
     return (
         f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){bad}, "
-        f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}"
+        f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}{change}"
     )

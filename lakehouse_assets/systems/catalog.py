@@ -34,7 +34,7 @@ from pyiceberg.table.update import (
 from requests.exceptions import RequestException
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from lakehouse_assets.model.changes import join_changes
+from lakehouse_assets.model.changes import ColumnChange, join_changes
 from lakehouse_assets.model.errors import (
     CatalogAccessError,
     CatalogUnavailableError,
@@ -139,6 +139,21 @@ def ensure_table(
             return table, ledger
         _alter(catalog, table, schema, properties)
     raise CommitConflictError(shape.name, f"others changed the table in {_ATTEMPTS} attempts to bring it to its declaration")
+
+
+def plan_changes(catalog: Catalog, shape: TableShape) -> tuple[ColumnChange, ...]:
+    """What `ensure_table` would change in the columns of a table that is there. Read-only.
+
+    Raises:
+        TableDiffersError: as `ensure_table` would.
+        CatalogUnavailableError
+    """
+    table = load_table(catalog, shape.name)
+    if table is None:
+        return ()
+    fit = judge_fit(shape, table, Declared.read(table))
+    _refuse_misfit(shape, fit)
+    return fit.changes if shape.on_change == "evolve" else ()
 
 
 def _refuse_misfit(shape: TableShape, fit: Fit) -> None:

@@ -14,6 +14,8 @@ from typing import Final
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema, assign_fresh_schema_ids, index_by_id
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import UnknownTransform
 from pyiceberg.types import (
     DecimalType,
@@ -28,7 +30,8 @@ from pyiceberg.types import ListType as IcebergList
 from pyiceberg.types import MapType as IcebergMap
 from pyiceberg.types import StructType as IcebergStruct
 
-from lakehouse_assets.model.changes import ColumnChange
+from lakehouse_assets.model.changes import ColumnChange, SchemaChange, TableColumn
+from lakehouse_assets.model.ledger import LEDGER_KEY
 from lakehouse_assets.systems.schema import FORMAT_VERSION, TableShape
 
 DECLARED_KEY: Final = "lakehouse.declared"
@@ -97,6 +100,33 @@ def compare_schemas(before: Schema, after: Schema) -> tuple[ColumnChange, ...]:
     for i in (i for i in old if i in new):
         changes += _list_changes(str(after.find_column_name(i)), old[i], new[i])
     return (*changes, *_outermost(gone), *_outermost(come))
+
+
+def find_schema_change(metadata: TableMetadata, snapshot_id: int) -> SchemaChange | None:
+    """What changed in the table's columns since the last commit of ours before this one; None: nothing, or it is the first.
+
+    Whoever changed them, and in whichever run: that one may have died before it could tell.
+    """
+    snapshot = metadata.snapshot_by_id(snapshot_id)
+    after = _schema_of(metadata, snapshot)
+    before = snapshot
+    while before is not None and after is not None:
+        before = metadata.snapshot_by_id(before.parent_snapshot_id) if before.parent_snapshot_id is not None else None
+        if before is not None and before.summary and LEDGER_KEY in before.summary.additional_properties:
+            earlier = _schema_of(metadata, before)
+            changes = compare_schemas(earlier, after) if earlier is not None else ()
+            return SchemaChange(changes, tuple(map(_describe_column, after.fields))) if changes else None
+    return None
+
+
+def _schema_of(metadata: TableMetadata, snapshot: Snapshot | None) -> Schema | None:
+    if snapshot is None or snapshot.schema_id is None:
+        return None
+    return next((schema for schema in metadata.schemas if schema.schema_id == snapshot.schema_id), None)
+
+
+def _describe_column(field: NestedField) -> TableColumn:
+    return TableColumn(field.name, type_text(field.field_type), field.required, field.doc or "")
 
 
 def _outermost(changes: Sequence[ColumnChange]) -> Iterator[ColumnChange]:

@@ -51,6 +51,45 @@ def change_by_hand(table: Lake, change: Callable[[Any], object]) -> Callable[[],
     return step
 
 
+def reported(table: Lake) -> list[list[str]]:
+    """Changes of columns by commit."""
+    return [[str(change) for change in report.schema_change.changes] if report.schema_change else [] for report in table.reports]
+
+
+def test_a_change_is_reported_with_before_and_after_by_the_next_commit_of_ours_whoever_made_it(lake: MakeLake) -> None:
+    table = lake(schema=[{"name": "id", "type": "int"}])
+    send(table, {"id": 1})
+    table.ingest()
+    newer = declaring(table, {"name": "id", "type": "long", "doc": "Number."}, {"name": "s", "type": "struct<a:int,b:string>"})
+    EFFECTS.arm(Fault("commit", "after", faults.crash))
+    with pytest.raises(Crash):
+        newer.ingest()
+    EFFECTS.arm(None)
+    change_by_hand(newer, lambda update: update.add_column("theirs", LongType()))()
+    send(table, {"id": 2})
+    newer = declaring(table, {"name": "id", "type": "long", "doc": "Number."}, {"name": "s", "type": "struct<a:int,b:string>"})
+    newer.ingest()
+    send(table, {"id": 3})
+    newer.ingest()
+    send(table, {"id": 4})
+    declaring(table, {"name": "id", "type": "long"}).ingest()
+
+    assert reported(table) == [[]]
+    assert reported(newer) == [
+        [
+            "id: int '' -> long 'Number.'",
+            "s: no such column -> struct<a: int, b: string>",
+            "theirs: no such column -> long",
+        ],
+        [],
+    ]
+    change = newer.reports[0].schema_change
+    assert change is not None
+    assert [(c.name, c.type, c.doc) for c in change.columns if not c.name.startswith("_")] == [
+        ("id", "long", "Number."), ("s", "struct<a: int, b: string>", ""), ("theirs", "long", ""),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_new_and_wider_columns_are_filled_from_the_first_run_of_the_new_declaration(lake: MakeLake, workers: int) -> None:
     table = lake(topic_partitions=2, schema=[{"name": "id", "type": "int"}], workers=workers)

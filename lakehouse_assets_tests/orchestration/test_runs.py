@@ -222,6 +222,28 @@ def test_a_bad_message_is_shown_on_both_assets_and_by_a_check_that_names_its_hou
     assert f"materialize {_hour(now)} once that is corrected" in str(check.description)
 
 
+def test_a_changed_declaration_shows_the_change_of_columns_with_the_rows_it_came_with(
+    platform: Platform, broker: Broker, clicks: str, tmp_path: Path
+) -> None:
+    now = int(time.time() * 1000)
+    broker.produce(clicks, ['{"id": 1, "price": 0.5}'], timestamp_ms=now)
+    assert platform.materialize(_hour(now)).success
+
+    with (tmp_path / "tables/clicks.yaml").open("a") as declaration:
+        declaration.write("  - {name: price, type: double, doc: In euros.}\n")
+    reloaded = Platform(platform.instance)
+    assert reloaded.materialize(_hour(now)).success
+
+    (newest,) = platform.instance.fetch_materializations(KEY, limit=1).records
+    assert newest.asset_materialization is not None
+    metadata = newest.asset_materialization.metadata
+    assert [record.data for record in metadata["schema_change"].records] == [  # type: ignore[union-attr]
+        {"column": "price", "before": "no such column", "after": "double"}
+    ]
+    columns = metadata["dagster/column_schema"].value.columns  # type: ignore[union-attr]
+    assert [(c.name, c.type, c.description) for c in columns][-1] == ("price", "double", "In euros.")
+
+
 @pytest.mark.parametrize("on_bad_record", ["fail"])
 def test_a_bad_record_fails_the_run_with_one_sentence_and_the_sensor_waits_ever_longer(
     platform: Platform, broker: Broker, clicks: str

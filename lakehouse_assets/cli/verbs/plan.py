@@ -1,4 +1,4 @@
-"""`lakehouse plan`: what a run would read now."""
+"""`lakehouse plan`: what a run would change in the table's columns, and read, now."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from lakehouse_assets.cli.printing import add_json, print_json
 if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
 
-HELP = "what a run would read now; creates and writes nothing"
+HELP = "what a run would change and read now; creates and writes nothing"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,19 +18,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
-    """Print the ranges of offsets that the table lacks."""
+    """Print what of the columns would change, and the ranges of offsets that the table lacks."""
     from lakehouse_assets.cli.tables import choose_tables, open_systems
     from lakehouse_assets.operations.status import read_status
+    from lakehouse_assets.systems.catalog import plan_changes
+    from lakehouse_assets.systems.schema import TableShape
 
     (spec,) = choose_tables(environment, [arguments.table])
-    status = read_status(open_systems(environment), spec)
+    systems = open_systems(environment)
+    changes = plan_changes(systems.catalog, TableShape.declared(spec))
+    status = read_status(systems, spec)
     ranges = [(p, r.start, r.stop - 1) for p, held in status.missing.partitions.items() for r in held]
     if arguments.json:
         reads = [{"partition": p, "first_offset": first, "last_offset": last} for p, first, last in ranges]
-        print_json(table=spec.table, topic=spec.source.topic, creates_table=status.entry is None, lag=status.lag, reads=reads)
+        print_json(
+            table=spec.table, topic=spec.source.topic, creates_table=status.entry is None, lag=status.lag,
+            changes=[{"column": c.column, "before": c.before, "after": c.after} for c in changes], reads=reads,
+        )  # fmt: skip
         return 0
     if status.entry is None:
         print(f"would create {spec.table}")
+    for change in changes:
+        print(f"would change {change}")
     for p, first, last in ranges:
         print(f"would read {spec.source.topic}-{p} offsets {first} to {last}, at most {last - first + 1:,} messages")
     if not ranges:

@@ -50,6 +50,7 @@ DEV = [
     "duckdb-extension-iceberg==1.5.5",
     "duckdb-extension-avro==1.5.5",
     "duckdb-extension-httpfs==1.5.5",
+    "fastavro>=1.12,<2",  # writes the Avro messages of tests, and judges how they are read
     "moto[s3]>=5.2,<6",  # the object store of tests
     "flask>=3,<4",  # with the next, what moto's server needs; its own extra brings the simulation of everything else
     "flask-cors>=6,<7",

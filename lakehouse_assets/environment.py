@@ -19,6 +19,7 @@ from lakehouse_assets.model.errors import ConfigurationError
 
 DEFAULT_CATALOG_NAME = "lakehouse"
 LOCAL_BROKER_ADDRESS = Path("kafka", "bootstrap.servers")  # under home; `make dev` writes it
+LOCAL_REGISTRY_ADDRESS = Path("registry", "schema.registry.url")  # likewise
 SQLITE_WAIT_SECONDS = 60  # another process may hold SQLite's one write lock for as long as a slow disk takes
 
 # How the names of librdkafka's settings begin (its CONFIGURATION.md, 2.16). A variable KAFKA_<NAME> that begins like one is
@@ -109,7 +110,7 @@ class Environment:
             catalog_name=catalog_name,
             catalog_properties=Settings(_read_catalog(given, catalog_name, home)),
             uses_local_kafka=uses_local_kafka,
-            registry=Settings(_read_registry(given)),
+            registry=Settings(_read_registry(given, home)),
         )
 
     def require_kafka(self) -> Settings:
@@ -144,7 +145,10 @@ class Environment:
 
 def read_local_broker(home: Path) -> str | None:
     """Address of the broker that `make dev` last started under this home, whether it runs or not; None before the first."""
-    path = home / LOCAL_BROKER_ADDRESS
+    return _read_address(home / LOCAL_BROKER_ADDRESS)
+
+
+def _read_address(path: Path) -> str | None:
     return path.read_text().strip() or None if path.is_file() else None
 
 
@@ -180,10 +184,12 @@ def _read_kafka(given: Mapping[str, str]) -> dict[str, str]:
     return from_file | from_variables
 
 
-def _read_registry(given: Mapping[str, str]) -> dict[str, str]:
+def _read_registry(given: Mapping[str, str], home: Path) -> dict[str, str]:
     """Settings under their names in Confluent's clients. Kubernetes and others have variables of the same prefix."""
     variables = {name: f"SCHEMA_REGISTRY_{name.replace('.', '_').upper()}" for name in _REGISTRY_SETTINGS}
     settings = {name: given[variable] for name, variable in variables.items() if variable in given}
+    if "url" not in settings and (address := _read_address(home / LOCAL_REGISTRY_ADDRESS)):
+        return {"url": address}
     if "url" in settings:
         url, user_info = _split_url(settings["url"])
         # A password in the address would be shown wherever the address is.

@@ -41,20 +41,21 @@ def make_message(number: int = 1) -> bytes:
     return json.dumps({"id": number, "text": f"text {number}"}).encode()
 
 
-def make_settings(folder: Path, servers: str = "127.0.0.1:1", **catalog: str) -> SystemSettings:
-    """A SQLite catalog and a warehouse in `folder`."""
+def make_settings(folder: Path, servers: str = "127.0.0.1:1", registry: str = "", **catalog: str) -> SystemSettings:
+    """A SQLite catalog and a warehouse in `folder`; `registry` is the address of the schema registry."""
     folder.mkdir(parents=True, exist_ok=True)
     place = {"uri": f"sqlite:///{folder}/catalog.db?timeout=30", "warehouse": f"file://{folder}/warehouse"}
     return SystemSettings(
         {"bootstrap.servers": servers},
         "lakehouse",
         ({} if "py-catalog-impl" in catalog else {"type": "sql"}) | place | catalog,
+        {"url": registry} if registry else {},
     )
 
 
-def make_systems(folder: Path, servers: str = "127.0.0.1:1", **catalog: str) -> Systems:
+def make_systems(folder: Path, servers: str = "127.0.0.1:1", registry: str = "", **catalog: str) -> Systems:
     """Both systems, opened anew: nothing is shared with an earlier call but what stands in `folder`."""
-    return open_systems(make_settings(folder, servers, **catalog))
+    return open_systems(make_settings(folder, servers, registry, **catalog))
 
 
 def make_table(catalog: Catalog, spec: TableSpec | None = None, topic_id: str = TOPIC_ID) -> Table:

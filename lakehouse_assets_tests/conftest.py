@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.local.registry import LocalRegistry
 from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.registry import Registry
 
 _TOPIC_LENGTH = 60
 
@@ -29,6 +31,13 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """The broker of the session. A test that stops or kills it starts it again before it ends."""
     with LocalKafka(tmp_path_factory.mktemp("kafka"), port=ports.port_of(ports.SESSION)) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """The schema registry of the session. A test that stops it starts it again before it ends."""
+    with LocalRegistry(tmp_path_factory.mktemp("registry"), port=ports.port_of(ports.REGISTRY)) as server:
+        yield Registry(server)
 
 
 @pytest.fixture

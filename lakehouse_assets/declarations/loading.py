@@ -110,10 +110,24 @@ def _read_yaml(path: Path) -> _Found:
             spec = TableSpec.model_validate(document.data, by_alias=True, by_name=False)
         except ValidationError as error:
             problems += list_problems(error, file, document.line_of)
+        else:
+            spec, missing = _find_schema_file(spec, path, file, document.line_of(("source", "schema_file")))
+            problems += missing
     if problems:
         ordered = sorted(problems, key=lambda problem: problem.line)
         return _Found(file, 1, table=_read_table(document), problems=tuple(ordered))
     return _Found(file, document.line_of(("table",)), spec)
+
+
+def _find_schema_file(spec: TableSpec, path: Path, file: str, line: int) -> tuple[TableSpec, list[Problem]]:
+    """The spec with the full path of its schema file, which begins where the declaration stands."""
+    if spec.source.schema_file is None:
+        return spec, []
+    schema_file = path.absolute().parent / spec.source.schema_file
+    if not schema_file.is_file():
+        found = f"{spec.source.schema_file!r}, which is no file in {schema_file.parent}"
+        return spec, [Problem(file, line, "source.schema_file", found, "a file with an Avro schema")]
+    return spec.model_copy(update={"source": spec.source.model_copy(update={"schema_file": str(schema_file)})}), []
 
 
 def _read_table(document: YamlFile) -> str | None:
@@ -124,7 +138,9 @@ def _read_table(document: YamlFile) -> str | None:
 def _read_python(path: Path) -> Iterator[_Found]:
     file = str(path)
     loaded = load_python(path, file)
-    yield from (_Found(file, line, spec) for spec, line in loaded.specs)
+    for declared, line in loaded.specs:
+        spec, problems = _find_schema_file(declared, path, file, line)
+        yield _Found(file, line, None if problems else spec, problems=tuple(problems))
     if loaded.problems:
         yield _Found(file, 1, problems=loaded.problems)
 

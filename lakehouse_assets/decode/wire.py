@@ -113,6 +113,14 @@ def convert_column(table: pa.Table, column: Column, suspects: Suspects) -> pa.Ar
     return converted
 
 
+def convert_texts(texts: pa.Array, declared: Primitive, suspects: Suspects) -> pa.Array:
+    """Text of dates, times and uuids as the declared type; rows not proved are added to `suspects`.
+
+    Raises `Unproven`.
+    """
+    return _convert_primitive(texts, declared.name, declared.parameters, suspects)
+
+
 def _convert_epoch(array: pa.Array, column: Column, suspects: Suspects) -> pa.Array:
     factor = MICROS_PER_EPOCH_UNIT[column.epoch or ""]
     array = _within(array, -(-MIN_MICROS // factor), MAX_MICROS // factor, suspects)

@@ -5,16 +5,23 @@ leaves a cut-off file behind; every file is therefore looked at before it is use
 """
 
 import fcntl
+import shutil
+import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from lakehouse_assets.local.errors import LocalPlatformError
+
+if TYPE_CHECKING:
+    from jgo.maven import MavenContext
 
 KAFKA_VERSION = "4.1.0"
 _DOWNLOADS = 4  # at once
@@ -79,12 +86,19 @@ def resolve_jars(program: JavaProgram, report: Report) -> list[Path]:
     Raises:
         LocalPlatformError: they can't be fetched.
     """
+    with _locked_cache(program) as cache:
+        return _read_listing(cache / program.listing_name) or _fetch(cache, program, report)
+
+
+@contextmanager
+def _locked_cache(program: JavaProgram) -> Iterator[Path]:
+    """The folder of what is fetched, for this process alone; errors of fetching are translated."""
     cache = Path.home() / ".cache" / "lakehouse_assets" / "java"
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with (cache / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return _read_listing(cache / program.listing_name) or _fetch(cache, program, report)
+            yield cache
     # Requests' errors are OSErrors; the others are what the resolver raises on answers that it can't read.
     except (OSError, RuntimeError, ValueError, ElementTree.ParseError) as error:
         raise LocalPlatformError(
@@ -94,6 +108,43 @@ def resolve_jars(program: JavaProgram, report: Report) -> list[Path]:
         ) from error
 
 
+def resolve_archive(program: JavaProgram, report: Report) -> Path:
+    """The folder of what the program's archive holds, fetched on first use. Its one coordinate ends with a classifier.
+
+    Safe to repeat and to race.
+
+    Raises:
+        LocalPlatformError: it can't be fetched.
+    """
+    with _locked_cache(program) as cache:
+        folder = cache / program.listing_name.removesuffix(".jars")
+        if not folder.is_dir():
+            _unpack(cache, program, folder, report)
+        return folder
+
+
+def _unpack(cache: Path, program: JavaProgram, folder: Path, report: Report) -> None:
+    group, artifact, version, classifier = program.coordinates[0].split(":")
+    fresh = folder.with_suffix(".new")
+    for local_repositories in ([_user_repository()], []):
+        context = _open_context(cache, program, local_repositories, report)
+        found = context.project(group, artifact).at_version(version).artifact(classifier=classifier, packaging="tar.gz")
+        archive = Path(found.resolve())
+        shutil.rmtree(fresh, ignore_errors=True)
+        try:
+            with tarfile.open(archive) as packed:
+                packed.extractall(fresh, filter="data")
+        except (tarfile.TarError, EOFError, zlib.error):
+            if cache in archive.parents:
+                archive.unlink()  # cut off by an interrupted download
+            continue
+        fresh.rename(folder)
+        if cache in archive.parents:
+            archive.unlink()
+        return
+    raise RuntimeError("the archive is damaged, also after it was fetched again")
+
+
 def _read_listing(listing: Path) -> list[Path]:
     """What an earlier call found, where every file is still whole; else nothing."""
     jars = [Path(line) for line in listing.read_text().splitlines()] if listing.is_file() else []
@@ -101,9 +152,8 @@ def _read_listing(listing: Path) -> list[Path]:
 
 
 def _fetch(cache: Path, program: JavaProgram, report: Report) -> list[Path]:
-    user_repository = Path.home() / ".m2" / "repository"
     # A Maven user may have the jars already. Should one of those be damaged, all are fetched anew.
-    for local_repositories in ([user_repository], []):
+    for local_repositories in ([_user_repository()], []):
         _remove_damaged(cache)
         jars = _resolve(cache, program, local_repositories, report)
         if _all_whole(jars):
@@ -115,17 +165,25 @@ def _fetch(cache: Path, program: JavaProgram, report: Report) -> list[Path]:
     raise RuntimeError("some jars are damaged, also after they were fetched again")
 
 
-def _resolve(cache: Path, program: JavaProgram, local_repositories: list[Path], report: Report) -> list[Path]:
+def _user_repository() -> Path:
+    return Path.home() / ".m2" / "repository"
+
+
+def _open_context(cache: Path, program: JavaProgram, local_repositories: list[Path], report: Report) -> "MavenContext":
     try:
         from jgo.maven import MavenContext, PythonResolver
     except ImportError as error:
         raise _extra_missing("jgo") from error
     report(f"fetching {program} and what it needs ({program.download_megabytes} MB, once)")
     resolver = PythonResolver(progress_callback=_Progress(program, report).follow)
-    context = MavenContext(resolver=resolver, repo_cache=cache / "repository", local_repos=local_repositories)
+    return MavenContext(resolver=resolver, repo_cache=cache / "repository", local_repos=local_repositories)
+
+
+def _resolve(cache: Path, program: JavaProgram, local_repositories: list[Path], report: Report) -> list[Path]:
+    context = _open_context(cache, program, local_repositories, report)
     # Not `jgo.build`: it would start a JDK tool for each jar to sort modules from others, which a class path has no use for.
     wanted = [context.create_dependency(coordinate) for coordinate in program.coordinates]
-    named, transitive = resolver.resolve(wanted)
+    named, transitive = context.resolver.resolve(wanted)
     with ThreadPoolExecutor(_DOWNLOADS) as downloads:
         return list(
             downloads.map(lambda dependency: Path(dependency.artifact.resolve()), [*named, *transitive])

@@ -20,6 +20,7 @@
     │  ├─ RegistryUnavailableError    R  not reachable, no answer in time, or an error of its own
     │  ├─ RegistryAccessError            authentication or authorisation refused
     │  └─ SubjectMissingError            no schema is registered under this name
+    ├─ BrokenSchemaError           a schema of messages can't be used
     ├─ TableError                  the Iceberg table
     │  ├─ TableMissingError
     │  ├─ TableReplacedError             same name, other uuid
@@ -302,6 +303,14 @@ class SubjectMissingError(RegistryError):
             f"Cannot read the latest schema of {subject!r}: the schema registry at {url} has no such subject. "
             "Register a schema under this name, or declare the columns with 'schema'."
         )
+
+
+class BrokenSchemaError(LakehouseError):
+    """A schema of messages can't be used; `place` says which."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place, self.reason = place, reason
+        super().__init__(f"Cannot use the schema {place}: {reason}. Correct it, or declare the table's columns with 'schema'.")
 
 
 class TableError(LakehouseError):

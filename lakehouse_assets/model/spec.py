@@ -60,12 +60,32 @@ class SourceSpec(_Declared):
         def __init__(self, **parts: Any) -> None: ...
 
     topic: fields.TopicName = Field(description="The Kafka topic.")
-    format: Literal["json"] = Field(default="json", description="How messages are encoded: JSON objects.")
+    format: Literal["json", "avro"] = Field(
+        default="json",
+        description="How messages are encoded: JSON objects, or Avro in Confluent's wire format, whose schemas are in the "
+        "registry that SCHEMA_REGISTRY_URL names.",
+    )
+    schema_file: str | None = Field(
+        default=None,
+        strict=True,
+        min_length=1,
+        description="For Avro without a registry: the file with the schema of all messages, which then are bare bodies. A "
+        "relative path begins where the declaration stands.",
+    )
     start: fields.SourceStart = Field(
         default="earliest",
         description="Where a new table begins: earliest (the oldest message that Kafka holds), latest "
         "(messages from now on), or the first message at or after a time (UTC unless it names a zone).",
     )
+
+
+    @field_validator("schema_file")
+    @classmethod
+    def _schema_file_fits_the_format(cls, schema_file: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("format", "avro")
+        if schema_file is not None and kind != "avro":
+            raise ValueError(Mistake(f"{schema_file!r} for messages of {kind}", "schema_file with format: avro only"))
+        return schema_file
 
 
 class ColumnSpec(_Declared):

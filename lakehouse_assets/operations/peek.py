@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lakehouse_assets.decode.decoder import build_decoder
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.decoding import open_decoder
 from lakehouse_assets.operations.systems import Systems
 
 
@@ -32,7 +32,7 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
     bounds = systems.source.read_bounds(spec.table, topic, description.partitions)
     share = max(1, count // max(1, len(bounds)))
     ranges = {p: (max(b.low, b.stop - share), b.stop) for p, b in bounds.items()}
-    decoder = build_decoder(spec, systems.registry.schema_of)
+    decoder = open_decoder(systems, spec)
     with systems.source.reader(spec.table, topic, ranges) as reader:
         while not reader.is_finished:
             batch = reader.read(1.0)

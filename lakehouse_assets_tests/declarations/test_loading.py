@@ -86,7 +86,7 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
         tabel: ods.orders
         source:
           topik: orders
-          format: avro
+          format: xml
         schema:
           - {name: id, type: lng, required: yes}
           - name: at
@@ -110,7 +110,7 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
     assert list_lines(found) == [
         (2, "tabel", "the key 'tabel'"),
         (4, "source.topik", "the key 'topik'"),
-        (5, "source.format", "'avro'"),
+        (5, "source.format", "'xml'"),
         (7, "schema[0].type", "'lng'"),
         (7, "schema[0].required", "'yes'"),
         (10, "schema[1].epoch", "'secs'"),
@@ -342,3 +342,48 @@ def test_the_tables_that_come_with_the_package_are_right() -> None:
 
     assert [broken.error for broken in found.broken] == []
     assert "demo.flights" in [spec.table for spec in found.specs]
+
+
+AVRO = """\
+table: ods.flights
+source: {topic: flights, format: avro, schema_file: schemas/flight.avsc}
+schema: [{name: id, type: long}]
+"""
+
+
+def test_a_schema_file_is_found_from_where_the_declaration_stands(tmp_path: Path) -> None:
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "flight.avsc").write_text('"long"')
+
+    (spec,) = load(tmp_path, flights_yaml=AVRO).specs
+
+    assert spec.source.schema_file == str(tmp_path / "schemas" / "flight.avsc")
+
+
+def test_a_schema_file_that_is_missing_is_a_mistake_with_its_line(tmp_path: Path) -> None:
+    assert list_lines(load(tmp_path, flights_yaml=AVRO)) == [
+        (2, "source.schema_file", f"'schemas/flight.avsc', which is no file in {tmp_path / 'schemas'}")
+    ]
+
+
+def test_a_schema_file_of_a_python_declaration_is_looked_for_too(tmp_path: Path) -> None:
+    text = """\
+        from lakehouse_assets.model.spec import TableSpec
+
+        TABLES = [
+            TableSpec(
+                table="ods.flights",
+                source={"topic": "flights", "format": "avro", "schema_file": "flight.avsc"},
+                schema=[{"name": "id", "type": "long"}],
+            )
+        ]
+        """
+    assert list_lines(load(tmp_path, flights_py=text)) == [
+        (4, "source.schema_file", f"'flight.avsc', which is no file in {tmp_path}")
+    ]
+
+
+def test_a_schema_file_is_for_avro_only(tmp_path: Path) -> None:
+    assert list_lines(load(tmp_path, flights_yaml=AVRO.replace("format: avro, ", ""))) == [
+        (2, "source.schema_file", "'schemas/flight.avsc' for messages of json")
+    ]

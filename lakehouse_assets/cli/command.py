@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lakehouse_assets.cli.verbs import dev, ingest, peek, plan, query, replay, schema, status, validate
+from lakehouse_assets.cli.verbs import dev, ingest, new, peek, plan, query, replay, schema, status, validate
 from lakehouse_assets.model.errors import LakehouseError, UnknownTableError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Verb(Protocol):
 
 VERBS: Mapping[str, Verb] = {
     "dev": dev,
+    "new": new,
     "validate": validate,
     "plan": plan,
     "peek": peek,

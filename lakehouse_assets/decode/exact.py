@@ -48,22 +48,22 @@ class Judged:
     bad: tuple[BadValue, ...]
 
 
-class _Integer(str):
+class Integer(str):
     """Text of a JSON number without fraction and exponent."""
 
     __slots__ = ()
 
 
-class _Fraction(str):
+class Fraction(str):
     """Text of a JSON number with a fraction or an exponent."""
 
     __slots__ = ()
 
 
-_NUMBERS = (_Integer, _Fraction)
+_NUMBERS = (Integer, Fraction)
 
 
-class _Repeating(dict[str, Any]):
+class Repeating(dict[str, Any]):
     """An object in which some keys stand more than once."""
 
     __slots__ = ("repeated",)
@@ -77,7 +77,9 @@ class _Repeating(dict[str, Any]):
             self[key] = value
 
 
-class _BadMessage(Exception):
+class Unreadable(Exception):
+    """A message that can't become a row: a stable code, and one clause of reason."""
+
     def __init__(self, code: str, reason: str) -> None:
         self.code, self.reason = code, reason
         super().__init__(code, reason)
@@ -99,7 +101,7 @@ class ExactDecoder:
             try:
                 rows.append(self._row_of(values[index]))
                 good.append(index)
-            except _BadMessage as error:
+            except Unreadable as error:
                 bad.append(BadValue(index, error.code, error.reason))
         items = zip(*rows, strict=True) if rows else ((),) * len(self._schema)
         arrays = [
@@ -108,33 +110,38 @@ class ExactDecoder:
         return Judged(pa.Table.from_arrays(arrays, schema=self._schema), tuple(good), tuple(bad))
 
     def _row_of(self, value: bytes) -> list[Any]:
-        message = _parse_object(value)
+        message = parse_object(value)
         return [_value_of(message, column, read) for column, read in self._columns]
 
 
-def _parse_object(value: bytes) -> dict[str, Any]:
+def parse_object(value: bytes) -> dict[str, Any]:
+    """The object that a message is; its numbers as `Integer` and `Fraction`, objects that repeat a key as `Repeating`.
+
+    Raises:
+        Unreadable: it is none, whatever the declaration says.
+    """
     if not value:
-        raise _BadMessage("empty", "the value is empty, expected a JSON object")
+        raise Unreadable("empty", "the value is empty, expected a JSON object")
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        raise _BadMessage("invalid_utf8", f"byte {error.start} is no UTF-8 ({error.reason})") from None
+        raise Unreadable("invalid_utf8", f"byte {error.start} is no UTF-8 ({error.reason})") from None
     if is_too_deep(value):
-        raise _BadMessage("too_deep", f"the value nests deeper than {MAX_DEPTH} levels")
+        raise Unreadable("too_deep", f"the value nests deeper than {MAX_DEPTH} levels")
     try:
         message = _JSON.decode(text)
     except ValueError as error:
-        raise _BadMessage("invalid_json", f"the value is no JSON: {error}") from None
+        raise Unreadable("invalid_json", f"the value is no JSON: {error}") from None
     if b"\\u" in value and any(match[1] for match in _LONE_SURROGATE.finditer(value)):
-        raise _BadMessage("invalid_json", "a string has half of a surrogate pair, expected Unicode text")
+        raise Unreadable("invalid_json", "a string has half of a surrogate pair, expected Unicode text")
     if not isinstance(message, dict):
-        raise _BadMessage("not_an_object", f"the value is {_describe(message)}, expected a JSON object")
+        raise Unreadable("not_an_object", f"the value is {_describe(message)}, expected a JSON object")
     return message
 
 
 def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     collected = dict(pairs)
-    return collected if len(collected) == len(pairs) else _Repeating(pairs)
+    return collected if len(collected) == len(pairs) else Repeating(pairs)
 
 
 def _refuse_constant(name: str) -> None:
@@ -142,7 +149,7 @@ def _refuse_constant(name: str) -> None:
 
 
 _JSON = json.JSONDecoder(
-    object_pairs_hook=_collect, parse_int=_Integer, parse_float=_Fraction, parse_constant=_refuse_constant
+    object_pairs_hook=_collect, parse_int=Integer, parse_float=Fraction, parse_constant=_refuse_constant
 )
 
 
@@ -158,17 +165,17 @@ def _value_of(message: dict[str, Any], column: Column, read: Read) -> Any:
     except Rejected as error:
         label = ".".join(column.path)
         reason = f"field {label!r}: found {_describe(found)}, expected {error.expected}"
-        raise _BadMessage(error.code, reason) from None
+        raise Unreadable(error.code, reason) from None
     if column.required:
         label = ".".join(column.path)
-        raise _BadMessage("missing_required", f"field {label!r} is missing or null, expected {column.type}")
+        raise Unreadable("missing_required", f"field {label!r} is missing or null, expected {column.type}")
     return None
 
 
 def _member(parent: Any, key: str) -> Any:
     if not isinstance(parent, dict):
         raise Rejected("wrong_type", f"an object around {key!r}")
-    if isinstance(parent, _Repeating) and key in parent.repeated:
+    if isinstance(parent, Repeating) and key in parent.repeated:
         raise Rejected("duplicate_key", f"{key!r} once")
     return parent.get(key)
 
@@ -177,7 +184,7 @@ def _describe(found: Any) -> str:
     match found:
         case None | True | False:
             return json.dumps(found)
-        case _Integer() | _Fraction():
+        case Integer() | Fraction():
             return f"the number {_shorten(str(found))}"
         case str():
             return f"the string {_shorten(found)!r}"
@@ -241,7 +248,7 @@ def _map_reader(read: Read) -> Read:
     def read_map(found: Any) -> list[tuple[str, Any]]:
         if not isinstance(found, dict):
             raise Rejected("wrong_type", "an object")
-        if isinstance(found, _Repeating):
+        if isinstance(found, Repeating):
             raise Rejected("duplicate_key", f"each key once, but {_shorten(min(found.repeated))!r} repeats")
         return [
             (key, None if item is None else _inside(read, item, f"key {_shorten(key)!r}"))
@@ -272,7 +279,7 @@ def _number_or_text(found: Any) -> str:
 
 
 def _integer(found: Any, expected: str, limit: int) -> int:
-    if type(found) is not _Integer:
+    if type(found) is not Integer:
         raise Rejected("wrong_type", expected)
     if len(found) > _MAX_INTEGER_CHARACTERS or not -limit <= (number := int(found)) < limit:
         raise Rejected("out_of_range", f"an integer of {limit.bit_length()} bits")

@@ -3,6 +3,7 @@
     LakehouseError
     ├─ DeclarationError            a table file is wrong; carries every mistake found
     ├─ ConfigurationError          an environment variable or setting is wrong
+    ├─ DeclarationExistsError      `new` overwrites nothing
     ├─ UnknownTableError           no declaration, or no table of the catalog, bears this name
     ├─ QueryError                  a SQL statement that is no query, or that the engine does not accept
     ├─ SourceError                 Kafka, or what stands in it
@@ -13,6 +14,7 @@
     │  ├─ TopicTruncatedError         R  the log ends before offsets that the table holds
     │  ├─ OffsetsExpiredError            Kafka dropped messages before the table had them
     │  ├─ SliceIncompleteError           Kafka holds only a part of what the table has
+    │  ├─ NothingToDraftError            no message from which columns could be guessed
     │  ├─ BadRecordError                 one record can't become a row
     │  ├─ TooManyBadRecordsError         most can't: the declaration is wrong
     │  └─ UnaccountedRecordsError        a defect: read is not written, quarantined and skipped
@@ -115,6 +117,17 @@ class UnknownTableError(LakehouseError):
         if is_declared:
             hint = " It is declared: its first run creates it."
         super().__init__(f"Cannot find the table {table!r}: {found}: {', '.join(known[:_NAMED]) or 'none'}{more}.{hint}")
+
+
+class DeclarationExistsError(LakehouseError):
+    """A declaration is to be written where one is; nothing is overwritten."""
+
+    def __init__(self, table: str, found: str) -> None:
+        self.table, self.found = table, found
+        super().__init__(
+            f"Cannot write a declaration of {table}: found {found}. Nothing was changed. Choose another name, or remove it "
+            "first."
+        )
 
 
 class QueryError(LakehouseError):
@@ -227,6 +240,22 @@ class SliceIncompleteError(SourceError):
         super().__init__(
             f"Cannot replace {partition_key} of {table}: {gaps}. Nothing was deleted. "
             "Choose hours that Kafka still holds whole, or keep the rows as they are."
+        )
+
+
+class NothingToDraftError(SourceError):
+    """No message from which columns could be guessed."""
+
+    def __init__(
+        self, table: str, topic: str, readable: int, unreadable: Mapping[str, int], left_out: Mapping[str, str]
+    ) -> None:
+        self.table, self.topic, self.readable = table, topic, readable
+        self.unreadable, self.left_out = dict(unreadable), dict(left_out)
+        bad = f" and {sum(unreadable.values()):,} that are none ({', '.join(unreadable)})" if unreadable else ""
+        fields = "".join(f"; field {place!r}: {reason}" for place, reason in list(left_out.items())[:3])
+        super().__init__(
+            f"Cannot draft a declaration of {table}: expected messages with fields in topic {topic!r}, found {readable:,} JSON "
+            f"objects{bad}{fields}. Wait for messages, or write the declaration by hand."
         )
 
 

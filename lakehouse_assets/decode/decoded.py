@@ -24,8 +24,34 @@ class Decoded:
     bad: tuple[BadValue, ...]
 
 
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Messages as columns of equal length. No value is None: tombstones are no rows."""
+
+    values: Sequence[bytes]
+    keys: Sequence[bytes | None]
+    headers: Sequence[Headers | None]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
 class Decoder(Protocol):
     """Decodes the messages of one table. Not shared between threads."""
+
+    def decode(self, messages: Messages) -> Decoded:
+        """Every message becomes a row or stands in `bad`, never both.
+
+        Raises:
+            RegistryError: a schema can't be had; nothing is said of the messages.
+        """
+
+
+class ValueDecoder(Protocol):
+    """Decodes values alone; the other columns of the table come from beside them."""
 
     def decode(self, values: Sequence[bytes]) -> Decoded:
         """Every value becomes a row or stands in `bad`, never both. No value may be None (a tombstone).

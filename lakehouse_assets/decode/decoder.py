@@ -1,10 +1,13 @@
 """Which decoder reads the messages of a table: the one place that knows every format."""
 
+from collections.abc import Sequence
+
 from lakehouse_assets.decode.avro.decoder import AvroDecoder
-from lakehouse_assets.decode.decoded import Decoder
+from lakehouse_assets.decode.beside import MessageDecoder
+from lakehouse_assets.decode.decoded import Decoder, ValueDecoder
 from lakehouse_assets.decode.json_decoder import JsonDecoder
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
-from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.spec import ColumnSpec, TableSpec
 
 
 def build_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Decoder:
@@ -16,8 +19,15 @@ def build_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Deco
     Raises:
         BrokenSchemaError: the one schema can't be used.
     """
+    in_values = [column for column in spec.columns if column.is_in_value]
+    return MessageDecoder(spec.columns, _build_value_decoder(spec, in_values, schemas) if in_values else None)
+
+
+def _build_value_decoder(
+    spec: TableSpec, columns: Sequence[ColumnSpec], schemas: SchemaOf | RegisteredSchema
+) -> ValueDecoder:
     match spec.source.format:
         case "json":
-            return JsonDecoder(spec.columns)
+            return JsonDecoder(columns)
         case "avro":
-            return AvroDecoder(spec.columns, schemas)
+            return AvroDecoder(columns, schemas)

@@ -4,7 +4,6 @@ For tables that must stay as they are: a message with a value that the table has
 columns are compared at once, so that a table which fits costs nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse_assets.decode.decoded import BadValue, Decoded, Decoder
+from lakehouse_assets.decode.decoded import BadValue, Decoded, Decoder, Messages
 
 MISFIT_CODE = "schema_changed"
 
@@ -26,15 +25,15 @@ class FittingDecoder:
     decoder: Decoder
     table_schema: pa.Schema
 
-    def decode(self, values: Sequence[bytes]) -> Decoded:
-        """Every value becomes a row or stands in `bad`, never both."""
-        decoded = self.decoder.decode(values)
+    def decode(self, messages: Messages) -> Decoded:
+        """Every message becomes a row or stands in `bad`, never both."""
+        decoded = self.decoder.decode(messages)
         rows = decoded.table
         reasons = find_misfits(rows, self.table_schema)
         kept = rows.select([name for name in rows.column_names if name in self.table_schema.names])
         if not reasons:
             return Decoded(kept, decoded.bad)
-        good = np.setdiff1d(np.arange(len(values)), [one.index for one in decoded.bad])
+        good = np.setdiff1d(np.arange(len(messages)), [one.index for one in decoded.bad])
         misfits = [BadValue(int(good[row]), MISFIT_CODE, reason) for row, reason in reasons.items()]
         fits = np.ones(rows.num_rows, np.bool_)
         fits[list(reasons)] = False

@@ -89,6 +89,14 @@ def _format_source_start(value: str | datetime) -> str:
     return value if isinstance(value, str) else written.format_moment(value)
 
 
+def _read_key_place(value: object) -> tuple[str, ...]:
+    if value is True or value == ():
+        return ()
+    if isinstance(value, bool):
+        raise ValueError(Mistake("false", 'true for the whole key, or a path into it such as a.b'))
+    return written.read_path(value)
+
+
 _MOMENT_SCHEMA = {"type": "string", "examples": ["2026-01-01T00:00"]}
 _TYPE_SCHEMA = {
     "anyOf": [
@@ -114,12 +122,12 @@ SourceStart = Annotated[
         _format_source_start,
     ),
 ]
-MessagePath = Annotated[
-    tuple[str, ...],
-    Written(
-        written.read_path,
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
-        list,
-    ),
+_PATH_SCHEMAS: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "array", "items": {"type": "string"}, "minItems": 1},
+]
+MessagePath = Annotated[tuple[str, ...], Written(written.read_path, {"anyOf": _PATH_SCHEMAS}, list)]
+KeyPlace = Annotated[
+    tuple[str, ...], Written(_read_key_place, {"anyOf": [{"const": True}, *_PATH_SCHEMAS]}, lambda path: list(path) or True)
 ]
 PropertyValue = Annotated[str, Written(read_property_value, {"type": ["string", "number", "boolean"]})]

@@ -46,6 +46,7 @@ Value = TypeVar("Value")
 EARLIEST_PARTITION = datetime(2026, 1, 1, tzinfo=UTC)  # older messages belong to the first partition
 _MIB = 2**20
 _TIMESTAMPS = ("timestamp", "timestamptz")
+_TYPES_OF_TEXT = ("string", "binary", "int", "long")  # what a whole key or header may be
 
 
 class _Declared(BaseModel):
@@ -122,12 +123,46 @@ class ColumnSpec(_Declared):
         "of ISO 8601 text.",
     )
 
+    from_key: fields.KeyPlace | None = Field(
+        default=None,
+        description="Instead of 'from': the message's key. true is the whole key, for string, binary, int and long (as text); "
+        "where keys are JSON objects, a path into them as in 'from'.",
+    )
+    from_header: str | None = Field(
+        default=None,
+        strict=True,
+        min_length=1,
+        description="Instead of 'from': the last header of this name, for string, binary, int and long (as text).",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _path_is_the_name(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("name") and not data.keys() & {"from", "path"}:
-            return {**data, "from": [data["name"]]}
-        return data
+        if not isinstance(data, Mapping):
+            return data
+        if any(data.get(place) is not None for place in ("from_key", "from_header")):
+            return {name: value for name, value in data.items() if name not in ("from", "path") or value}
+        return {**data, "from": [data["name"]]} if data.get("name") and not data.keys() & {"from", "path"} else data
+
+    @field_validator("from_key", "from_header")
+    @classmethod
+    def _place_is_the_only_one(cls, place: Any, info: ValidationInfo) -> Any:
+        if place is None:
+            return place
+        is_given = {"from": bool(info.data.get("path")), "from_key": info.data.get("from_key") is not None}
+        for other in (name for name, given in is_given.items() if given):
+            if other != info.field_name:
+                raise ValueError(Mistake(f"{info.field_name} beside {other}", "one of from, from_key and from_header"))
+        kind = info.data.get("type")
+        is_text = isinstance(kind, Primitive) and kind.name in _TYPES_OF_TEXT
+        if (place == () or info.field_name == "from_header") and kind is not None and not is_text:
+            raise ValueError(Mistake(f"{info.field_name} on a column of type {kind}", ", ".join(_TYPES_OF_TEXT)))
+        return place
+
+    @property
+    def is_in_value(self) -> bool:
+        """Whether the message's value has it, not its key or a header."""
+        return self.from_key is None and self.from_header is None
 
     @field_validator("epoch")
     @classmethod

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse_assets.decode.decoded import Messages
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import open_decoder
 from lakehouse_assets.operations.systems import Systems
@@ -36,10 +37,10 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
     with systems.source.reader(spec.table, topic, ranges) as reader:
         while not reader.is_finished:
             batch = reader.read(1.0)
-            for partition, offset, stamp, value in zip(
-                batch.partitions.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), batch.values, strict=True
-            ):
-                decoded = decoder.decode([value]) if value is not None else None
+            positions = zip(batch.partitions.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), strict=True)
+            messages = zip(batch.values, batch.keys, batch.headers, strict=True)
+            for (partition, offset, stamp), (value, key, headers) in zip(positions, messages, strict=True):
+                decoded = decoder.decode(Messages([value], [key], [headers])) if value is not None else None
                 row = decoded.table.to_pylist()[0] if decoded is not None and not decoded.bad else None
                 error = decoded.bad[0].reason if decoded is not None and decoded.bad else None
                 yield Peeked(partition, offset, stamp, row, error)

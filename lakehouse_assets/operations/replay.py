@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoded import Decoder
+from lakehouse_assets.decode.decoded import Decoder, Messages
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, QUARANTINE_POSITION
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
 from lakehouse_assets.model.ledger import TopicLedger
@@ -94,9 +94,9 @@ def _stage(decoder: Decoder, quarantine: Table, writer: StagingWriter) -> tuple[
     """Write the rows; which offsets they have, and the counts. Memory: one batch of a file, and the writer's buffer."""
     runs: dict[int, list[tuple[int, int]]] = {}
     moved = still_bad = 0
-    names = (QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset, "timestamp", "value")
+    names = (QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset, "timestamp", "value", "key", "headers")
     for batch in quarantine.scan(selected_fields=names).to_arrow_batch_reader():
-        decoded = decoder.decode([bytes(value) for value in batch.column("value").to_pylist()])
+        decoded = decoder.decode(_messages(batch))
         good = np.ones(batch.num_rows, bool)
         good[[bad.index for bad in decoded.bad]] = False
         moved, still_bad = moved + int(good.sum()), still_bad + len(decoded.bad)
@@ -113,3 +113,9 @@ def _stage(decoder: Decoder, quarantine: Table, writer: StagingWriter) -> tuple[
         for p in np.unique(of).tolist():
             runs.setdefault(p, []).extend(list_runs(np.sort(at[of == p])))
     return TopicRanges.of(runs), ReplayResult(moved, still_bad)
+
+
+def _messages(batch: pa.RecordBatch) -> Messages:
+    values, keys, headers = (batch.column(name).to_pylist() for name in ("value", "key", "headers"))
+    pairs = [None if of_one is None else [(header["key"], header["value"]) for header in of_one] for of_one in headers]
+    return Messages(values, keys, pairs)

@@ -8,12 +8,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoded import Decoder
+from lakehouse_assets.decode.decoded import Decoder, Messages
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
 from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError, UnaccountedRecordsError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
@@ -174,8 +175,9 @@ class Stager:
         present = np.arange(len(batch))
         if None in batch.values:
             present = present[[value is not None for value in batch.values]]
-        values = batch.values if len(present) == len(batch) else [batch.values[i] for i in present.tolist()]
-        decoded = self._decoder.decode(values)  # type: ignore[arg-type]  # no None is left
+        messages = _messages(batch, present)
+        values = messages.values
+        decoded = self._decoder.decode(messages)
         bad = [BadMessage(int(present[one.index]), one.code, one.reason) for one in decoded.bad]
         if bad and self._spec.on_bad_record == "fail":
             first = min(bad, key=lambda one: one.at)
@@ -188,7 +190,7 @@ class Stager:
             kept = np.delete(present, [one.index for one in decoded.bad])
             self._add_rows(decoded.table, batch, kept, tally)
             tally.read_count += len(batch)
-            tally.read_bytes += sum(map(len, values))  # type: ignore[arg-type]  # no None is left
+            tally.read_bytes += sum(map(len, values))
             tally.tombstone_count += len(batch) - len(values)
         return None
 
@@ -258,6 +260,15 @@ class Stager:
         if written + batch.tombstone_count != batch.read_count:
             raise UnaccountedRecordsError(self._spec.table, batch.read_count, written, batch.tombstone_count)
         return batch
+
+
+def _messages(batch: MessageBatch, present: Offsets) -> Messages:
+    """Those at `present` in the batch, which have a value."""
+    columns: list[list[Any]] = [batch.values, batch.keys, batch.headers]
+    if len(present) < len(batch):
+        places = present.tolist()
+        columns = [[column[place] for place in places] for column in columns]
+    return Messages(*columns)
 
 
 def slice_begins_ms(

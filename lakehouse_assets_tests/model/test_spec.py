@@ -97,6 +97,9 @@ def test_python_and_text_say_the_same() -> None:
 
 def test_a_spec_survives_pickling_and_its_own_text_form() -> None:
     spec = make_spec(partition_by=["day(at)", "born"], schedule="0 * * * *", key=["id"])
+    placed = [{"from_key": True}, {"from_key": "a.b"}, {"from_header": "h"}]
+    beside = make_spec(schema=[{"name": f"c{i}", "type": "string", **place} for i, place in enumerate(placed)])
+    assert TableSpec.model_validate(beside.model_dump(mode="json", by_alias=True)) == beside
 
     assert pickle.loads(pickle.dumps(spec)) == spec
     assert TableSpec.model_validate(spec.model_dump(mode="json", by_alias=True)) == spec
@@ -127,6 +130,11 @@ def test_importing_the_spec_loads_no_heavy_library() -> None:
     assert found.stdout.strip() == "[]"
 
 
+def beside(**place: Any) -> dict[str, Any]:
+    """One column, which is not in the value."""
+    return {"schema": [{"name": "k", "type": "string", **place}]}
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "found", "suggestion"),
     [
@@ -138,6 +146,12 @@ def test_importing_the_spec_loads_no_heavy_library() -> None:
         ({"owners": ["team:"]}, "owners.0", "'team:'", None),
         ({"source": {"topic": "a b"}}, "source.topic", "'a b'", None),
         ({"source": {"topic": ".."}}, "source.topic", "'..'", None),
+        (beside(from_key=False), "schema.0.from_key", "false", None),
+        (beside(from_key=""), "schema.0.from_key", "''", None),
+        (beside(from_key=True, type="double"), "schema.0.from_key", "from_key on a column of type double", None),
+        (beside(from_header="h", type="date"), "schema.0.from_header", "from_header on a column of type date", None),
+        (beside(from_key="a", **{"from": "b"}), "schema.0.from_key", "from_key beside from", None),
+        (beside(from_key=True, from_header="h"), "schema.0.from_header", "from_header beside from_key", None),
         ({"source": {"topic": "a", "start": "erliest"}}, "source.start", "'erliest'", None),
         (
             {"source": {"topic": "a", "start": "0001-01-01T00:00+05:00"}},

@@ -12,8 +12,8 @@ import uuid
 import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
 
-from lakehouse_assets.model.ledger import Ledger, TopicLedger
-from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.systems.catalog import ensure_table, open_catalog
 from lakehouse_assets.systems.commit import Delivery, publish
@@ -22,6 +22,7 @@ from lakehouse_assets.systems.parquet import build_writer
 from lakehouse_assets.systems.schema import Base, TableShape
 
 MARKS = (10, 100, 300, 1000)
+_LOG = TopicPartition("t", 0)
 _WINDOW = 21  # commits around a mark; their median counts, since every 16th also joins manifests
 
 
@@ -51,7 +52,7 @@ def _ours(commits: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         properties = {"type": "sql", "uri": f"sqlite:///{folder}/c.db", "warehouse": f"file://{folder}"}
         catalog = open_catalog("bench", properties)
-        ledger = Ledger({"t": TopicLedger("id", dict.fromkeys(range(4), 0))})
+        ledger = Ledger({"t": "id"})
         table, _ = ensure_table(catalog, TableShape.declared(spec), lambda: ledger)
         for i in range(commits):
             writer = build_writer(table, spec.buffer_size)
@@ -76,12 +77,11 @@ def _rows(i: int) -> pa.Table:
 
 def _delivery(table, staged, i: int) -> Delivery:  # type: ignore[no-untyped-def]
     return Delivery(
-        topic="t",
-        topic_id="id",
-        ranges=TopicRanges.of({0: [(i, i + 1)]}),
+        topic_ids={"t": "id"},
+        ranges=TopicRanges.of({_LOG: [(i, i + 1)]}),
         files=build_data_files(table, staged),
-        last_row={0: i},
-        newest_ms={0: i},
+        last_row={_LOG: i},
+        newest_ms={_LOG: i},
         base=Base.of(table),
     )
 

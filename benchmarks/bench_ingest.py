@@ -112,10 +112,9 @@ def _consume_only(servers: str, topic: str) -> dict[str, float]:
     from lakehouse_assets.systems.kafka import KafkaSource
 
     source = KafkaSource({"bootstrap.servers": servers})
-    partitions = source.describe("benchmark", topic).partitions
-    bounds = source.read_bounds("benchmark", topic, partitions)
+    bounds = source.read_bounds("benchmark", source.describe("benchmark", [topic]).logs)
     first, count = time.perf_counter(), 0
-    with source.reader("benchmark", topic, {p: (b.low, b.stop) for p, b in bounds.items()}) as reader:
+    with source.reader("benchmark", {log: (b.low, b.stop) for log, b in bounds.items()}) as reader:
         while not reader.is_finished:
             count += len(reader.read(1.0))
     return {"messages": count, "first": first, "last": time.perf_counter(), "files": 0}

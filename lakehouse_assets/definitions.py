@@ -4,7 +4,11 @@ import dagster as dg
 
 from lakehouse_assets.declarations.loading import load_declarations
 from lakehouse_assets.environment import Environment
-from lakehouse_assets.orchestration.assets import build_quarantine_asset, build_table_asset, build_topic_asset
+from lakehouse_assets.orchestration.assets import (
+    build_quarantine_asset,
+    build_table_asset,
+    build_topic_assets,
+)
 from lakehouse_assets.orchestration.broken import build_broken_asset, build_broken_check, build_broken_sensor
 from lakehouse_assets.orchestration.checks import build_checks
 from lakehouse_assets.orchestration.resources import LakehouseResource
@@ -19,11 +23,10 @@ def build_definitions(environment: Environment) -> dg.Definitions:
         ConfigurationError: the folder does not exist.
     """
     declared = load_declarations(environment.tables_dir)
-    topics = sorted({spec.source.topic for spec in declared.specs})
     schedules = [build_schedule(spec) for spec in declared.specs]
     return dg.Definitions(
         assets=[
-            *(build_topic_asset(topic) for topic in topics),
+            *build_topic_assets(declared.specs),
             *(build_table_asset(spec) for spec in declared.specs),
             *(build_quarantine_asset(spec) for spec in declared.specs if spec.on_bad_record == "quarantine"),
             *(build_broken_asset(broken) for broken in declared.broken),

@@ -13,8 +13,8 @@ from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update import SetSnapshotRefUpdate
 
-from lakehouse_assets.model.ledger import Ledger, TopicLedger
-from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import ensure_table
@@ -61,7 +61,12 @@ def make_systems(folder: Path, servers: str = "127.0.0.1:1", registry: str = "",
 def make_table(catalog: Catalog, spec: TableSpec | None = None, topic_id: str = TOPIC_ID) -> Table:
     """The table of `spec`, created or loaded; a new one begins with an empty ledger."""
     spec = spec or make_spec()
-    return ensure_table(catalog, TableShape.declared(spec), lambda: Ledger({spec.source.topic: TopicLedger(topic_id)}))[0]
+    return ensure_table(catalog, TableShape.declared(spec), lambda: Ledger({spec.source.label: topic_id}))[0]
+
+
+def make_ranges(ranges: Mapping[int, Iterable[tuple[int, int]]], topic: str = "clicks") -> TopicRanges:
+    """Offsets `(start, stop)` per number of a topic partition of one topic."""
+    return TopicRanges.of({TopicPartition(topic, p): pairs for p, pairs in ranges.items()})
 
 
 def stage_rows(table: Table, positions: Mapping[int, Iterable[int]]) -> list[DataFile]:
@@ -95,12 +100,11 @@ def make_delivery(
 ) -> Delivery:
     """Staged rows of the given offsets, ready to be published."""
     return Delivery(
-        topic=topic,
-        topic_id=topic_id,
-        ranges=TopicRanges.of({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}),
+        topic_ids={topic: topic_id},
+        ranges=make_ranges({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}, topic),
         files=stage_rows(table, positions) if files is None else files,
-        last_row={p: offsets.stop - 1 for p, offsets in positions.items()},
-        newest_ms=dict.fromkeys(positions, 1_000),
+        last_row={TopicPartition(topic, p): offsets.stop - 1 for p, offsets in positions.items()},
+        newest_ms={TopicPartition(topic, p): 1_000 for p in positions},
         base=Base.of(table),
         **parts,
     )
@@ -116,9 +120,7 @@ def publish_replace(catalog: Catalog, positions: Mapping[int, range], **topic: s
     """Replace the rows of the given offsets by themselves; `topic` and `topic_id` as in `make_delivery`."""
     name = "ods.clicks"
     table = catalog.load_table(name)
-    taken = SliceFiles(
-        TopicRanges.of({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()})
-    )
+    taken = SliceFiles(make_ranges({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
     return publish(catalog, name, make_delivery(table, positions, replaces=taken.swap, **topic))
 

@@ -106,7 +106,7 @@ def test_plan_says_what_a_run_would_read_and_creates_nothing(clicks: str, capsys
     assert main(["plan", "ods.clicks", "--json"]) == 0
     (plan,) = documents(capsys)
     assert plan["creates_table"]
-    assert plan["reads"] == [{"partition": 0, "first_offset": 0, "last_offset": 3}]
+    assert plan["reads"] == [{"topic": clicks, "partition": 0, "first_offset": 0, "last_offset": 3}]
 
 
 @pytest.mark.kafka
@@ -140,7 +140,9 @@ def test_peek_shows_rows_reasons_and_tombstones(clicks: str, capsys: Output) -> 
     assert main(["peek", "ods.clicks", "--count", "2", "--json"]) == 0
     tombstone, newest = documents(capsys)
     assert (tombstone["row"], tombstone["error"]) == (None, None)
-    assert newest == {"partition": 0, "offset": 3, "timestamp_ms": 1_790_000_000_000, "row": {"id": 4, "at": None}, "error": None}
+    assert newest == {
+        "topic": clicks, "partition": 0, "offset": 3, "timestamp_ms": 1_790_000_000_000, "row": {"id": 4, "at": None}, "error": None,
+    }  # fmt: skip
 
 
 @pytest.mark.kafka
@@ -154,7 +156,7 @@ def test_status_tells_lag_ledger_and_commits_before_and_after_an_ingest(clicks: 
 
     assert main(["status", "--json"]) == 0
     (after,) = documents(capsys)
-    assert (after["lag"], after["held"], after["missing"]) == (0, {"0": [[0, 4]]}, {})
+    assert (after["lag"], after["held"], after["missing"]) == (0, {clicks: {"0": [[0, 4]]}}, {})
     assert [(c["operation"], c["added_rows"], c["total_rows"]) for c in after["commits"]] == [("ingest", 2, 2)]
     assert main(["status", "ods.clicks"]) == 0
     said = capsys.readouterr().out

@@ -1,17 +1,21 @@
 """Names and order of the columns that every ingested table carries beside the declared ones.
 
-They say which message a row is. All are optional: rows that others append have none. The columns of a quarantine table stand
-here too: messages that can't become rows, as they came.
+They say which message a row is; tables of several topics have `TOPIC_COLUMNS` too. All are optional: rows that others append
+have none. The columns of a quarantine table stand here too: messages that can't become rows, as they came.
 """
 
 from dataclasses import dataclass
 
 from lakehouse_assets.model.types import DataType, ListType, Primitive, StructField, StructType
 
+KAFKA_TOPIC = "_kafka_topic"
 KAFKA_PARTITION = "_kafka_partition"
 KAFKA_OFFSET = "_kafka_offset"
 KAFKA_TIMESTAMP = "_kafka_timestamp"
 
+TOPIC_COLUMNS: dict[str, tuple[DataType, str]] = {
+    KAFKA_TOPIC: (Primitive("string"), "Topic of the message; null for rows that others wrote."),
+}
 METADATA_COLUMNS: dict[str, tuple[DataType, str]] = {
     KAFKA_PARTITION: (Primitive("int"), "Topic partition of the message; null for rows that others wrote."),
     KAFKA_OFFSET: (Primitive("long"), "Offset of the message within its topic partition."),
@@ -21,16 +25,20 @@ METADATA_COLUMNS: dict[str, tuple[DataType, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class PositionColumns:
-    """The columns of a table that say topic partition and offset of a row."""
+    """The columns of a table that say topic, topic partition and offset of a row; a table of one topic may have no first."""
 
+    topic: str | None
     partition: str
     offset: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that there are."""
+        return (self.partition, self.offset) if self.topic is None else (self.topic, self.partition, self.offset)
 
-ROW_POSITION = PositionColumns(KAFKA_PARTITION, KAFKA_OFFSET)
 
 QUARANTINE_SUFFIX = "__quarantine"
-QUARANTINE_POSITION = PositionColumns("partition", "offset")
+QUARANTINE_POSITION = PositionColumns("topic", "partition", "offset")
 _HEADERS = ListType(StructType((StructField("key", Primitive("string")), StructField("value", Primitive("binary")))))
 QUARANTINE_COLUMNS: dict[str, tuple[DataType, str]] = {
     "topic": (Primitive("string"), "Topic of the message."),

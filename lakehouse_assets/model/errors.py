@@ -10,6 +10,7 @@
     │  ├─ SourceUnavailableError      R  broker not reachable, or no answer in time
     │  ├─ SourceAccessError              authentication or authorisation refused
     │  ├─ TopicMissingError
+    │  ├─ TopicGoneError                 the table has messages of a topic that is gone
     │  ├─ TopicReplacedError             same name, other topic id
     │  ├─ TopicTruncatedError         R  the log ends before offsets that the table holds
     │  ├─ OffsetsExpiredError            Kafka dropped messages before the table had them
@@ -45,6 +46,8 @@ A message reads: `Cannot <do what> <object>: <facts, expected and found>. <what 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from lakehouse_assets.model.offsets import TopicPartition
 
 _NAMED = 20  # tables that an error names at most
 
@@ -167,13 +170,23 @@ class SourceAccessError(SourceError):
 
 
 class TopicMissingError(SourceError):
-    """The topic does not exist."""
+    """The topic does not exist, or no topic matches the pattern."""
+
+    def __init__(self, table: str, topic: str, servers: str, *, is_pattern: bool = False) -> None:
+        self.table, self.topic, self.servers = table, topic, servers
+        fact = f"no topic on {servers} matches {topic!r}" if is_pattern else f"topic {topic!r} does not exist on {servers}"
+        super().__init__(f"Cannot read {table}: {fact}. Create it, or correct 'source' in the declaration.")
+
+
+class TopicGoneError(SourceError):
+    """A topic of which the table has messages does not exist any more, though the declaration still means it."""
 
     def __init__(self, table: str, topic: str, servers: str) -> None:
         self.table, self.topic, self.servers = table, topic, servers
         super().__init__(
-            f"Cannot read {table}: topic {topic!r} does not exist on {servers}. "
-            "Create it, or correct 'source.topic' in the declaration."
+            f"Cannot continue {table}: topic {topic!r}, of which the table has messages, is gone from {servers}, so some that "
+            "the table lacks may be lost. Take it out of the declaration if it was deleted on purpose; where a pattern means "
+            f"it, say so: lakehouse accept-loss {table} --topic {topic} --reason '...'."
         )
 
 
@@ -197,12 +210,12 @@ class TopicTruncatedError(SourceError):
 
     retryable = True
 
-    def __init__(self, table: str, topic: str, missing: Mapping[int, tuple[int, int]]) -> None:
-        self.table, self.topic, self.missing = table, topic, dict(missing)
+    def __init__(self, table: str, missing: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        self.table, self.missing = table, dict(missing)
         gaps = "; ".join(
-            f"{topic}-{partition}: the table holds offsets up to {held - 1}, expected the log to end at {held} or later, "
+            f"{log}: the table holds offsets up to {held - 1}, expected the log to end at {held} or later, "
             f"it ends at {end}"
-            for partition, (end, held) in sorted(self.missing.items())
+            for log, (end, held) in sorted(self.missing.items())
         )
         super().__init__(
             f"Cannot continue {table}: Kafka lost messages that the table has ({gaps}), so new ones come under offsets that "
@@ -214,28 +227,28 @@ class TopicTruncatedError(SourceError):
 class OffsetsExpiredError(SourceError):
     """Kafka's retention dropped messages before the table had them."""
 
-    def __init__(self, table: str, topic: str, missing: Mapping[int, tuple[int, int]]) -> None:
-        self.table, self.topic, self.missing = table, topic, dict(missing)
+    def __init__(self, table: str, missing: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        self.table, self.missing = table, dict(missing)
         gaps = "; ".join(
-            f"{topic}-{partition} offsets {start} to {stop - 1} ({stop - start} offsets): "
+            f"{log} offsets {start} to {stop - 1} ({stop - start} offsets): "
             f"expected to begin at {start}, oldest held is {stop}"
-            for partition, (start, stop) in sorted(self.missing.items())
+            for log, (start, stop) in sorted(self.missing.items())
         )
         super().__init__(
             f"Cannot continue {table}: Kafka dropped messages that the table does not have yet: {gaps}. "
-            "Restore them in the topic, or raise its retention and create the table anew under another name."
+            f"Restore them in the topic; or say that they are lost: lakehouse accept-loss {table} --reason '...'."
         )
 
 
 class SliceIncompleteError(SourceError):
     """A slice can't be replaced: Kafka holds only a part of what the table has of it."""
 
-    def __init__(self, table: str, topic: str, partition_key: str, missing: Mapping[int, tuple[int, int]]) -> None:
-        self.table, self.topic, self.partition_key, self.missing = table, topic, partition_key, dict(missing)
+    def __init__(self, table: str, partition_key: str, missing: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        self.table, self.partition_key, self.missing = table, partition_key, dict(missing)
         gaps = "; ".join(
-            f"{topic}-{partition}: the table has rows from offset {first} on, Kafka still has all of them only from {stop} on, "
+            f"{log}: the table has rows from offset {first} on, Kafka still has all of them only from {stop} on, "
             f"so those of {first} to {stop - 1} would be lost"
-            for partition, (first, stop) in sorted(self.missing.items())
+            for log, (first, stop) in sorted(self.missing.items())
         )
         super().__init__(
             f"Cannot replace {partition_key} of {table}: {gaps}. Nothing was deleted. "
@@ -262,9 +275,9 @@ class NothingToDraftError(SourceError):
 class BadRecordError(SourceError):
     """One record can't become a row, and the table stops at it."""
 
-    def __init__(self, table: str, topic: str, partition: int, offset: int, reason: str) -> None:
-        self.table, self.topic, self.partition, self.offset, self.reason = table, topic, partition, offset, reason
-        self.finding = f"the record at {topic}-{partition} offset {offset} can't become a row: {reason}"
+    def __init__(self, table: str, log: TopicPartition, offset: int, reason: str) -> None:
+        self.table, self.log, self.offset, self.reason = table, log, offset, reason
+        self.finding = f"the record at {log} offset {offset} can't become a row: {reason}"
         super().__init__(
             f"Cannot ingest {table}: {self.finding}. "
             "Nothing at or after it was written. Correct the declaration or the producer, then run again."
@@ -274,10 +287,10 @@ class BadRecordError(SourceError):
 class TooManyBadRecordsError(SourceError):
     """So many records can't become rows that the declaration is wrong, not they."""
 
-    def __init__(self, table: str, topic: str, bad: int, read: int, max_share: float, example: str) -> None:
-        self.table, self.topic, self.bad, self.read, self.max_share = table, topic, bad, read, max_share
+    def __init__(self, table: str, bad: int, read: int, max_share: float, example: str) -> None:
+        self.table, self.bad, self.read, self.max_share = table, bad, read, max_share
         super().__init__(
-            f"Cannot ingest {table}: {bad:,} of {read:,} records of {topic!r} can't become rows, expected at most "
+            f"Cannot ingest {table}: {bad:,} of {read:,} records can't become rows, expected at most "
             f"{max_share:.0%} ({example}). Nothing of them was written, nor quarantined. Correct the declaration, or raise "
             "'max_bad_share' if they are bad indeed."
         )
@@ -424,10 +437,10 @@ class StaleOffsetsError(CommitError):
 
     retryable = True
 
-    def __init__(self, table: str, topic: str, overlap: str) -> None:
-        self.table, self.topic, self.overlap = table, topic, overlap
+    def __init__(self, table: str, overlap: str) -> None:
+        self.table, self.overlap = table, overlap
         super().__init__(
-            f"Cannot publish to {table}: it already holds {topic} {overlap}; another run was first. "
+            f"Cannot publish to {table}: it already holds {overlap}; another run was first. "
             "Nothing was written twice; the run plans again by itself."
         )
 

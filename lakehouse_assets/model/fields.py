@@ -109,6 +109,7 @@ _TYPE_SCHEMA = {
 TableName = Annotated[str, _text(written.read_table_name, written.TABLE_PATTERN)]
 ColumnName = Annotated[str, _text(written.read_column_name, written.IDENTIFIER_PATTERN)]
 TopicName = Annotated[str, _text(written.read_topic, written.TOPIC_PATTERN)]
+TopicPattern = Annotated[str, Written(written.read_topic_pattern, {"type": "string", "examples": ["click_.*"]})]
 Owner = Annotated[str, _text(written.read_owner, written.OWNER_PATTERN)]
 CronLine = Annotated[str, Written(written.read_cron, {"type": "string", "examples": ["0 * * * *"]})]
 ColumnType = Annotated[DataType, Written(read_data_type, _TYPE_SCHEMA)]

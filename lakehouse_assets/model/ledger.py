@@ -1,14 +1,16 @@
-"""The ledger: what a table says it already holds of its topic.
+"""The ledger: which offsets of which topics a table says it holds.
 
-One JSON text, kept in a table property and in the summary of the snapshot that moved it. The property survives expiry and
-foreign writers, the summary survives rollback; `systems.history` decides which of the two counts. Pure arithmetic here.
+It is kept as one JSON text in the table property `lakehouse.ledger` and in the summary of the snapshot that moved it. The
+property survives expiry and foreign writers, the summary survives rollback; which of the two counts is decided in
+`systems.history`. Everything here is a pure value.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from lakehouse_assets.model.offsets import NO_OFFSETS, OffsetRange, RangeSet, TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS, OffsetRange, RangeSet, TopicPartition, TopicRanges
 
 LEDGER_KEY = "lakehouse.ledger"
 COMMIT_ID_KEY = "lakehouse.commit-id"
@@ -17,91 +19,114 @@ _VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class TopicLedger:
-    """What a table holds of one topic.
+class AcceptedLoss:
+    """What an operator declared lost: offsets that count as held though no row has them, topics that are gone.
 
-    `topic_id` is Kafka's own id, so that a topic created again under its name is noticed. `start` says per topic partition
-    where the table begins (a topic partition that is not named begins at 0). `held` are the offsets the table holds.
-    `last_row` is the largest offset of a row, `newest_ms` the largest plausible Kafka timestamp seen: it says in which slice
-    the next message lies. `in_order` is False once offsets were added out of order: then the last row proves nothing of those
-    before it, even after the ranges have joined.
+    `at` is a time in UTC, ISO 8601.
     """
 
-    topic_id: str
-    start: Mapping[int, int] = field(default_factory=dict)
+    reason: str
+    at: str
+    offsets: TopicRanges = NO_OFFSETS
+    topics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What a table holds of its topics.
+
+    `topic_ids` are Kafka's own ids, so that a topic created again under its name is noticed; rows of a table that has no topic
+    column, or none for a row, are of the first. `start` says per topic partition where the table begins (one that is not named
+    begins at 0). `held` are the offsets the table holds. `last_row` is the largest offset of a row, `newest_ms` the largest
+    plausible Kafka timestamp seen: it says in which slice the next message lies. A topic is in `out_of_order` once offsets
+    were added out of order: then the last row proves nothing of those before it, even after the ranges have joined.
+
+    The last three say where it was written: in which table, by which snapshot; None before the first one.
+    """
+
+    topic_ids: Mapping[str, str]
+    start: Mapping[TopicPartition, int] = field(default_factory=dict)
     held: TopicRanges = NO_OFFSETS
-    last_row: Mapping[int, int] = field(default_factory=dict)
-    newest_ms: Mapping[int, int] = field(default_factory=dict)
-    in_order: bool = True
+    last_row: Mapping[TopicPartition, int] = field(default_factory=dict)
+    newest_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+    out_of_order: frozenset[str] = frozenset()
+    losses: tuple[AcceptedLoss, ...] = ()
+    table_uuid: str | None = None
+    snapshot_id: int | None = None
+    sequence_number: int | None = None
 
-    def start_of(self, partition: int) -> int:
+    @property
+    def first_topic(self) -> str:
+        """The topic of rows that don't say theirs."""
+        return next(iter(self.topic_ids), "")
+
+    @property
+    def lost_topics(self) -> frozenset[str]:
+        """Topics that are gone, and of which the table has all that an operator wants of them."""
+        return frozenset(topic for loss in self.losses for topic in loss.topics)
+
+    def start_of(self, log: TopicPartition) -> int:
         """First offset of this topic partition that belongs to the table."""
-        return self.start.get(partition, 0)
+        return self.start.get(log, 0)
 
-    def missing(self, stops: Mapping[int, int]) -> TopicRanges:
+    def missing(self, stops: Mapping[TopicPartition, int]) -> TopicRanges:
         """Offsets from the table's start up to `stops` (exclusive) that the table does not hold."""
-        wanted = TopicRanges.of({p: [(self.start_of(p), stop)] for p, stop in stops.items()})
+        wanted = TopicRanges.of({log: [(self.start_of(log), stop)] for log, stop in stops.items()})
         return wanted - self.held
 
-    def lag(self, stops: Mapping[int, int]) -> int:
+    def lag(self, stops: Mapping[TopicPartition, int]) -> int:
         """How many offsets are missing up to `stops`; an upper bound on messages."""
         return self.missing(stops).span
 
+    def with_topics(self, topic_ids: Mapping[str, str], start: Mapping[TopicPartition, int]) -> "Ledger":
+        """The same ledger with further topics, of which nothing is held. Topics that it knows stay as they are."""
+        begins = {log: offset for log, offset in start.items() if log.topic not in self.topic_ids}
+        fresh = {topic: topic_id for topic, topic_id in topic_ids.items() if topic not in self.topic_ids}
+        return replace(self, topic_ids={**self.topic_ids, **fresh}, start={**self.start, **begins})
+
     def with_rows(
-        self, added: TopicRanges, last_row: Mapping[int, int], newest_ms: Mapping[int, int]
-    ) -> "TopicLedger":
+        self, added: TopicRanges, last_row: Mapping[TopicPartition, int], newest_ms: Mapping[TopicPartition, int]
+    ) -> "Ledger":
         """The ledger after `added` landed. Maxima only grow."""
         return replace(
             self,
             held=self.held | added,
             last_row=_larger_of_both(self.last_row, last_row),
             newest_ms=_larger_of_both(self.newest_ms, newest_ms),
-            in_order=self.in_order and self._continues(added),
+            out_of_order=self.out_of_order | self._leaps(added),
         )
 
-    def _continues(self, added: TopicRanges) -> bool:
-        """Whether what is new of `added` follows what is held, without a gap."""
-        return all(
-            len(fresh.ranges) == 1 and fresh.ranges[0].start == max(self.held[p].stop, self.start_of(p))
-            for p, fresh in (added - self.held).partitions.items()
+    def with_loss(self, loss: AcceptedLoss) -> "Ledger":
+        """The ledger in which an operator accepted that offsets are lost: they are held from now on, without rows."""
+        return replace(self.with_rows(loss.offsets, {}, {}), losses=(*self.losses, loss))
+
+    def _leaps(self, added: TopicRanges) -> frozenset[str]:
+        """Topics of which what is new of `added` does not follow what is held without a gap."""
+        return frozenset(
+            log.topic
+            for log, fresh in (added - self.held).partitions.items()
+            if len(fresh.ranges) != 1 or fresh.ranges[0].start != max(self.held[log].stop, self.start_of(log))
         )
 
-    def cut_to(self, last_row: Mapping[int, int]) -> "TopicLedger | None":
+    def cut_to(self, last_row: Mapping[TopicPartition, int]) -> "Ledger | None":
         """The ledger of an older state, known only by the largest row offset per topic partition.
 
         None where that can't be told: offsets that were filled out of order.
         """
-        if not self.in_order:
+        if self.out_of_order:
             return None
-        same = {p for p, offset in last_row.items() if offset >= self.last_row.get(p, -1)}
+        same = {log for log, offset in last_row.items() if offset >= self.last_row.get(log, -1)}
         cut = {
-            p: held if p in same else held & RangeSet((OffsetRange(0, last_row[p] + 1),))
-            for p, held in self.held.partitions.items()
-            if p in last_row
+            log: held if log in same else held & RangeSet((OffsetRange(0, last_row[log] + 1),))
+            for log, held in self.held.partitions.items()
+            if log in last_row
         }
-        newest_ms = {p: ms for p, ms in self.newest_ms.items() if p in same}
+        newest_ms = {log: ms for log, ms in self.newest_ms.items() if log in same}
         return replace(self, held=TopicRanges.of(cut), last_row=dict(last_row), newest_ms=newest_ms)
 
-
-def _larger_of_both(one: Mapping[int, int], other: Mapping[int, int]) -> dict[int, int]:
-    return {p: max(one.get(p, other.get(p, 0)), other.get(p, one.get(p, 0))) for p in sorted(one.keys() | other.keys())}
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """The ledgers of a table's topics, and the snapshot that wrote them (None before the first one)."""
-
-    topics: Mapping[str, TopicLedger]
-    table_uuid: str | None = None
-    snapshot_id: int | None = None
-    sequence_number: int | None = None
-
-    def __getitem__(self, topic: str) -> TopicLedger:
-        return self.topics[topic]
-
-    def with_topic(self, topic: str, entry: TopicLedger) -> "Ledger":
-        """The same ledger with one topic's entry replaced."""
-        return replace(self, topics={**self.topics, topic: entry})
+    def emptied(self) -> "Ledger":
+        """Where the table began: the same topics and starts, nothing held, written by no snapshot."""
+        return Ledger(self.topic_ids, self.start, table_uuid=self.table_uuid)
 
     def written_by(self, table_uuid: str, snapshot_id: int, sequence_number: int) -> "Ledger":
         """The same ledger, signed by the snapshot that carries it."""
@@ -109,24 +134,30 @@ class Ledger:
 
     def to_json(self) -> str:
         """Compact text; `from_json` gives back an equal value."""
+        held = self.held.to_lists()
         topics = {
-            name: {
-                "id": entry.topic_id,
-                "start": entry.start,
-                "held": entry.held.to_lists(),
-                "last-row": entry.last_row,
-                "newest-ms": entry.newest_ms,
-                "in-order": entry.in_order,
+            topic: {
+                "id": topic_id,
+                "start": _of_topic(self.start, topic),
+                "held": held.get(topic, {}),
+                "last-row": _of_topic(self.last_row, topic),
+                "newest-ms": _of_topic(self.newest_ms, topic),
+                "in-order": topic not in self.out_of_order,
             }
-            for name, entry in self.topics.items()
+            for topic, topic_id in self.topic_ids.items()
         }
-        body = {
+        body: dict[str, object] = {
             "version": _VERSION,
             "table-uuid": self.table_uuid,
             "snapshot-id": self.snapshot_id,
             "sequence-number": self.sequence_number,
             "topics": topics,
         }
+        if self.losses:
+            body["losses"] = [
+                {"offsets": loss.offsets.to_lists(), "topics": loss.topics, "reason": loss.reason, "at": loss.at}
+                for loss in self.losses
+            ]
         return json.dumps(body, separators=(",", ":"))
 
     @classmethod
@@ -139,19 +170,36 @@ class Ledger:
         body = json.loads(text)
         if not isinstance(body, dict) or body.get("version") != _VERSION:
             raise ValueError(f"expected a ledger of version {_VERSION}, found {text[:80]!r}")
-        topics = {
-            name: TopicLedger(
-                topic_id=entry["id"],
-                start=_int_keys(entry["start"]),
-                held=TopicRanges.from_lists(entry["held"]),
-                last_row=_int_keys(entry["last-row"]),
-                newest_ms=_int_keys(entry["newest-ms"]),
-                in_order=entry["in-order"],
-            )
-            for name, entry in body["topics"].items()
-        }
-        return cls(topics, body["table-uuid"], body["snapshot-id"], body["sequence-number"])
+        topics: dict[str, dict[str, Any]] = body["topics"]
+        return cls(
+            topic_ids={topic: entry["id"] for topic, entry in topics.items()},
+            start=_of_topics(topics, "start"),
+            held=TopicRanges.from_lists({topic: entry["held"] for topic, entry in topics.items()}),
+            last_row=_of_topics(topics, "last-row"),
+            newest_ms=_of_topics(topics, "newest-ms"),
+            out_of_order=frozenset(topic for topic, entry in topics.items() if not entry["in-order"]),
+            losses=tuple(
+                AcceptedLoss(loss["reason"], loss["at"], TopicRanges.from_lists(loss["offsets"]), tuple(loss["topics"]))
+                for loss in body.get("losses", ())
+            ),
+            table_uuid=body["table-uuid"],
+            snapshot_id=body["snapshot-id"],
+            sequence_number=body["sequence-number"],
+        )
 
 
-def _int_keys(numbers: Mapping[str, int]) -> dict[int, int]:
-    return {int(key): number for key, number in numbers.items()}
+def _larger_of_both(
+    one: Mapping[TopicPartition, int], other: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    every: Iterable[TopicPartition] = sorted(one.keys() | other.keys())
+    return {log: max(one.get(log, other.get(log, 0)), other.get(log, one.get(log, 0))) for log in every}
+
+
+def _of_topic(numbers: Mapping[TopicPartition, int], topic: str) -> dict[str, int]:
+    return {str(log.partition): number for log, number in numbers.items() if log.topic == topic}
+
+
+def _of_topics(topics: Mapping[str, Mapping[str, Any]], key: str) -> dict[TopicPartition, int]:
+    return {
+        TopicPartition(topic, int(p)): number for topic, entry in topics.items() for p, number in entry[key].items()
+    }

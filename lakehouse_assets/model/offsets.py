@@ -1,4 +1,4 @@
-"""Arithmetic of Kafka offsets: half-open ranges, sets of ranges, and sets per topic partition.
+"""Arithmetic of Kafka offsets: topic partitions, half-open ranges, sets of ranges, and sets per topic partition.
 
 Offsets are positions, not counts: transactions and log compaction leave gaps, so `stop - start` is a span. Every value here
 is immutable and normalised: ranges are sorted, disjoint, not adjacent and never empty, so equal sets compare equal.
@@ -8,6 +8,16 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+
+class TopicPartition(NamedTuple):
+    """One log of a topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
 
 
 class OffsetRange(NamedTuple):
@@ -95,48 +105,62 @@ EMPTY = RangeSet()
 
 @dataclass(frozen=True, slots=True)
 class TopicRanges:
-    """Offsets of one topic: a `RangeSet` for each topic partition; partitions without offsets are left out."""
+    """Offsets of one or several topics: a `RangeSet` for each topic partition; those without offsets are left out."""
 
-    partitions: Mapping[int, RangeSet]
+    partitions: Mapping[TopicPartition, RangeSet]
 
     @classmethod
-    def of(cls, ranges: Mapping[int, Iterable[tuple[int, int]]]) -> "TopicRanges":
+    def of(cls, ranges: Mapping[TopicPartition, Iterable[tuple[int, int]]]) -> "TopicRanges":
         """Normalise pairs `(start, stop)` per topic partition."""
-        sets = {partition: RangeSet.of(pairs) for partition, pairs in sorted(ranges.items())}
-        return cls({partition: held for partition, held in sets.items() if held})
+        sets = {log: RangeSet.of(pairs) for log, pairs in sorted(ranges.items())}
+        return cls({log: held for log, held in sets.items() if held})
 
     def __bool__(self) -> bool:
         return bool(self.partitions)
 
-    def __getitem__(self, partition: int) -> RangeSet:
-        return self.partitions.get(partition, EMPTY)
+    def __getitem__(self, log: TopicPartition) -> RangeSet:
+        return self.partitions.get(log, EMPTY)
 
     def __or__(self, other: "TopicRanges") -> "TopicRanges":
         every = self.partitions.keys() | other.partitions.keys()
-        return TopicRanges.of({p: self[p] | other[p] for p in every})
+        return TopicRanges.of({log: self[log] | other[log] for log in every})
 
     def __and__(self, other: "TopicRanges") -> "TopicRanges":
-        return TopicRanges.of({p: self[p] & other[p] for p in self.partitions})
+        return TopicRanges.of({log: self[log] & other[log] for log in self.partitions})
 
     def __sub__(self, other: "TopicRanges") -> "TopicRanges":
-        return TopicRanges.of({p: self[p] - other[p] for p in self.partitions})
+        return TopicRanges.of({log: self[log] - other[log] for log in self.partitions})
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics of which there are offsets, in order."""
+        return tuple(dict.fromkeys(log.topic for log in self.partitions))
 
     @property
     def span(self) -> int:
         """How many offsets are covered over all topic partitions; an upper bound on messages."""
         return sum(held.span for held in self.partitions.values())
 
-    def to_lists(self) -> dict[str, list[list[int]]]:
-        """Plain lists for JSON; `from_lists` gives back an equal value."""
-        return {str(p): [list(r) for r in held] for p, held in self.partitions.items()}
+    def to_lists(self) -> dict[str, dict[str, list[list[int]]]]:
+        """Plain lists by topic and topic partition, for JSON; `from_lists` gives back an equal value."""
+        lists: dict[str, dict[str, list[list[int]]]] = {}
+        for log, held in self.partitions.items():
+            lists.setdefault(log.topic, {})[str(log.partition)] = [list(r) for r in held]
+        return lists
 
     @classmethod
-    def from_lists(cls, lists: Mapping[str, Iterable[Iterable[int]]]) -> "TopicRanges":
+    def from_lists(cls, lists: Mapping[str, Mapping[str, Iterable[Iterable[int]]]]) -> "TopicRanges":
         """Read `to_lists`' answer."""
-        return cls.of({int(p): [(start, stop) for start, stop in pairs] for p, pairs in lists.items()})
+        return cls.of(
+            {
+                TopicPartition(topic, int(p)): [(start, stop) for start, stop in pairs]
+                for topic, partitions in lists.items()
+                for p, pairs in partitions.items()
+            }
+        )
 
     def __str__(self) -> str:
-        return "; ".join(f"partition {p} offsets {held}" for p, held in self.partitions.items()) or "nothing"
+        return "; ".join(f"{log} offsets {held}" for log, held in self.partitions.items()) or "nothing"
 
 
 NO_OFFSETS = TopicRanges({})

@@ -6,7 +6,7 @@ They look at what could be read of each part, so that one wrong column does not 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lakehouse_assets.model.columns import METADATA_COLUMNS
+from lakehouse_assets.model.columns import METADATA_COLUMNS, TOPIC_COLUMNS
 from lakehouse_assets.model.mistakes import Mistake, nearest
 from lakehouse_assets.model.properties import find_property_mistake, read_named_column
 from lakehouse_assets.model.transforms import (
@@ -16,6 +16,9 @@ from lakehouse_assets.model.transforms import (
     name_partition_field,
 )
 from lakehouse_assets.model.types import DataType, Primitive
+
+_TOPIC_KEYS = ("topic", "topics", "topic_pattern")
+_SOURCE_KEYS = frozenset((*_TOPIC_KEYS, "format", "schema_file", "start"))
 
 Location = tuple[str | int, ...]
 Finding = tuple[Location, Mistake]
@@ -37,10 +40,17 @@ PartitionFacts = tuple[str, str, int | None]  # column, transform, parameter
 class SpecFacts:
     """What could be read of a declaration; positions are kept, None stands for what could not be read."""
 
+    source_keys: frozenset[str] | None
     columns: Sequence[ColumnFacts]
     key: Sequence[str | None]
     partition_by: Sequence[PartitionFacts | None]
     properties: Mapping[str, str]
+
+    @property
+    def metadata_columns(self) -> Mapping[str, DataType]:
+        """The columns that the platform adds."""
+        has_several = self.source_keys is not None and "topic" not in self.source_keys
+        return {name: kind for name, (kind, _) in ((TOPIC_COLUMNS if has_several else {}) | METADATA_COLUMNS).items()}
 
     @property
     def are_columns_known(self) -> bool:
@@ -50,10 +60,20 @@ class SpecFacts:
 
 def find_spec_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     """Every mistake between the parts, with its place in the declaration."""
+    yield from _find_source_mistakes(facts.source_keys)
     yield from _find_column_mistakes(facts.columns)
     yield from _find_key_mistakes(facts)
     yield from _find_partition_mistakes(facts)
     yield from _find_property_mistakes(facts)
+
+
+def _find_source_mistakes(keys: frozenset[str] | None) -> Iterator[Finding]:
+    if keys is None:
+        return
+    given = [key for key in _TOPIC_KEYS if key in keys]
+    # Where a key is unknown, it is most likely the one that is missing here, and reported itself.
+    if len(given) > 1 or (not given and keys <= _SOURCE_KEYS):
+        yield ("source",), Mistake(" and ".join(given) or "no topic", f"exactly one of {', '.join(_TOPIC_KEYS)}")
 
 
 def _find_column_mistakes(columns: Sequence[ColumnFacts]) -> Iterator[Finding]:
@@ -103,7 +123,7 @@ def _key_column_mistakes(column: ColumnFacts) -> Iterator[Mistake]:
 
 def _find_partition_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     declared = {column.name: column.type for column in facts.columns if column.name is not None}
-    kinds = declared | {name: kind for name, (kind, _) in METADATA_COLUMNS.items()}
+    kinds = declared | dict(facts.metadata_columns)
     taken = {name.lower(): f"the column {name!r}" for name in kinds}
     seen: dict[str, str] = {}
     for i, field in enumerate(facts.partition_by):
@@ -141,7 +161,7 @@ def _find_partition_mistakes(facts: SpecFacts) -> Iterator[Finding]:
 
 
 def _find_property_mistakes(facts: SpecFacts) -> Iterator[Finding]:
-    names = [column.name for column in facts.columns if column.name is not None] + list(METADATA_COLUMNS)
+    names = [column.name for column in facts.columns if column.name is not None] + list(facts.metadata_columns)
     for name, value in facts.properties.items():
         mistake = find_property_mistake(name, value)
         column = read_named_column(name)

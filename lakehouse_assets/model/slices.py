@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from lakehouse_assets.model.offsets import TopicPartition
+
 MAX_AHEAD_MS = 3_600_000
 
 Every = Literal["hour", "day"]
-Boundaries = Mapping[int, Mapping[int, int]]  # topic partition -> time in ms -> offset
+Boundaries = Mapping[TopicPartition, Mapping[int, int]]  # topic partition -> time in ms -> offset
 
 _KEY_FORMATS: dict[Every, str] = {"hour": "%Y-%m-%d-%H:%M", "day": "%Y-%m-%d"}
 _LENGTHS: dict[Every, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
@@ -66,14 +68,14 @@ def to_ms(moment: datetime) -> int:
 
 
 def slice_offsets(
-    clock: SliceClock, key: str, boundaries: Boundaries, table_starts: Mapping[int, int]
-) -> dict[int, tuple[int, int]]:
+    clock: SliceClock, key: str, boundaries: Boundaries, table_starts: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, tuple[int, int]]:
     """Offsets `(start, stop)` of one partition. The first partition reaches back to the table's beginning."""
     begin, end = clock.window_ms(key)
     reaches_back = begin <= clock.start_ms
     return {
-        p: (min(found[begin], table_starts.get(p, 0)) if reaches_back else found[begin], found[end])
-        for p, found in boundaries.items()
+        log: (min(found[begin], table_starts.get(log, 0)) if reaches_back else found[begin], found[end])
+        for log, found in boundaries.items()
     }
 
 

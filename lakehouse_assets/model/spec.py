@@ -16,6 +16,7 @@ A wrong declaration raises pydantic's `ValidationError` with every mistake in it
 parts; what this package finds is a `ValueError(Mistake(...))` in it.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,10 +36,10 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 
 from lakehouse_assets.model import fields, transforms
 from lakehouse_assets.model.changes import OnSchemaChange
-from lakehouse_assets.model.columns import QUARANTINE_SUFFIX
+from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_SUFFIX, TOPIC_COLUMNS
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
-from lakehouse_assets.model.types import Primitive
+from lakehouse_assets.model.types import DataType, Primitive
 from lakehouse_assets.model.written import format_moment
 
 Value = TypeVar("Value")
@@ -56,11 +57,24 @@ class _Declared(BaseModel):
 class SourceSpec(_Declared):
     """Where the rows come from."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [key]} for key in ("topic", "topics", "topic_pattern")]}
+    )
+
     if TYPE_CHECKING:
         # Pydantic takes more than the fields' own types: text for types and durations, mappings for models.
         def __init__(self, **parts: Any) -> None: ...
 
-    topic: fields.TopicName = Field(description="The Kafka topic.")
+    topic: fields.TopicName | None = Field(default=None, description="The Kafka topic.")
+    topics: tuple[fields.TopicName, ...] = Field(
+        default=(),
+        description="Several topics of equal messages instead of one; the table says in _kafka_topic which a row is from.",
+    )
+    topic_pattern: fields.TopicPattern | None = Field(
+        default=None,
+        description="A regular expression instead of names: every topic whose whole name matches, those that are created "
+        "later too.",
+    )
     format: Literal["json", "avro"] = Field(
         default="json",
         description="How messages are encoded: JSON objects, or Avro in Confluent's wire format, whose schemas are in the "
@@ -87,6 +101,29 @@ class SourceSpec(_Declared):
         if schema_file is not None and kind != "avro":
             raise ValueError(Mistake(f"{schema_file!r} for messages of {kind}", "schema_file with format: avro only"))
         return schema_file
+
+    @property
+    def named_topics(self) -> tuple[str, ...]:
+        """The topics that the declaration names; none where it has a pattern."""
+        return self.topics if self.topic is None else (self.topic,)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether rows say which topic they are from."""
+        return self.topic is None
+
+    @property
+    def label(self) -> str:
+        """What it reads, as a phrase for people."""
+        if self.topic_pattern is not None:
+            return f"topics {self.topic_pattern}"
+        return ", ".join(self.named_topics)
+
+    def reads(self, topic: str) -> bool:
+        """Whether messages of this topic are the table's."""
+        if self.topic_pattern is not None:
+            return re.fullmatch(self.topic_pattern, topic) is not None
+        return topic in self.named_topics
 
 
 class ColumnSpec(_Declared):
@@ -275,7 +312,8 @@ class TableSpec(_Declared):
     columns: tuple[ColumnSpec, ...] = Field(
         alias="schema",
         json_schema_extra={"minItems": 1},
-        description="The columns. The platform adds _kafka_partition, _kafka_offset and _kafka_timestamp.",
+        description="The columns. The platform adds _kafka_partition, _kafka_offset and _kafka_timestamp, "
+        "and _kafka_topic to tables of several topics.",
     )
     mode: Literal["append"] = Field(
         default="append", description="What a message does to the table: append adds one row."
@@ -360,6 +398,11 @@ class TableSpec(_Declared):
         return spec
 
     @property
+    def metadata_columns(self) -> Mapping[str, tuple[DataType, str]]:
+        """Type and description of the columns that the platform adds."""
+        return TOPIC_COLUMNS | METADATA_COLUMNS if self.source.has_several else METADATA_COLUMNS
+
+    @property
     def namespace(self) -> str:
         """The part of `table` before the dot."""
         return self.table.split(".")[0]
@@ -389,7 +432,11 @@ def _read_facts(data: object) -> SpecFacts:
     properties = parts.get("properties")
     pairs = properties.items() if isinstance(properties, Mapping) else ()
     values = {str(name): _try(fields.read_property_value, value) for name, value in pairs}
+    source = parts.get("source")
+    if isinstance(source, SourceSpec):
+        source = source.model_dump()
     return SpecFacts(
+        source_keys=frozenset(key for key, value in source.items() if value) if isinstance(source, Mapping) else None,
         columns=[_read_column_facts(column) for column in _items(parts.get("schema", parts.get("columns")))],
         key=[name if isinstance(name, str) else None for name in _items(parts.get("key"))],
         partition_by=[_read_partition_facts(field) for field in _items(parts.get("partition_by"))],

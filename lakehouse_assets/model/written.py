@@ -74,6 +74,18 @@ def read_topic(value: object) -> str:
     return topic
 
 
+def read_topic_pattern(value: object) -> str:
+    """A regular expression that whole topic names match."""
+    if isinstance(value, str) and value:
+        try:
+            re.compile(value)
+        except re.error as error:
+            allowed = 'a regular expression such as "click_.*"'
+            raise ValueError(Mistake(f"{value!r} ({error})", allowed)) from error
+        return value
+    raise ValueError(Mistake(describe(value), 'a regular expression such as "click_.*"'))
+
+
 def read_owner(value: object) -> str:
     """An owner in Dagster's form: an e-mail address or `team:name`."""
     return _read_matching(value, OWNER_PATTERN, "an e-mail address, or team:name")

@@ -10,15 +10,22 @@ from itertools import zip_longest
 import numpy as np
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
-from lakehouse_assets.model.ledger import TopicLedger
-from lakehouse_assets.model.offsets import NO_OFFSETS, OffsetRange, RangeSet, TopicRanges
+from lakehouse_assets.model.columns import KAFKA_TIMESTAMP
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import NO_OFFSETS, OffsetRange, RangeSet, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.kafka import LogBounds
+from lakehouse_assets.systems.kafka import Bounds
+from lakehouse_assets.systems.positions import (
+    Offsets,
+    contains,
+    list_runs,
+    read_offsets,
+    rows_inside,
+    split_by_log,
+)
 from lakehouse_assets.systems.schema import position_columns
-from lakehouse_assets.systems.slice_files import Offsets, contains, list_runs
 
 WINDOW_OFFSETS = 4_000_000  # over all topic partitions; at 12 bytes each, the memory that an audit takes
 _NEAR_OFFSETS = 20_000  # gaps less far apart are read in one go: opening a reader costs more than so many messages
@@ -36,34 +43,34 @@ class PositionAudit:
 
 
 def audit_positions(
-    table: Table, entry: TopicLedger, quarantine: Table | None = None, window: int = WINDOW_OFFSETS
+    table: Table, ledger: Ledger, quarantine: Table | None = None, window: int = WINDOW_OFFSETS
 ) -> PositionAudit:
-    """Compare the offsets of the newest rows with the ledger, per topic partition. `entry` must hold something.
+    """Compare the offsets of the newest rows with the ledger, per topic partition. `ledger` must hold something.
 
     A message in quarantine counts as there, so one that stands in both tables is a duplicate.
 
     `unledgered` are offsets that rows have and the ledger has not; `holes` are offsets that the ledger lacks between the
     table's start and its newest offset.
     """
-    share = window // max(1, len(entry.held.partitions))
-    begins = {p: max(held.stop - share, 0) for p, held in entry.held.partitions.items()}
-    found = _read_offsets(table, begins)
-    set_aside = _read_offsets(quarantine, begins) if quarantine is not None else {}
+    share = window // max(1, len(ledger.held.partitions))
+    begins = {log: max(held.stop - share, 0) for log, held in ledger.held.partitions.items()}
+    found = _read_offsets(table, ledger, begins)
+    set_aside = _read_offsets(quarantine, ledger, begins) if quarantine is not None else {}
     row_count = 0
     duplicates, gaps, unledgered, holes = {}, {}, {}, {}
-    for p, held in entry.held.partitions.items():
-        begin, offsets = begins[p], found[p]
+    for log, held in ledger.held.partitions.items():
+        begin, offsets = begins[log], found[log]
         row_count += len(offsets)
-        if p in set_aside:
+        if log in set_aside:
             # Before the table's own commit the quarantine is ahead of the ledger.
-            offsets = np.concatenate([offsets, set_aside[p][contains(held, set_aside[p])]])
+            offsets = np.concatenate([offsets, set_aside[log][contains(held, set_aside[log])]])
         unique, counts = np.unique(offsets, return_counts=True)
         present = RangeSet.of(list_runs(unique))
         looked_at = RangeSet.of([(begin, max(held.stop, present.stop))])
-        duplicates[p] = RangeSet.of(list_runs(unique[counts > 1]))
-        gaps[p] = (held & looked_at) - present
-        unledgered[p] = present - held
-        holes[p] = RangeSet.of([(entry.start_of(p), held.stop)]) - held
+        duplicates[log] = RangeSet.of(list_runs(unique[counts > 1]))
+        gaps[log] = (held & looked_at) - present
+        unledgered[log] = present - held
+        holes[log] = RangeSet.of([(ledger.start_of(log), held.stop)]) - held
     return PositionAudit(
         row_count, TopicRanges.of(duplicates), TopicRanges.of(gaps), TopicRanges.of(unledgered), TopicRanges.of(holes)
     )
@@ -83,39 +90,37 @@ class StampedOffsets:
         return cls(offsets, (min(known), max(known)) if known else None)
 
 
-def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Mapping[int, LogBounds]) -> StampedOffsets:
+def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Bounds) -> StampedOffsets:
     """Of the gaps, the offsets at which Kafka does have a message with a value: rows that the table lost.
 
     Control records, aborted messages, tombstones and compacted offsets are gaps of the topic. Only what Kafka still holds can
     be told.
     """
-    still_there = gaps & TopicRanges.of({p: [(b.low, b.stop)] for p, b in bounds.items()})
-    stretches = {p: _join_near(held) for p, held in still_there.partitions.items()}
+    still_there = gaps & TopicRanges.of({log: [(b.low, b.stop)] for log, b in bounds.items()})
+    stretches = {log: _join_near(held) for log, held in still_there.partitions.items()}
     lost, stamps_ms = NO_OFFSETS, list[int]()
     for one_of_each in zip_longest(*stretches.values()):
-        ranges = {p: (r.start, r.stop) for p, r in zip(stretches, one_of_each, strict=True) if r is not None}
-        with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
+        ranges = {log: (r.start, r.stop) for log, r in zip(stretches, one_of_each, strict=True) if r is not None}
+        with systems.source.reader(spec.table, ranges) as reader:
             while not reader.is_finished:
                 batch = reader.read(1.0)
                 has_value = np.fromiter((value is not None for value in batch.values), bool, len(batch))
-                for p in ranges:
-                    is_lost = has_value & (batch.partitions == p) & contains(still_there[p], batch.offsets)
-                    lost |= TopicRanges.of({p: list_runs(batch.offsets[is_lost])})
+                for log, mine in batch.by_log():
+                    is_lost = has_value & mine & contains(still_there[log], batch.offsets)
+                    lost |= TopicRanges.of({log: list_runs(batch.offsets[is_lost])})
                     stamps_ms += _extremes(batch.timestamps_ms[is_lost])
     return StampedOffsets.of(lost, stamps_ms)
 
 
-def stamp_duplicates(table: Table, duplicates: TopicRanges) -> StampedOffsets:
+def stamp_duplicates(table: Table, ledger: Ledger, duplicates: TopicRanges) -> StampedOffsets:
     """When the messages that stand twice in the table are stamped."""
     stamps_ms: list[int] = []
+    columns = position_columns(table.schema())
     first = min((held.ranges[0].start for held in duplicates.partitions.values()), default=2**63 - 1)
-    scan = table.scan(f"{KAFKA_OFFSET} >= {first}", selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP))
+    scan = table.scan(f"{columns.offset} >= {first}", selected_fields=(*columns.names, KAFKA_TIMESTAMP))
     for batch in scan.to_arrow_batch_reader():
-        partitions = batch.column(KAFKA_PARTITION).to_numpy(zero_copy_only=False)
-        offsets = batch.column(KAFKA_OFFSET).to_numpy(zero_copy_only=False)
         stamps = batch.column(KAFKA_TIMESTAMP).cast("int64").fill_null(-1000).to_numpy(zero_copy_only=False) // 1000
-        for p, held in duplicates.partitions.items():
-            stamps_ms += _extremes(stamps[(partitions == p) & contains(held, offsets)])
+        stamps_ms += _extremes(stamps[rows_inside(batch, columns, ledger.first_topic, duplicates)])
     return StampedOffsets.of(duplicates, stamps_ms)
 
 
@@ -142,15 +147,14 @@ def _join_near(gaps: RangeSet) -> list[OffsetRange]:
     return [OffsetRange(r.start, r.stop - _NEAR_OFFSETS) for r in around]
 
 
-def _read_offsets(table: Table, begins: Mapping[int, int]) -> dict[int, Offsets]:
+def _read_offsets(table: Table, ledger: Ledger, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, Offsets]:
     """Offsets of the rows at or after `begins`, per topic partition, in one pass over the files that can have them."""
-    position = position_columns(table.schema())
-    condition = f"{position.offset} >= {min(begins.values())}"
-    pieces: dict[int, list[Offsets]] = {p: [np.empty(0, np.int64)] for p in begins}
-    scan = table.scan(row_filter=condition, selected_fields=(position.partition, position.offset))
-    for batch in scan.to_arrow_batch_reader():
-        partitions = batch.column(position.partition).to_numpy(zero_copy_only=False)
-        offsets = batch.column(position.offset).to_numpy(zero_copy_only=False)
-        for p, begin in begins.items():
-            pieces[p].append(offsets[(partitions == p) & (offsets >= begin)])
-    return {p: np.concatenate(parts) for p, parts in pieces.items()}
+    columns = position_columns(table.schema())
+    condition = f"{columns.offset} >= {min(begins.values())}"
+    pieces: dict[TopicPartition, list[Offsets]] = {log: [np.empty(0, np.int64)] for log in begins}
+    for batch in table.scan(row_filter=condition, selected_fields=columns.names).to_arrow_batch_reader():
+        offsets = read_offsets(batch, columns)
+        for log, mine in split_by_log(batch, columns, ledger.first_topic):
+            if log in begins:
+                pieces[log].append(offsets[mine & (offsets >= begins[log])])
+    return {log: np.concatenate(parts) for log, parts in pieces.items()}

@@ -1,12 +1,10 @@
 """Drafts a declaration from a sample of a topic: the oldest and the newest messages of each topic partition. Writes nothing."""
 
-from collections.abc import Mapping
-
 from lakehouse_assets.decode.inference import infer_from_messages
 from lakehouse_assets.model.drafts import Draft
 from lakehouse_assets.model.errors import NothingToDraftError
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.kafka import LogBounds
+from lakehouse_assets.systems.kafka import Bounds, Ranges
 
 _MOST_BYTES = 64 * 2**20
 
@@ -25,13 +23,12 @@ def draft_from_topic(systems: Systems, table: str, topic: str, count: int) -> Dr
 
 
 def _sample(systems: Systems, table: str, topic: str, count: int) -> list[bytes]:
-    description = systems.source.describe(table, topic)
-    bounds = systems.source.read_bounds(table, topic, description.partitions)
+    bounds = systems.source.read_bounds(table, systems.source.describe(table, [topic]).logs)
     share = max(1, count // max(1, 2 * len(bounds)))
     values: list[bytes] = []
     for ranges in (_oldest(bounds, share), _newest(bounds, share)):
         size = 0
-        with systems.source.reader(table, topic, ranges) as reader:
+        with systems.source.reader(table, ranges) as reader:
             while not reader.is_finished and size < _MOST_BYTES // 2:
                 found = [value for value in reader.read(1.0).values if value is not None]
                 values += found
@@ -39,9 +36,9 @@ def _sample(systems: Systems, table: str, topic: str, count: int) -> list[bytes]
     return values
 
 
-def _oldest(bounds: Mapping[int, LogBounds], share: int) -> dict[int, tuple[int, int | None]]:
-    return {p: (b.low, min(b.stop, b.low + share)) for p, b in bounds.items()}
+def _oldest(bounds: Bounds, share: int) -> Ranges:
+    return {log: (b.low, min(b.stop, b.low + share)) for log, b in bounds.items()}
 
 
-def _newest(bounds: Mapping[int, LogBounds], share: int) -> dict[int, tuple[int, int | None]]:
-    return {p: (max(min(b.stop, b.low + share), b.stop - share), b.stop) for p, b in bounds.items()}
+def _newest(bounds: Bounds, share: int) -> Ranges:
+    return {log: (max(min(b.stop, b.low + share), b.stop - share), b.stop) for log, b in bounds.items()}

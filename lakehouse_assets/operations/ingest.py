@@ -13,35 +13,37 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.changes import SchemaChange
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
-from lakehouse_assets.model.ledger import Ledger, TopicLedger
-from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import to_ms
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
-from lakehouse_assets.operations.status import refuse_expired, refuse_other_log
+from lakehouse_assets.operations.status import describe_source, list_topics, refuse_expired, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.operations.workers import stage_batches
-from lakehouse_assets.systems.catalog import ensure_table
+from lakehouse_assets.systems.catalog import ensure_table, store_ledger
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.evolution import find_schema_change
-from lakehouse_assets.systems.kafka import KafkaSource, LogBounds, TopicDescription
+from lakehouse_assets.systems.kafka import Bounds, KafkaSource, Ranges, SourceDescription
 from lakehouse_assets.systems.parquet import delete_staged
-from lakehouse_assets.systems.schema import Base, TableShape
+from lakehouse_assets.systems.schema import Base, TableShape, position_columns
 
 
 @dataclass(frozen=True, slots=True)
 class CommitReport:
     """One commit that landed, in numbers.
 
-    `slice_rows`: rows by the beginning of their slice, ms since 1970. `bad_codes`: quarantined messages by their error code.
-    `read_count` = `row_count` + quarantined + `tombstone_count`. `schema_change`: since the commit before, whoever made it.
+    `says_topic`: rows of the table say their topic. `slice_rows`: rows by the beginning of their slice, ms since 1970.
+    `bad_codes`: quarantined messages by their error code. `schema_change`: since the commit before, whoever made it.
+    `read_count` = `row_count` + quarantined + `tombstone_count`.
     """
 
     table: str
     location: str
+    says_topic: bool
     snapshot_id: int
     ranges: TopicRanges
     slice_rows: Mapping[int, int]
@@ -73,17 +75,10 @@ class IngestResult:
 class IngestPlan:
     """What to read next: per topic partition `(start, stop)`; stop None means on and on."""
 
-    ranges: Mapping[int, tuple[int, int | None]]
+    ranges: Ranges
 
 
-def plan_ingest(
-    table: str,
-    topic: str,
-    entry: TopicLedger,
-    rowless: TopicRanges,
-    description: TopicDescription,
-    bounds: Mapping[int, LogBounds],
-) -> IngestPlan:
+def plan_ingest(table: str, ledger: Ledger, rowless: TopicRanges, bounds: Bounds) -> IngestPlan:
     """Choose the next range of each topic partition from what the ledger lacks. Pure.
 
     `rowless` was read already in this run, and held no row.
@@ -92,48 +87,58 @@ def plan_ingest(
     every range of this plan is closed, and the next plan goes on from there.
 
     Raises:
-        TopicReplacedError, TopicTruncatedError: the log is not the one that the ledger speaks of.
         OffsetsExpiredError: something that the table lacks is not in the log any more.
     """
-    refuse_other_log(table, topic, entry, description, bounds)
-    done = entry.held | rowless
-    missing = entry.missing({p: b.stop for p, b in bounds.items()}) - rowless
-    refuse_expired(table, topic, missing, bounds)
-    has_gaps = any(len(held.ranges) > 1 or held.stop < bounds[p].stop for p, held in missing.partitions.items())
-    ranges: dict[int, tuple[int, int | None]] = {}
-    for p, bound in bounds.items():
-        first = missing[p].ranges[0] if missing[p] else None
+    done = ledger.held | rowless
+    missing = ledger.missing({log: b.stop for log, b in bounds.items()}) - rowless
+    refuse_expired(table, missing, bounds)
+    has_gaps = any(len(held.ranges) > 1 or held.stop < bounds[log].stop for log, held in missing.partitions.items())
+    ranges: dict[TopicPartition, tuple[int, int | None]] = {}
+    for log, bound in bounds.items():
+        first = missing[log].ranges[0] if missing[log] else None
         if has_gaps:
             if first is not None:
-                ranges[p] = (first.start, first.stop)
+                ranges[log] = (first.start, first.stop)
         else:
-            ranges[p] = (first.start if first is not None else max(done[p].stop, entry.start_of(p), bound.low), None)
+            start = first.start if first is not None else max(done[log].stop, ledger.start_of(log), bound.low)
+            ranges[log] = (start, None)
     return IngestPlan(ranges)
 
 
 def open_table(
     systems: Systems, spec: TableSpec, now_ms: Callable[[], int], *, judged_before: bool = False
 ) -> tuple[Table, Ledger]:
-    """The declared table and its ledger; created on first use, and brought to its declaration. See `ensure_table`."""
-    return ensure_table(
-        systems.catalog,
-        TableShape.declared(spec),
-        lambda: _first_ledger(systems.source, spec, now_ms()),
-        judged_before=judged_before,
-    )
+    """The declared table and its ledger, which knows every topic of it. See `ensure_table`.
+
+    Created on first use, and brought to its declaration.
+    """
+    shape = TableShape.declared(spec)
+    while True:
+        table, ledger = ensure_table(
+            systems.catalog,
+            shape,
+            lambda: _with_beginnings(systems.source, spec, Ledger({}), now_ms(), spec.source.start),
+            judged_before=judged_before,
+        )
+        if not spec.source.has_several or ledger.topic_ids.keys() >= set(list_topics(systems.source, spec)):
+            return table, ledger
+        # A topic that joins later has messages from before it was found: none of them may be left out.
+        start = "earliest" if spec.source.start == "latest" else spec.source.start
+        store_ledger(systems.catalog, table, _with_beginnings(systems.source, spec, ledger, now_ms(), start))
 
 
-def _first_ledger(source: KafkaSource, spec: TableSpec, now_ms: int) -> Ledger:
-    """The ledger of a table that begins now: where `source.start` says, with nothing held."""
-    topic, start = spec.source.topic, spec.source.start
-    description = source.describe(spec.table, topic)
-    bounds = source.read_bounds(spec.table, topic, description.partitions)
+def _with_beginnings(
+    source: KafkaSource, spec: TableSpec, ledger: Ledger, now_ms: int, start: "datetime | str"
+) -> Ledger:
+    """The ledger with the topics that it does not know yet; they begin where `start` says, with nothing held."""
+    description = describe_source(source, spec)
+    bounds = source.read_bounds(spec.table, description.logs)
     if isinstance(start, datetime):
-        found = source.find_boundaries(spec.table, topic, bounds, [to_ms(start)], now_ms)
-        starts = {p: times[to_ms(start)] for p, times in found.items()}
+        found = source.find_boundaries(spec.table, bounds, [to_ms(start)], now_ms)
+        starts = {log: times[to_ms(start)] for log, times in found.items()}
     else:
-        starts = {p: b.low if start == "earliest" else b.stop for p, b in bounds.items()}
-    return Ledger({topic: TopicLedger(description.topic_id, starts, NO_OFFSETS)})
+        starts = {log: b.low if start == "earliest" else b.stop for log, b in bounds.items()}
+    return ledger.with_topics(description.topic_ids, starts)
 
 
 def run_ingest(
@@ -184,7 +189,7 @@ class _Run:
         # the next one takes it along.
         self._rowless: StagedBatch | None = None
         self._has_opened = False
-        self._entry = TopicLedger("")
+        self._ledger = Ledger({})
         self._unsettled = NO_OFFSETS
 
     def result(self, ended: str) -> IngestResult:
@@ -197,24 +202,24 @@ class _Run:
     def drain_once(self) -> bool:
         """Plan, then stage and publish until the plan is done. True: nothing was left to plan."""
         systems, spec = self._systems, self._spec
-        source, topic = systems.source, spec.source.topic
         table, ledger = open_table(systems, spec, self._now_ms, judged_before=self._has_opened)
         self._has_opened = True
-        description = source.describe(spec.table, topic)
-        bounds = source.read_bounds(spec.table, topic, description.partitions)
-        self._forget_rowless(ledger[topic].held)
-        self._entry = ledger[topic]
-        self._unsettled = find_unsettled(systems, spec, ledger[topic])
-        plan = plan_ingest(spec.table, topic, ledger[topic], self._rowless_ranges, description, bounds)
+        description = describe_source(systems.source, spec)
+        bounds = systems.source.read_bounds(spec.table, description.logs)
+        refuse_other_log(systems.source, spec, ledger, description, bounds)
+        self._forget_rowless(ledger.held)
+        self._ledger = ledger
+        self._unsettled = find_unsettled(systems, spec, ledger)
+        plan = plan_ingest(spec.table, ledger, self._rowless_ranges, bounds)
         grown = False
 
         def stop() -> bool:
             return grown or self._stop()
 
-        for batch in stage_batches(systems, spec, table, ledger[topic], plan.ranges, stop, self._now_ms):
+        for batch in stage_batches(systems, spec, table, ledger, plan.ranges, stop, self._now_ms):
             # A topic created again under its name has other messages at these offsets. Its id is looked up after they were
             # read, so an equal id proves that they come from the topic that the ledger means.
-            now = source.describe(spec.table, topic)
+            now = describe_source(systems.source, spec)
             self._publish(table, batch, now)
             grown = now != description
         has_gaps = any(stop_at is not None for _, stop_at in plan.ranges.values())
@@ -225,19 +230,19 @@ class _Run:
         if self._rowless is not None:
             self._rowless = replace(self._rowless, ranges=self._rowless.ranges - held)
 
-    def _publish(self, table: Table, batch: StagedBatch, description: TopicDescription) -> None:
+    def _publish(self, table: Table, batch: StagedBatch, description: SourceDescription) -> None:
         if self._rowless is not None:
             batch = self._rowless.joined(batch)
         if not batch.row_count and not batch.bad.count:
             self._rowless = batch
             return
         source, spec = self._systems.source, self._spec
-        before = source.read_bounds(spec.table, spec.source.topic, description.partitions)
+        before = source.read_bounds(spec.table, description.logs)
         try:
             delivery = build_delivery(table, description, batch)
             if batch.bad.count or self._unsettled & batch.ranges:
                 read_again = batch.row_offsets | batch.bad.offsets
-                settle(self._systems, spec, self._entry, batch.ranges, batch.bad, read_again)
+                settle(self._systems, spec, self._ledger, batch.ranges, batch.bad, read_again)
             landed = publish(self._systems.catalog, spec.table, delivery)
         except CommitOutcomeUnknownError:
             raise
@@ -245,17 +250,16 @@ class _Run:
             delete_staged(table.io, [file.location for file in batch.files])
             raise
         self._rowless = None
-        self._entry = landed.ledger[spec.source.topic]
+        self._ledger = landed.ledger
         self.commits += 1
         self._rows += batch.row_count
-        self._on_commit(build_report(spec, batch, landed, {p: b.stop for p, b in before.items()}))
+        self._on_commit(build_report(spec, batch, landed, {log: b.stop for log, b in before.items()}))
 
 
-def build_delivery(table: Table, topic: TopicDescription, batch: StagedBatch) -> Delivery:
-    """The rows of a batch on their way into `table`. `topic` was described after they were read."""
+def build_delivery(table: Table, description: SourceDescription, batch: StagedBatch) -> Delivery:
+    """The rows of a batch on their way into `table`. The topics were described after they were read."""
     return Delivery(
-        topic=topic.name,
-        topic_id=topic.topic_id,
+        topic_ids=description.topic_ids,
         ranges=batch.ranges,
         files=build_data_files(table, batch.files),
         last_row=batch.last_row,
@@ -264,13 +268,14 @@ def build_delivery(table: Table, topic: TopicDescription, batch: StagedBatch) ->
     )
 
 
-def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Mapping[int, int]) -> CommitReport:
+def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Mapping[TopicPartition, int]) -> CommitReport:
     """Put a landed commit into numbers. `stops`: ends of the logs, just before the commit."""
     current = landed.metadata.snapshot_by_id(landed.snapshot_id)
     summary = current.summary if current is not None else None
     return CommitReport(
         table=spec.table,
         location=landed.metadata.location,
+        says_topic=position_columns(landed.metadata.schema()).topic is not None,
         snapshot_id=landed.snapshot_id,
         ranges=batch.ranges,
         slice_rows=batch.slice_rows,
@@ -281,8 +286,8 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         bytes_written=sum(file.size_bytes for file in batch.files),
         data_file_count=len(batch.files),
         total_rows=int(summary.additional_properties.get("total-records", "0")) if summary is not None else 0,
-        lag_before=landed.before[spec.source.topic].lag(stops),
-        lag_after=landed.ledger[spec.source.topic].lag(stops),
+        lag_before=landed.before.lag(stops),
+        lag_after=landed.ledger.lag(stops),
         commit_seconds=landed.seconds,
         commit_attempts=landed.attempts,
         schema_change=find_schema_change(landed.metadata, landed.snapshot_id),

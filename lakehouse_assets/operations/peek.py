@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from lakehouse_assets.decode.decoded import Messages
+from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import open_decoder
+from lakehouse_assets.operations.status import describe_source
 from lakehouse_assets.operations.systems import Systems
 
 
@@ -14,7 +16,7 @@ from lakehouse_assets.operations.systems import Systems
 class Peeked:
     """One message: where it stands, and its row, or why it has none. Without both it is a tombstone."""
 
-    partition: int
+    log: TopicPartition
     offset: int
     timestamp_ms: int
     row: dict[str, Any] | None
@@ -28,19 +30,17 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
         SourceError: Kafka does not answer, or has no such topic.
         RegistryError: a schema can't be had.
     """
-    topic = spec.source.topic
-    description = systems.source.describe(spec.table, topic)
-    bounds = systems.source.read_bounds(spec.table, topic, description.partitions)
+    bounds = systems.source.read_bounds(spec.table, describe_source(systems.source, spec).logs)
     share = max(1, count // max(1, len(bounds)))
-    ranges = {p: (max(b.low, b.stop - share), b.stop) for p, b in bounds.items()}
+    ranges = {log: (max(b.low, b.stop - share), b.stop) for log, b in bounds.items()}
     decoder = open_decoder(systems, spec)
-    with systems.source.reader(spec.table, topic, ranges) as reader:
+    with systems.source.reader(spec.table, ranges) as reader:
         while not reader.is_finished:
             batch = reader.read(1.0)
-            positions = zip(batch.partitions.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), strict=True)
+            positions = zip(batch.places.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), strict=True)
             messages = zip(batch.values, batch.keys, batch.headers, strict=True)
-            for (partition, offset, stamp), (value, key, headers) in zip(positions, messages, strict=True):
+            for (place, offset, stamp), (value, key, headers) in zip(positions, messages, strict=True):
                 decoded = decoder.decode(Messages([value], [key], [headers])) if value is not None else None
                 row = decoded.table.to_pylist()[0] if decoded is not None and not decoded.bad else None
                 error = decoded.bad[0].reason if decoded is not None and decoded.bad else None
-                yield Peeked(partition, offset, stamp, row, error)
+                yield Peeked(batch.logs[place], offset, stamp, row, error)

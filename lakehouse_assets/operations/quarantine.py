@@ -16,19 +16,20 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import QUARANTINE_COLUMNS, QUARANTINE_POSITION
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
-from lakehouse_assets.model.ledger import Ledger, TopicLedger
-from lakehouse_assets.model.offsets import NO_OFFSETS, RangeSet, TopicRanges
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import NO_OFFSETS, RangeSet, TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.catalog import ensure_table, load_table
+from lakehouse_assets.systems.catalog import ensure_table, load_table, store_ledger
 from lakehouse_assets.systems.commit import Delivery
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.kafka import MessageBatch
 from lakehouse_assets.systems.parquet import StagedFile, StagingWriter, build_writer, delete_staged
+from lakehouse_assets.systems.positions import list_runs
 from lakehouse_assets.systems.schema import Base, TableShape, build_file_schema, timestamp_column
-from lakehouse_assets.systems.slice_files import SliceFiles, list_runs
+from lakehouse_assets.systems.slice_files import SliceFiles
 
 _BUFFER_BYTES = 32 * 1024 * 1024
 
@@ -64,11 +65,11 @@ class Quarantined:
 class QuarantineStager:
     """Writes bad messages to files of the quarantine table, which is opened, or created, with the first of them."""
 
-    def __init__(self, topic: str, open_table: Callable[[], Table]) -> None:
-        self._topic, self._open_table = topic, open_table
+    def __init__(self, open_table: Callable[[], Table]) -> None:
+        self._open_table = open_table
         self._writer: StagingWriter | None = None
         self._schema: pa.Schema | None = None
-        self._runs: dict[int, list[tuple[int, int]]] = {}
+        self._runs: dict[TopicPartition, list[tuple[int, int]]] = {}
         self._codes: Counter[str] = Counter()
 
     def add(self, batch: MessageBatch, bad: Sequence[BadMessage]) -> None:
@@ -76,10 +77,11 @@ class QuarantineStager:
         if self._writer is None or self._schema is None:
             table = self._open_table()
             self._writer, self._schema = build_writer(table, _BUFFER_BYTES), build_file_schema(table.schema())
-        self._writer.add(_rows(self._topic, batch, bad, self._schema))
-        at = np.array([one.at for one in bad])
-        for p in np.unique(batch.partitions[at]).tolist():
-            self._runs.setdefault(p, []).extend(list_runs(batch.offsets[at][batch.partitions[at] == p]))
+        self._writer.add(_rows(batch, bad, self._schema))
+        is_bad = np.zeros(len(batch), np.bool_)
+        is_bad[[one.at for one in bad]] = True
+        for log, mine in batch.by_log():
+            self._runs.setdefault(log, []).extend(list_runs(batch.offsets[mine & is_bad]))
         self._codes.update(one.code for one in bad)
 
     def finish(self) -> Quarantined:
@@ -100,10 +102,10 @@ class QuarantineStager:
             self._writer.abandon()
 
 
-def _rows(topic: str, batch: MessageBatch, bad: Sequence[BadMessage], schema: pa.Schema) -> pa.Table:
+def _rows(batch: MessageBatch, bad: Sequence[BadMessage], schema: pa.Schema) -> pa.Table:
     at = np.array([one.at for one in bad])
     columns: dict[str, Any] = {
-        "topic": [topic] * len(bad),
+        "topic": [batch.logs[place].topic for place in batch.places[at].tolist()],
         "partition": batch.partitions[at],
         "offset": batch.offsets[at],
         "timestamp": timestamp_column(batch.timestamps_ms[at]),
@@ -117,15 +119,19 @@ def _rows(topic: str, batch: MessageBatch, bad: Sequence[BadMessage], schema: pa
     return pa.Table.from_pydict(columns, schema=pa.schema([schema.field(name) for name in columns]))
 
 
-def open_quarantine(systems: Systems, spec: TableSpec, entry: TopicLedger) -> Table:
-    """The quarantine table of a table whose ledger has `entry`; created on first use."""
-    first = Ledger({spec.source.topic: TopicLedger(entry.topic_id, entry.start)})
-    return ensure_table(systems.catalog, TableShape.quarantine(spec), lambda: first)[0]
+def open_quarantine(systems: Systems, spec: TableSpec, ledger: Ledger) -> Table:
+    """The quarantine table of a table with this ledger; created on first use. It knows every topic of the table."""
+    first = Ledger(ledger.topic_ids, ledger.start)
+    while True:
+        table, own = ensure_table(systems.catalog, TableShape.quarantine(spec), lambda: first)
+        if own.topic_ids.keys() >= ledger.topic_ids.keys():
+            return table
+        store_ledger(systems.catalog, table, own.with_topics(ledger.topic_ids, ledger.start))
 
 
-def quarantine_stager(systems: Systems, spec: TableSpec, entry: TopicLedger) -> QuarantineStager:
+def quarantine_stager(systems: Systems, spec: TableSpec, ledger: Ledger) -> QuarantineStager:
     """What a `Stager` of this table hands bad messages to."""
-    return QuarantineStager(spec.source.topic, lambda: open_quarantine(systems, spec, entry))
+    return QuarantineStager(lambda: open_quarantine(systems, spec, ledger))
 
 
 def load_quarantine(systems: Systems, spec: TableSpec) -> Table | None:
@@ -142,32 +148,31 @@ def read_examples(table: Table, limit: int) -> tuple[int, list[dict[str, Any]]]:
     return count, table.scan(selected_fields=names, limit=limit).to_arrow().to_pylist() if count else []
 
 
-def find_unsettled(systems: Systems, spec: TableSpec, entry: TopicLedger) -> TopicRanges:
+def find_unsettled(systems: Systems, spec: TableSpec, ledger: Ledger) -> TopicRanges:
     """Offsets that the quarantine was brought up to and the table was not: a crash between the two, or a rollback."""
     quarantine = load_quarantine(systems, spec)
-    ledger = read_ledger(quarantine) if quarantine is not None else None
-    return ledger[spec.source.topic].held - entry.held if ledger is not None else NO_OFFSETS
+    own = read_ledger(quarantine) if quarantine is not None else None
+    return own.held - ledger.held if own is not None else NO_OFFSETS
 
 
 def settle(
-    systems: Systems, spec: TableSpec, entry: TopicLedger, ranges: TopicRanges, bad: Quarantined, read_again: TopicRanges
+    systems: Systems, spec: TableSpec, ledger: Ledger, ranges: TopicRanges, bad: Quarantined, read_again: TopicRanges
 ) -> None:
     """Put the bad messages into the quarantine, in the place of what it has of the offsets `read_again`. Repeatable.
 
-    `ranges`: what is settled then, beside what the table holds by its `entry`. Staged files that did not land are deleted.
+    `ranges`: what is settled then, beside what the table holds by its `ledger`. Staged files that did not land are deleted.
     """
-    table = open_quarantine(systems, spec, entry)
+    table = open_quarantine(systems, spec, ledger)
     try:
-        taken = SliceFiles(read_again)
+        taken = SliceFiles(read_again, ledger.first_topic)
         if _is_settled(table, taken, bad):
             delete_staged(table.io, [file.location for file in bad.files])
             return
         delivery = Delivery(
-            topic=spec.source.topic,
-            topic_id=entry.topic_id,
-            ranges=entry.held | ranges,
+            topic_ids=ledger.topic_ids,
+            ranges=ledger.held | ranges,
             files=build_data_files(table, bad.files),
-            last_row={p: held.stop - 1 for p, held in bad.offsets.partitions.items()},
+            last_row={log: held.stop - 1 for log, held in bad.offsets.partitions.items()},
             newest_ms={},
             base=Base.of(table),
             replaces=taken.swap,
@@ -181,5 +186,5 @@ def settle(
 
 
 def _is_settled(table: Table, taken: SliceFiles, bad: Quarantined) -> bool:
-    found = {p: RangeSet.of(list_runs(offsets)) for p, offsets in taken.read_offsets(table).items()}
-    return TopicRanges({p: held for p, held in sorted(found.items()) if held}) == bad.offsets
+    found = {log: RangeSet.of(list_runs(offsets)) for log, offsets in taken.read_offsets(table).items()}
+    return TopicRanges({log: held for log, held in sorted(found.items()) if held}) == bad.offsets

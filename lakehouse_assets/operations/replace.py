@@ -12,27 +12,29 @@ from functools import partial
 import numpy as np
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
+from lakehouse_assets.model.columns import KAFKA_TIMESTAMP
 from lakehouse_assets.model.errors import (
     CommitOutcomeUnknownError,
     LakehouseError,
     SliceIncompleteError,
 )
-from lakehouse_assets.model.ledger import TopicLedger
-from lakehouse_assets.model.offsets import TopicRanges
-from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock, boundary_times, slice_offsets
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
+from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import table_decoder
 from lakehouse_assets.operations.ingest import CommitReport, build_delivery, build_report, open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, quarantine_stager, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch, Stager, slice_begins_ms
-from lakehouse_assets.operations.status import refuse_other_log
+from lakehouse_assets.operations.status import describe_source, refuse_other_log
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.kafka import LogBounds
+from lakehouse_assets.systems.kafka import Bounds
 from lakehouse_assets.systems.parquet import delete_staged
-from lakehouse_assets.systems.slice_files import SliceFiles, outside
+from lakehouse_assets.systems.positions import outside, read_offsets, split_by_log
+from lakehouse_assets.systems.schema import position_columns
+from lakehouse_assets.systems.slice_files import SliceFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +43,28 @@ class ReplacePlan:
 
     key: str
     ranges: TopicRanges
-    starts: Mapping[int, int]
-    stops: Mapping[int, int]
-    newest_ms: Mapping[int, int]
+    starts: Mapping[TopicPartition, int]
+    stops: Mapping[TopicPartition, int]
+    newest_ms: Mapping[TopicPartition, int]
 
 
 def plan_replace(
-    clock: SliceClock,
-    key: str,
-    entry: TopicLedger,
-    bounds: Mapping[int, LogBounds],
-    boundaries: Mapping[int, Mapping[int, int]],
+    clock: SliceClock, key: str, ledger: Ledger, bounds: Bounds, boundaries: Boundaries
 ) -> ReplacePlan:
     """The slice's offsets, as far as Kafka still holds them. Pure.
 
     What Kafka no longer holds is left out here, so that it stays missing in the ledger; rows that the table has of it make
     `run_replace` refuse.
     """
-    offsets = slice_offsets(clock, key, boundaries, {p: entry.start_of(p) for p in bounds})
-    starts = {p: max(start, bounds[p].low) for p, (start, _) in offsets.items()}
-    ranges = TopicRanges.of({p: [(starts[p], stop)] for p, (_, stop) in offsets.items()})
+    offsets = slice_offsets(clock, key, boundaries, {log: ledger.start_of(log) for log in bounds})
+    starts = {log: max(start, bounds[log].low) for log, (start, _) in offsets.items()}
+    ranges = TopicRanges.of({log: [(starts[log], stop)] for log, (_, stop) in offsets.items()})
     begin, _ = clock.window_ms(key)
     return ReplacePlan(
         key=key,
         ranges=ranges,
         starts=starts,
-        stops={p: b.stop for p, b in bounds.items()},
+        stops={log: b.stop for log, b in bounds.items()},
         newest_ms=dict.fromkeys(bounds, begin),
     )
 
@@ -107,20 +105,20 @@ _STOPPED = object()
 
 
 def _plan_all(systems: Systems, spec: TableSpec, keys: Sequence[str], now_ms: Callable[[], int]) -> list[ReplacePlan]:
-    source, topic = systems.source, spec.source.topic
+    source = systems.source
     clock = SliceClock(spec.partitions.every, spec.partitions.start)
     table, ledger = open_table(systems, spec, now_ms)
-    description = source.describe(spec.table, topic)
-    bounds = source.read_bounds(spec.table, topic, description.partitions)
-    refuse_other_log(spec.table, topic, ledger[topic], description, bounds)
-    boundaries = source.find_boundaries(spec.table, topic, bounds, boundary_times(clock, keys), now_ms())
-    plans = [plan_replace(clock, key, ledger[topic], bounds, boundaries) for key in keys]
-    _refuse_what_kafka_lost(table, spec, clock, plans, now_ms())
+    description = describe_source(source, spec)
+    bounds = source.read_bounds(spec.table, description.logs)
+    refuse_other_log(source, spec, ledger, description, bounds)
+    boundaries = source.find_boundaries(spec.table, bounds, boundary_times(clock, keys), now_ms())
+    plans = [plan_replace(clock, key, ledger, bounds, boundaries) for key in keys]
+    _refuse_what_kafka_lost(table, ledger.first_topic, spec, clock, plans, now_ms())
     return plans
 
 
 def _refuse_what_kafka_lost(
-    table: Table, spec: TableSpec, clock: SliceClock, plans: Sequence[ReplacePlan], now_ms: int
+    table: Table, first_topic: str, spec: TableSpec, clock: SliceClock, plans: Sequence[ReplacePlan], now_ms: int
 ) -> None:
     """Raise if the table has rows of a slice that lie before the first message that Kafka still has of it.
 
@@ -131,6 +129,7 @@ def _refuse_what_kafka_lost(
     begin = min((begin for begin, _ in windows.values()), default=0)
     first_rows = _first_rows(
         table,
+        first_topic,
         clock,
         (0 if begin <= clock.start_ms else begin, max((end for _, end in windows.values()), default=0)),
         max((start for plan in plans for start in plan.starts.values()), default=0),
@@ -139,12 +138,12 @@ def _refuse_what_kafka_lost(
     for plan in plans:
         at, _ = windows[plan.key]
         missing = {
-            p: (first[at], plan.starts[p])
-            for p, first in first_rows.items()
-            if p in plan.starts and at in first and first[at] < min(plan.starts[p], _next_begin(first, at))
+            log: (first[at], plan.starts[log])
+            for log, first in first_rows.items()
+            if log in plan.starts and at in first and first[at] < min(plan.starts[log], _next_begin(first, at))
         }
         if missing:
-            raise SliceIncompleteError(spec.table, spec.source.topic, plan.key, missing)
+            raise SliceIncompleteError(spec.table, plan.key, missing)
 
 
 def _next_begin(first: Mapping[int, int], begin_ms: int) -> int:
@@ -153,26 +152,26 @@ def _next_begin(first: Mapping[int, int], begin_ms: int) -> int:
 
 
 def _first_rows(
-    table: Table, clock: SliceClock, window_ms: tuple[int, int], below_offset: int, now_ms: int
-) -> dict[int, dict[int, int]]:
+    table: Table, first_topic: str, clock: SliceClock, window_ms: tuple[int, int], below_offset: int, now_ms: int
+) -> dict[TopicPartition, dict[int, int]]:
     """Smallest offset per topic partition and slice beginning, among plausibly stamped rows of a window below an offset."""
     begin, end = map(_iso, window_ms)
+    columns = position_columns(table.schema())
     scan = table.scan(
-        row_filter=f"{KAFKA_TIMESTAMP} >= '{begin}' and {KAFKA_TIMESTAMP} < '{end}' and {KAFKA_OFFSET} < {below_offset}",
-        selected_fields=(KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMESTAMP),
+        row_filter=f"{KAFKA_TIMESTAMP} >= '{begin}' and {KAFKA_TIMESTAMP} < '{end}' and {columns.offset} < {below_offset}",
+        selected_fields=(*columns.names, KAFKA_TIMESTAMP),
     )
-    first: dict[int, dict[int, int]] = {}
+    first: dict[TopicPartition, dict[int, int]] = {}
     for batch in scan.to_arrow_batch_reader():
-        partitions = batch.column(KAFKA_PARTITION).to_numpy(zero_copy_only=False)
-        offsets = batch.column(KAFKA_OFFSET).to_numpy(zero_copy_only=False)
+        offsets = read_offsets(batch, columns)
         stamps_ms = batch.column(KAFKA_TIMESTAMP).cast("int64").to_numpy(zero_copy_only=False) // 1000
         begins = slice_begins_ms(clock, stamps_ms)
         plausible = stamps_ms <= now_ms + MAX_AHEAD_MS
-        for p in np.unique(partitions[plausible]).tolist():
-            mine = plausible & (partitions == p)
+        for log, of_log in split_by_log(batch, columns, first_topic):
+            mine = plausible & of_log
             for at in np.unique(begins[mine]).tolist():
                 smallest = int(offsets[mine & (begins == at)].min())
-                known = first.setdefault(p, {})
+                known = first.setdefault(log, {})
                 known[at] = min(smallest, known.get(at, smallest))
     return first
 
@@ -186,43 +185,42 @@ def _replace_one(
 ) -> object:
     """Stage the slice once, then publish; where the table moved under it, only the rest of old files is written again."""
     table, ledger = open_table(systems, spec, now_ms, judged_before=True)
-    entry = ledger[spec.source.topic]
-    batch = _stage_slice(systems, spec, table, entry, plan, stop, now_ms)
+    batch = _stage_slice(systems, spec, table, ledger, plan, stop, now_ms)
     if batch is None:
         return _STOPPED
-    return _publish_slice(systems, spec, table, entry, plan, batch)
+    return _publish_slice(systems, spec, table, ledger, plan, batch)
 
 
 def _stage_slice(
     systems: Systems,
     spec: TableSpec,
     table: Table,
-    entry: TopicLedger,
+    ledger: Ledger,
     plan: ReplacePlan,
     stop: Callable[[], bool],
     now_ms: Callable[[], int],
 ) -> StagedBatch | None:
     if not plan.ranges:
         return StagedBatch.empty()
-    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, entry)
+    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, ledger)
     stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
-    ranges = {p: (held.ranges[0].start, held.stop) for p, held in plan.ranges.partitions.items()}
-    with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
+    ranges = {log: (held.ranges[0].start, held.stop) for log, held in plan.ranges.partitions.items()}
+    with systems.source.reader(spec.table, ranges) as reader:
         return next(stager.stage(reader, stop, whole=True), None)
 
 
 def _publish_slice(
-    systems: Systems, spec: TableSpec, table: Table, entry: TopicLedger, plan: ReplacePlan, batch: StagedBatch
+    systems: Systems, spec: TableSpec, table: Table, ledger: Ledger, plan: ReplacePlan, batch: StagedBatch
 ) -> CommitReport | None:
-    description = systems.source.describe(spec.table, spec.source.topic)  # after reading, so it proves what was read
-    taken = SliceFiles(plan.ranges)
+    description = describe_source(systems.source, spec)  # after reading, so it proves what was read
+    taken = SliceFiles(plan.ranges, ledger.first_topic)
     # What became bad enters the quarantine before its row leaves the table, and what became good leaves it after its row came:
     # a crash in between leaves a message in both, which the next attempt mends, and never in neither.
     check = partial(_refuse_if_kafka_has_less, spec=spec, plan=plan, taken=taken, batch=batch)
     try:
         delivery = replace(build_delivery(table, description, batch), ranges=plan.ranges, replaces=taken.swap)
         if batch.bad.count:
-            settle(systems, spec, entry, plan.ranges, batch.bad, batch.bad.offsets)
+            settle(systems, spec, ledger, plan.ranges, batch.bad, batch.bad.offsets)
         landed = swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size, check, may_be_empty=batch.bad.count > 0)
     except CommitOutcomeUnknownError:
         raise
@@ -230,7 +228,7 @@ def _publish_slice(
         delete_staged(table.io, [file.location for file in batch.files])
         raise
     if batch.row_offsets and load_quarantine(systems, spec) is not None:
-        settle(systems, spec, entry, plan.ranges, Quarantined(), batch.row_offsets)
+        settle(systems, spec, ledger, plan.ranges, Quarantined(), batch.row_offsets)
     return build_report(spec, batch, landed, plan.stops) if landed is not None else None
 
 
@@ -238,10 +236,10 @@ def _refuse_if_kafka_has_less(
     table: Table, *, spec: TableSpec, plan: ReplacePlan, taken: SliceFiles, batch: StagedBatch
 ) -> None:
     """Raise if the table holds an offset of the slice that Kafka did not give again (log compaction, deleted records)."""
-    missing: dict[int, tuple[int, int]] = {}
-    for p, offsets in taken.read_offsets(table).items():
-        lost = outside(offsets, batch.row_offsets[p] | batch.bad.offsets[p])
+    missing: dict[TopicPartition, tuple[int, int]] = {}
+    for log, offsets in taken.read_offsets(table).items():
+        lost = outside(offsets, batch.row_offsets[log] | batch.bad.offsets[log])
         if len(lost):
-            missing[p] = (int(lost[0]), int(lost[-1]) + 1)
+            missing[log] = (int(lost[0]), int(lost[-1]) + 1)
     if missing:
-        raise SliceIncompleteError(spec.table, spec.source.topic, plan.key, missing)
+        raise SliceIncompleteError(spec.table, plan.key, missing)

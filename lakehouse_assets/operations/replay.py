@@ -12,10 +12,16 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from lakehouse_assets.decode.decoded import Decoder, Messages
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, QUARANTINE_POSITION
+from lakehouse_assets.model.columns import (
+    KAFKA_OFFSET,
+    KAFKA_PARTITION,
+    KAFKA_TIMESTAMP,
+    KAFKA_TOPIC,
+    QUARANTINE_POSITION,
+)
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
-from lakehouse_assets.model.ledger import TopicLedger
-from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import table_decoder
 from lakehouse_assets.operations.ingest import open_table
@@ -26,8 +32,9 @@ from lakehouse_assets.systems.commit import Delivery
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.parquet import StagingWriter, build_writer, delete_staged
-from lakehouse_assets.systems.schema import Base
-from lakehouse_assets.systems.slice_files import SliceFiles, list_runs
+from lakehouse_assets.systems.positions import list_runs, read_offsets, split_by_log
+from lakehouse_assets.systems.schema import Base, position_columns
+from lakehouse_assets.systems.slice_files import SliceFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +57,21 @@ def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> 
     if quarantine is None:
         return ReplayResult(0, 0)
     table, ledger = open_table(systems, spec, now_ms)
-    entry = ledger[spec.source.topic]
-    _refuse_other_topic(spec, quarantine, entry)
+    _refuse_other_topic(spec, quarantine, ledger)
     writer = build_writer(table, spec.buffer_size)
     try:
-        moved, result = _stage(table_decoder(systems, spec, table), quarantine, writer)
+        moved, result = _stage(table_decoder(systems, spec, table), table, quarantine, writer)
         staged = writer.finish()
     finally:
         writer.abandon()
     if not moved:
         return result
-    taken = SliceFiles(moved)
+    taken = SliceFiles(moved, ledger.first_topic)
     delivery = Delivery(
-        topic=spec.source.topic,
-        topic_id=entry.topic_id,
+        topic_ids=ledger.topic_ids,
         ranges=moved,
         files=build_data_files(table, staged),
-        last_row={p: held.stop - 1 for p, held in moved.partitions.items()},
+        last_row={log: held.stop - 1 for log, held in moved.partitions.items()},
         newest_ms={},
         base=Base.of(table),
         replaces=taken.swap,
@@ -78,23 +83,26 @@ def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> 
     except LakehouseError:
         delete_staged(table.io, [file.location for file in staged])
         raise
-    settle(systems, spec, entry, moved, Quarantined(), moved)
+    settle(systems, spec, ledger, moved, Quarantined(), moved)
     return result
 
 
-def _refuse_other_topic(spec: TableSpec, quarantine: Table, entry: TopicLedger) -> None:
+def _refuse_other_topic(spec: TableSpec, quarantine: Table, ledger: Ledger) -> None:
     theirs = read_ledger(quarantine)
-    if theirs is not None and theirs[spec.source.topic].topic_id != entry.topic_id:
-        raise TopicReplacedError(
-            spec.quarantine_table, spec.source.topic, theirs[spec.source.topic].topic_id, entry.topic_id
-        )
+    for topic, topic_id in (theirs.topic_ids if theirs is not None else {}).items():
+        if topic_id != ledger.topic_ids.get(topic, topic_id):
+            raise TopicReplacedError(spec.quarantine_table, topic, topic_id, ledger.topic_ids[topic])
 
 
-def _stage(decoder: Decoder, quarantine: Table, writer: StagingWriter) -> tuple[TopicRanges, ReplayResult]:
+def _stage(
+    decoder: Decoder, table: Table, quarantine: Table, writer: StagingWriter
+) -> tuple[TopicRanges, ReplayResult]:
     """Write the rows; which offsets they have, and the counts. Memory: one batch of a file, and the writer's buffer."""
-    runs: dict[int, list[tuple[int, int]]] = {}
+    runs: dict[TopicPartition, list[tuple[int, int]]] = {}
+    says_topic = position_columns(table.schema()).topic is not None
     moved = still_bad = 0
-    names = (QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset, "timestamp", "value", "key", "headers")
+    columns = QUARANTINE_POSITION
+    names = (*columns.names, "timestamp", "value", "key", "headers")
     for batch in quarantine.scan(selected_fields=names).to_arrow_batch_reader():
         decoded = decoder.decode(_messages(batch))
         good = np.ones(batch.num_rows, bool)
@@ -103,15 +111,15 @@ def _stage(decoder: Decoder, quarantine: Table, writer: StagingWriter) -> tuple[
         if not good.any():
             continue
         kept = batch.filter(pa.array(good))
-        partitions, offsets = kept.column(names[0]), kept.column(names[1])
+        rows = decoded.table.append_column(KAFKA_TOPIC, kept.column("topic")) if says_topic else decoded.table
         writer.add(
-            decoded.table.append_column(KAFKA_PARTITION, partitions)
-            .append_column(KAFKA_OFFSET, offsets)
+            rows.append_column(KAFKA_PARTITION, kept.column(columns.partition))
+            .append_column(KAFKA_OFFSET, kept.column(columns.offset))
             .append_column(KAFKA_TIMESTAMP, kept.column("timestamp"))
         )
-        of, at = partitions.to_numpy(zero_copy_only=False), offsets.to_numpy(zero_copy_only=False)
-        for p in np.unique(of).tolist():
-            runs.setdefault(p, []).extend(list_runs(np.sort(at[of == p])))
+        offsets = read_offsets(kept, columns)
+        for log, mine in split_by_log(kept, columns, ""):
+            runs.setdefault(log, []).extend(list_runs(np.sort(offsets[mine])))
     return TopicRanges.of(runs), ReplayResult(moved, still_bad)
 
 

@@ -15,16 +15,16 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from lakehouse_assets.decode.decoded import Decoder, Messages
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP
+from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC
 from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError, UnaccountedRecordsError
-from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
 from lakehouse_assets.systems.kafka import MessageBatch, RangeReader
 from lakehouse_assets.systems.parquet import StagedFile, build_writer
-from lakehouse_assets.systems.schema import timestamp_column
-from lakehouse_assets.systems.slice_files import Offsets, list_runs
+from lakehouse_assets.systems.positions import Offsets, list_runs
+from lakehouse_assets.systems.schema import position_columns, timestamp_column
 
 _READ_SECONDS = 0.5
 _FEWEST_JUDGED = 1000  # of fewer messages, the share of bad ones says nothing
@@ -42,8 +42,8 @@ class StagedBatch:
     ranges: TopicRanges
     row_offsets: TopicRanges
     files: tuple[StagedFile, ...]
-    last_row: Mapping[int, int]
-    newest_ms: Mapping[int, int]
+    last_row: Mapping[TopicPartition, int]
+    newest_ms: Mapping[TopicPartition, int]
     slice_rows: Mapping[int, int]
     read_count: int
     read_bytes: int
@@ -85,10 +85,10 @@ class StagedBatch:
 class _Tally:
     """What was read since the last hand-over."""
 
-    starts: dict[int, int]
+    starts: dict[TopicPartition, int]
     began: float | None = None
-    last_row: dict[int, int] = field(default_factory=dict)
-    row_runs: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    last_row: dict[TopicPartition, int] = field(default_factory=dict)
+    row_runs: dict[TopicPartition, list[tuple[int, int]]] = field(default_factory=dict)
     slice_rows: Counter[int] = field(default_factory=Counter)
     read_count: int = 0
     read_bytes: int = 0
@@ -97,13 +97,13 @@ class _Tally:
 
 
 class Stager:
-    """Stages one topic's messages for one table. Not shared between threads."""
+    """Stages messages for one table. Not shared between threads."""
 
     def __init__(
         self,
         spec: TableSpec,
         table: Table,
-        newest_ms: Mapping[int, int],
+        newest_ms: Mapping[TopicPartition, int],
         buffer_bytes: int,
         now_ms: Callable[[], int],
         decoder: Decoder,
@@ -115,6 +115,7 @@ class Stager:
         self._handed_over = float("-inf")
         self._seen = (0, 0)  # bad ones, and all with a value, of what was handed over
         self._writer = build_writer(table, buffer_bytes)
+        self._says_topic = position_columns(table.schema()).topic is not None
 
     def stage(
         self,
@@ -201,22 +202,26 @@ class Stager:
             tally.began = time.monotonic()
         if not len(kept):
             return
-        partitions, offsets = batch.partitions[kept], batch.offsets[kept]
+        if self._says_topic:
+            topics = pa.array([log.topic for log in batch.logs], pa.string())
+            rows = rows.append_column(KAFKA_TOPIC, topics.take(pa.array(batch.places[kept])))
         self._writer.add(
-            rows.append_column(KAFKA_PARTITION, pa.array(partitions))
-            .append_column(KAFKA_OFFSET, pa.array(offsets))
+            rows.append_column(KAFKA_PARTITION, pa.array(batch.partitions[kept]))
+            .append_column(KAFKA_OFFSET, pa.array(batch.offsets[kept]))
             .append_column(KAFKA_TIMESTAMP, timestamp_column(batch.timestamps_ms[kept]))
         )
         found, counts = np.unique(begins, return_counts=True)
         tally.slice_rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-        for p in np.unique(partitions).tolist():
-            mine = offsets[partitions == p]
-            tally.last_row[p] = int(mine[-1])
-            tally.row_runs.setdefault(p, []).extend(list_runs(mine))
+        is_kept = np.zeros(len(batch), np.bool_)
+        is_kept[kept] = True
+        for log, mine in batch.by_log():
+            offsets = batch.offsets[mine & is_kept]
+            if len(offsets):
+                tally.last_row[log] = int(offsets[-1])
+                tally.row_runs.setdefault(log, []).extend(list_runs(offsets))
 
     def _bad_record(self, batch: MessageBatch, bad: BadMessage) -> BadRecordError:
-        position = int(batch.partitions[bad.at]), int(batch.offsets[bad.at])
-        return BadRecordError(self._spec.table, self._spec.source.topic, *position, bad.reason)
+        return BadRecordError(self._spec.table, *batch.position(bad.at), bad.reason)
 
     def _judge_share(self, tally: _Tally) -> None:
         """Raise if so many are bad, of this batch or of all since the start, that the declaration must be wrong."""
@@ -225,31 +230,30 @@ class Stager:
         for bad, read in (batch, self._seen):
             if read >= _FEWEST_JUDGED and bad > read * self._spec.max_bad_share and tally.example is not None:
                 raise TooManyBadRecordsError(
-                    self._spec.table, self._spec.source.topic, bad, read, self._spec.max_bad_share, tally.example.finding
+                    self._spec.table, bad, read, self._spec.max_bad_share, tally.example.finding
                 )
 
     def _slice_begins(self, batch: MessageBatch) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """Beginning of the slice of each message: that of the newest plausible stamp up to and including it."""
         latest = self._now_ms() + MAX_AHEAD_MS
         begins = np.empty(len(batch), np.int64)
-        for p in np.unique(batch.partitions).tolist():
-            mine = batch.partitions == p
+        for log, mine in batch.by_log():
             stamps = batch.timestamps_ms[mine]
             newest = np.maximum.accumulate(np.where(stamps <= latest, stamps, -1))
-            newest = np.maximum(newest, self._newest_ms.get(p, -1))
-            self._newest_ms[p] = int(newest[-1])
+            newest = np.maximum(newest, self._newest_ms.get(log, -1))
+            self._newest_ms[log] = int(newest[-1])
             begins[mine] = slice_begins_ms(self._clock, newest)
         return begins
 
-    def _hand_over(self, tally: _Tally, stops: Mapping[int, int]) -> StagedBatch:
+    def _hand_over(self, tally: _Tally, stops: Mapping[TopicPartition, int]) -> StagedBatch:
         self._judge_share(tally)
         self._handed_over = time.monotonic()
         batch = StagedBatch(
-            ranges=TopicRanges.of({p: [(start, stops[p])] for p, start in tally.starts.items()}),
+            ranges=TopicRanges.of({log: [(start, stops[log])] for log, start in tally.starts.items()}),
             row_offsets=TopicRanges.of(tally.row_runs),
             files=tuple(self._writer.finish()),
             last_row=tally.last_row,
-            newest_ms={p: ms for p, ms in self._newest_ms.items() if p in tally.starts and stops[p] > tally.starts[p]},
+            newest_ms={log: ms for log, ms in self._newest_ms.items() if stops.get(log, 0) > tally.starts.get(log, 0)},
             slice_rows=dict(tally.slice_rows),
             read_count=tally.read_count,
             read_bytes=tally.read_bytes,

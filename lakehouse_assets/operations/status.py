@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse_assets.model.errors import OffsetsExpiredError, TopicReplacedError, TopicTruncatedError
-from lakehouse_assets.model.ledger import OPERATION_KEY, TopicLedger
+from lakehouse_assets.model.errors import (
+    OffsetsExpiredError,
+    TopicGoneError,
+    TopicReplacedError,
+    TopicTruncatedError,
+)
+from lakehouse_assets.model.ledger import OPERATION_KEY, Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.kafka import LogBounds, TopicDescription
+from lakehouse_assets.systems.kafka import Bounds, KafkaSource, SourceDescription
 
 _COMMITS_SHOWN = 5
 
@@ -31,15 +36,15 @@ class CommitSummary:
 
 @dataclass(frozen=True, slots=True)
 class TableStatus:
-    """Where a table and its topic stand. `entry` is None before the table's first use; then its lag is the topic's length.
+    """Where a table and its topics stand. `ledger` is None before the table's first use; then its lag is the topics' length.
 
     `commits` are the newest snapshots, newest first. `lag` counts offsets that are missing: an upper bound on messages.
     `committed_ms` is the time of the current snapshot.
     """
 
-    topic_id: str
-    entry: TopicLedger | None
-    bounds: Mapping[int, LogBounds]
+    topic_ids: Mapping[str, str]
+    ledger: Ledger | None
+    bounds: Bounds
     missing: TopicRanges
     committed_ms: int | None
     commits: tuple[CommitSummary, ...] = ()
@@ -57,24 +62,49 @@ def read_status(systems: Systems, spec: TableSpec, rowless: TopicRanges = NO_OFF
         TopicReplacedError, TopicTruncatedError, OffsetsExpiredError: the next run would stop for that reason.
         SourceError, TableError, CatalogUnavailableError
     """
-    topic = spec.source.topic
-    # The table first: what is committed after that can't make it look further than its topic.
+    # The table first: what is committed after that can't make it look further than its topics.
     table = load_table(systems.catalog, spec.table)
     ledger = read_ledger(table) if table is not None else None
-    description = systems.source.describe(spec.table, topic)
-    bounds = systems.source.read_bounds(spec.table, topic, description.partitions)
-    stops = {p: b.stop for p, b in bounds.items()}
+    description = describe_source(systems.source, spec)
+    bounds = systems.source.read_bounds(spec.table, description.logs)
+    stops = {log: b.stop for log, b in bounds.items()}
     if table is None or ledger is None:
-        begin = {p: b.stop if spec.source.start == "latest" else b.low for p, b in bounds.items()}
-        whole = TopicRanges.of({p: [(begin[p], stop)] for p, stop in stops.items()})
-        return TableStatus(description.topic_id, None, bounds, whole, None)
-    entry = ledger[topic]
-    refuse_other_log(spec.table, topic, entry, description, bounds)
-    missing = entry.missing(stops) - rowless
-    refuse_expired(spec.table, topic, missing, bounds)
+        begin = {log: b.stop if spec.source.start == "latest" else b.low for log, b in bounds.items()}
+        whole = TopicRanges.of({log: [(begin[log], stop)] for log, stop in stops.items()})
+        return TableStatus(description.topic_ids, None, bounds, whole, None)
+    refuse_other_log(systems.source, spec, ledger, description, bounds)
+    missing = _missing(ledger, bounds) - rowless
+    refuse_expired(spec.table, missing, bounds)
     current = table.metadata.current_snapshot()
     committed_ms = current.timestamp_ms if current else None
-    return TableStatus(description.topic_id, entry, bounds, missing, committed_ms, _newest_commits(table))
+    return TableStatus(description.topic_ids, ledger, bounds, missing, committed_ms, _newest_commits(table))
+
+
+def list_topics(source: KafkaSource, spec: TableSpec) -> tuple[str, ...]:
+    """Names of the topics that a table reads, as there are now; where the declaration names them, Kafka is not asked.
+
+    Raises:
+        TopicMissingError: none matches the pattern.
+        SourceError
+    """
+    pattern = spec.source.topic_pattern
+    return spec.source.named_topics if pattern is None else source.find_topics(spec.table, pattern)
+
+
+def describe_source(source: KafkaSource, spec: TableSpec) -> SourceDescription:
+    """The topics that a table reads, as they are now.
+
+    Raises:
+        TopicMissingError: one that is named does not exist, or none matches the pattern.
+        SourceError
+    """
+    return source.describe(spec.table, list_topics(source, spec))
+
+
+def _missing(ledger: Ledger, bounds: Bounds) -> TopicRanges:
+    """What the table lacks. A topic that has joined since its ledger was written begins with what Kafka holds of it."""
+    joined = ledger.with_topics(dict.fromkeys((log.topic for log in bounds), ""), {log: b.low for log, b in bounds.items()})
+    return joined.missing({log: b.stop for log, b in bounds.items()})
 
 
 def _newest_commits(table: Table) -> tuple[CommitSummary, ...]:
@@ -90,25 +120,30 @@ def _summarize(snapshot: Snapshot) -> CommitSummary:
 
 
 def refuse_other_log(
-    table: str, topic: str, entry: TopicLedger, description: TopicDescription, bounds: Mapping[int, LogBounds]
+    source: KafkaSource, spec: TableSpec, ledger: Ledger, description: SourceDescription, bounds: Bounds
 ) -> None:
-    """Raise where the log is not the one that the ledger speaks of, or not all of it.
+    """Raise where a log is not the one that the ledger speaks of, or not all of it.
 
     Raises:
-        TopicReplacedError: the topic has another id.
+        TopicGoneError: a topic that the table has messages of is gone, though a pattern still means it.
+        TopicReplacedError: a topic has another id.
         TopicTruncatedError: a log ends before what the table holds of it, so its offsets will be given out again.
     """
-    if entry.topic_id != description.topic_id:
-        raise TopicReplacedError(table, topic, entry.topic_id, description.topic_id)
-    cut = {p: (b.stop, entry.held[p].stop) for p, b in bounds.items() if entry.held[p].stop > b.stop}
+    for topic, topic_id in ledger.topic_ids.items():
+        if topic not in description.topic_ids:
+            if spec.source.reads(topic) and topic not in ledger.lost_topics:
+                raise TopicGoneError(spec.table, topic, source.servers)
+        elif description.topic_ids[topic] != topic_id:
+            raise TopicReplacedError(spec.table, topic, topic_id, description.topic_ids[topic])
+    cut = {log: (b.stop, ledger.held[log].stop) for log, b in bounds.items() if ledger.held[log].stop > b.stop}
     if cut:
-        raise TopicTruncatedError(table, topic, cut)
+        raise TopicTruncatedError(spec.table, cut)
 
 
-def refuse_expired(table: str, topic: str, missing: TopicRanges, bounds: Mapping[int, LogBounds]) -> None:
+def refuse_expired(table: str, missing: TopicRanges, bounds: Bounds) -> None:
     """Raise OffsetsExpiredError if something that is missing lies before the oldest offset held."""
-    expired = missing & TopicRanges.of({p: [(0, b.low)] for p, b in bounds.items()})
+    expired = missing & TopicRanges.of({log: [(0, b.low)] for log, b in bounds.items()})
     if expired:
         raise OffsetsExpiredError(
-            table, topic, {p: (held.ranges[0].start, bounds[p].low) for p, held in expired.partitions.items()}
+            table, {log: (held.ranges[0].start, bounds[log].low) for log, held in expired.partitions.items()}
         )

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -19,16 +19,16 @@ from typing import Literal
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import LakehouseError, TableMissingError, WorkerLostError
-from lakehouse_assets.model.ledger import TopicLedger
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import table_decoder
 from lakehouse_assets.operations.quarantine import quarantine_stager
 from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.kafka import Ranges
 from lakehouse_assets.systems.parquet import delete_staged
-
-Ranges = Mapping[int, tuple[int, int | None]]
 
 _GATHER_SECONDS = 1.0  # a batch waits so long for the other workers' share of the same commit
 _END_SECONDS = 30.0
@@ -43,7 +43,7 @@ class _Share:
 
     settings: SystemSettings
     spec: TableSpec
-    entry: TopicLedger
+    ledger: Ledger
     ranges: Ranges
 
 
@@ -51,12 +51,12 @@ def stage_batches(
     systems: Systems,
     spec: TableSpec,
     table: Table,
-    entry: TopicLedger,
+    ledger: Ledger,
     ranges: Ranges,
     stop: Callable[[], bool],
     now_ms: Callable[[], int],
 ) -> Iterator[StagedBatch]:
-    """Stage `ranges` with as many processes as the spec says, one batch for each commit. `entry`: what the table has.
+    """Stage `ranges` with as many processes as the spec says, one batch for each commit. `ledger`: what the table has.
 
     Raises:
         WorkerLostError: a worker process died.
@@ -64,23 +64,23 @@ def stage_batches(
     """
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
-        decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, entry)
-        stager = Stager(spec, table, entry.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
-        with systems.source.reader(spec.table, spec.source.topic, ranges) as reader:
+        decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, ledger)
+        stager = Stager(spec, table, ledger.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
+        with systems.source.reader(spec.table, ranges) as reader:
             yield from stager.stage(reader, stop)
         return
-    crew = _Crew(spec, [_Share(systems.settings, spec, entry, share) for share in shares])
+    crew = _Crew(spec, [_Share(systems.settings, spec, ledger, share) for share in shares])
     try:
         yield from crew.batches(stop)
     finally:
         crew.dismiss(table)
 
 
-def deal_out(ranges: Ranges, workers: int) -> list[dict[int, tuple[int, int | None]]]:
+def deal_out(ranges: Ranges, workers: int) -> list[dict[TopicPartition, tuple[int, int | None]]]:
     """Share topic partitions among at most `workers`, as evenly as their number allows. Pure."""
-    shares: list[dict[int, tuple[int, int | None]]] = [{} for _ in range(min(workers, len(ranges)))]
-    for i, partition in enumerate(sorted(ranges)):
-        shares[i % len(shares)][partition] = ranges[partition]
+    shares: list[dict[TopicPartition, tuple[int, int | None]]] = [{} for _ in range(min(workers, len(ranges)))]
+    for i, log in enumerate(sorted(ranges)):
+        shares[i % len(shares)][log] = ranges[log]
     return shares
 
 
@@ -189,9 +189,9 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     if table is None:
         raise TableMissingError(spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
-    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, share.entry)
-    stager = Stager(spec, table, share.entry.newest_ms, buffer_bytes, lambda: int(time.time() * 1000), decoder, quarantine)
-    with systems.source.reader(spec.table, spec.source.topic, share.ranges) as reader:
+    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, share.ledger)
+    stager = Stager(spec, table, share.ledger.newest_ms, buffer_bytes, lambda: int(time.time() * 1000), decoder, quarantine)
+    with systems.source.reader(spec.table, share.ranges) as reader:
         has_said_so = False
 
         def say_quiet() -> bool:

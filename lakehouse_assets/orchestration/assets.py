@@ -5,7 +5,7 @@ No logic lives here: a body opens the systems, calls an operation and reports wh
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -30,6 +30,7 @@ from lakehouse_assets.orchestration.names import (
     quarantine_key,
     table_key,
     topic_key,
+    topic_keys,
 )
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.stopping import stop_at_boundary
@@ -49,26 +50,28 @@ class MaterializeConfig(dg.Config):
     mode: Literal["replace", "continue"] = "replace"
 
 
-def build_topic_asset(topic: str) -> dg.AssetSpec:
-    """The external asset of a topic: what the table is downstream of."""
-    return dg.AssetSpec(
-        key=topic_key(topic),
-        group_name="kafka",
-        kinds={"kafka"},
-        description=f"Kafka topic `{topic}`.",
-        metadata={"topic": topic},
-    )
+def build_topic_assets(specs: Sequence[TableSpec]) -> list[dg.AssetSpec]:
+    """The external assets of the topics that tables are downstream of; a pattern is one."""
+    labels = {topic_key(topic): f"Kafka topic `{topic}`." for spec in specs for topic in spec.source.named_topics}
+    labels |= {
+        topic_key(pattern): f"Every Kafka topic that matches `{pattern}`."
+        for spec in specs
+        if (pattern := spec.source.topic_pattern) is not None
+    }
+    return [
+        dg.AssetSpec(key=key, group_name="kafka", kinds={"kafka"}, description=text) for key, text in sorted(labels.items())
+    ]
 
 
 def build_quarantine_asset(spec: TableSpec) -> dg.AssetSpec:
     """The external asset of the quarantine table; the table's own runs report what they put there."""
     return dg.AssetSpec(
         key=quarantine_key(spec),
-        deps=[topic_key(spec.source.topic)],
+        deps=topic_keys(spec),
         group_name=spec.namespace,
         owners=list(spec.owners),
         kinds={"iceberg"},
-        description=f"Messages of `{spec.source.topic}` that can't become rows of `{spec.table}`, as they came, and why. "
+        description=f"Messages of `{spec.source.label}` that can't become rows of `{spec.table}`, as they came, and why. "
         "After the declaration was corrected, materialize their hours: what can be read then moves into the table.",
         metadata=quarantine_table_metadata(spec),
     )
@@ -89,7 +92,7 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
         specs=[
             dg.AssetSpec(
                 key=table_key(spec),
-                deps=[topic_key(spec.source.topic)],
+                deps=topic_keys(spec),
                 skippable=True,  # each slice is reported when it lands, not once at the end
                 description=describe_table(spec),
                 metadata=table_metadata(spec),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse_assets.model.errors import LakehouseError
+from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.orchestration.names import definition_name, table_key
@@ -109,7 +110,7 @@ def _lag(spec: TableSpec, status: "TableStatus") -> _Verdict:
     }
     return (
         status.lag <= spec.checks.max_lag,
-        f"{spec.table} is {status.lag:,} messages behind {spec.source.topic!r}; at most {spec.checks.max_lag:,} are fine.",
+        f"{spec.table} is {status.lag:,} messages behind {spec.source.label!r}; at most {spec.checks.max_lag:,} are fine.",
         metadata,
     )
 
@@ -147,7 +148,7 @@ def _check_continuity(spec: TableSpec, systems: "Systems") -> _Verdict:
 
     if (audited := _audit(spec, systems)) is None:
         return True, "the table has no rows yet", {}
-    _, audit = audited
+    _, ledger, audit = audited
     status = read_status(systems, spec)
     lost = read_lost(systems, spec, audit.gaps, status.bounds)
     faults: dict[str, object] = {
@@ -169,14 +170,14 @@ def _check_unique_offsets(spec: TableSpec, systems: "Systems") -> _Verdict:
 
     if (audited := _audit(spec, systems)) is None:
         return True, "the table has no rows yet", {}
-    table, audit = audited
+    table, ledger, audit = audited
     metadata = {
         "rows_looked_at": dg.MetadataValue.int(audit.row_count),
         "duplicate_offsets": dg.MetadataValue.int(audit.duplicates.span),
     }
     if not audit.duplicates:
         return True, f"{audit.row_count:,} rows, none twice", metadata
-    found = _describe_offsets(spec, stamp_duplicates(table, audit.duplicates))
+    found = _describe_offsets(spec, stamp_duplicates(table, ledger, audit.duplicates))
     return False, f"twice in the table: {found}", metadata
 
 
@@ -223,16 +224,16 @@ def _check_timestamps(spec: TableSpec, systems: "Systems") -> _Verdict:
     return False, f"{count:,} messages are stamped ahead of time, the farthest {newest:%Y-%m-%d %H:%M} UTC", metadata
 
 
-def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, PositionAudit] | None":
+def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, Ledger, PositionAudit] | None":
     from lakehouse_assets.operations.audit import audit_positions
     from lakehouse_assets.operations.quarantine import load_quarantine
     from lakehouse_assets.systems.history import read_ledger
 
     table = _load(spec, systems)
     ledger = read_ledger(table) if table is not None else None
-    if table is None or ledger is None or not ledger[spec.source.topic].held:
+    if table is None or ledger is None or not ledger.held:
         return None
-    return table, audit_positions(table, ledger[spec.source.topic], load_quarantine(systems, spec))
+    return table, ledger, audit_positions(table, ledger, load_quarantine(systems, spec))
 
 
 _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
-from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_COLUMNS
+from lakehouse_assets.model.columns import QUARANTINE_COLUMNS
 from lakehouse_assets.model.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def describe_table(spec: TableSpec) -> str:
     layout = ", ".join(f"`{field}`" for field in spec.partition_by) or "none"
     return "\n".join(
         [
-            spec.description or f"Messages of the Kafka topic `{spec.source.topic}`.",
+            spec.description or f"Messages of the Kafka topic `{spec.source.label}`.",
             "",
-            f"**Source** topic `{spec.source.topic}`, {spec.source.format}, from {spec.source.start}.",
+            f"**Source** topic `{spec.source.label}`, {spec.source.format}, from {spec.source.start}.",
             f"**Layout** {layout}. **Commits** about every {spec.commit_interval.total_seconds():g} s while messages arrive.",
             "",
             f"*Materialize* replaces the rows of exactly the {slice_word}s you choose with what Kafka holds of them; "
@@ -44,11 +44,11 @@ def table_metadata(spec: TableSpec) -> dict[str, object]:
         )
         for column in spec.columns
     ]
-    columns += [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in METADATA_COLUMNS.items()]
+    columns += [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in spec.metadata_columns.items()]
     return {
         "dagster/column_schema": dg.TableSchema(columns),
         "dagster/table_name": spec.table,
-        "topic": spec.source.topic,
+        "topic": spec.source.label,
         "key": ", ".join(spec.key) or "none",
     }
 
@@ -62,8 +62,8 @@ def quarantine_table_metadata(spec: TableSpec) -> dict[str, object]:
 def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
     """One commit as the metadata of a materialization of one slice, of which it wrote `slice_rows` rows."""
     offsets = [
-        dg.TableRecord({"topic partition": p, "first offset": held.ranges[0].start, "last offset": held.stop - 1})
-        for p, held in report.ranges.partitions.items()
+        dg.TableRecord({"topic partition": str(log), "first offset": held.ranges[0].start, "last offset": held.stop - 1})
+        for log, held in report.ranges.partitions.items()
     ]
     return {
         "slice_rows_committed": dg.MetadataValue.int(slice_rows),
@@ -118,11 +118,12 @@ def quarantine_metadata(report: "CommitReport") -> Metadata:
 
 def rows_query(report: "CommitReport") -> str:
     """SQL that shows the rows of a commit, in any engine."""
-    ranges = " OR ".join(
-        f"(_kafka_partition = {p} AND _kafka_offset BETWEEN {held.ranges[0].start} AND {held.stop - 1})"
-        for p, held in report.ranges.partitions.items()
-    )
-    return f"SELECT * FROM {report.table} WHERE {ranges or 'false'}"
+    ranges = [
+        (f"_kafka_topic = '{log.topic}' AND " if report.says_topic else "")
+        + f"_kafka_partition = {log.partition} AND _kafka_offset BETWEEN {held.ranges[0].start} AND {held.stop - 1}"
+        for log, held in report.ranges.partitions.items()
+    ]
+    return f"SELECT * FROM {report.table} WHERE {' OR '.join(f'({one})' for one in ranges) or 'false'}"
 
 
 def commit_line(report: "CommitReport") -> str:

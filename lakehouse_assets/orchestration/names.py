@@ -24,6 +24,12 @@ def topic_key(topic: str) -> AssetKey:
     return AssetKey(["kafka", "".join(c if c.isalnum() or c in "_-" else "_" for c in topic)])
 
 
+def topic_keys(spec: TableSpec) -> list[AssetKey]:
+    """What the table is downstream of: each topic that it names, or its pattern."""
+    pattern = spec.source.topic_pattern
+    return [topic_key(topic) for topic in (spec.source.named_topics if pattern is None else (pattern,))]
+
+
 def definition_name(spec: TableSpec, suffix: str) -> str:
     """A name for an op, sensor or schedule of the table."""
     return f"{spec.namespace}__{spec.name}__{suffix}"

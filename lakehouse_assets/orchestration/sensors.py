@@ -38,7 +38,7 @@ def build_offsets_sensor(spec: TableSpec) -> dg.SensorDefinition:
         target=dg.AssetSelection.assets(table_key(spec)),
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Polls the offsets of topic {spec.source.topic!r} and brings {spec.table} up to date.",
+        description=f"Polls the offsets of {spec.source.label} and brings {spec.table} up to date.",
     )
     def offsets(context: dg.SensorEvaluationContext, lakehouse: LakehouseResource) -> dg.SensorResult:
         return _Tick(spec, context, lakehouse).evaluate()
@@ -70,7 +70,7 @@ class _Tick:
         return dg.SensorResult(run_requests=[build_ingest_request(self.spec)], asset_events=events, cursor=cursor)
 
     def _reason_to_wait(self, status: "TableStatus", runs: Sequence[dg.RunRecord]) -> str | None:
-        behind = f"{self.spec.table} is {status.lag:,} messages behind {self.spec.source.topic!r}"
+        behind = f"{self.spec.table} is {status.lag:,} messages behind {self.spec.source.label!r}"
         if not status.lag:
             return f"{self.spec.table} has everything: {behind.removeprefix(self.spec.table + ' is ')}."
         if (run := _unfinished(runs)) is not None:

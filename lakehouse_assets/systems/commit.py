@@ -43,7 +43,7 @@ from lakehouse_assets.model.errors import (
     TopicReplacedError,
 )
 from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
-from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.systems.catalog import catalog_errors, load_table
 from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import read_ledger
@@ -57,19 +57,19 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Rows of one topic, staged as files, on their way into a table.
+    """Rows, staged as files, on their way into a table.
 
-    `ranges` are the offsets they stand for; `last_row` and `newest_ms` per topic partition as in `TopicLedger`. With
+    `topic_ids` are those of the topics as they were read. `ranges` are the offsets that the rows stand for; `last_row` and
+    `newest_ms` per topic partition as in `Ledger`. With
     `replaces`, the rows of `ranges` that the table has are taken out in the same snapshot: `replaces` answers for the head it
     is given, with data files to take out and rewritten ones to put in, or raises CommitConflictError.
     """
 
-    topic: str
-    topic_id: str
+    topic_ids: Mapping[str, str]
     ranges: TopicRanges
     files: Sequence[DataFile]
-    last_row: Mapping[int, int]
-    newest_ms: Mapping[int, int]
+    last_row: Mapping[TopicPartition, int]
+    newest_ms: Mapping[TopicPartition, int]
     base: Base
     replaces: "Callable[[Table], Change] | None" = None
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -205,21 +205,22 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
         raise TableReplacedError(name, str(delivery.base.table_uuid), str(metadata.table_uuid))
     refuse_other_base(table, [delivery.base])
     ledger = read_ledger(table)
-    if ledger is None or delivery.topic not in ledger.topics:
-        raise LedgerLostError(name, f"it holds no ledger of topic {delivery.topic!r} any more")
-    entry = ledger[delivery.topic]
-    if entry.topic_id != delivery.topic_id:
-        raise TopicReplacedError(name, delivery.topic, entry.topic_id, delivery.topic_id)
-    if delivery.replaces is None and (overlap := entry.held & delivery.ranges):
-        raise StaleOffsetsError(name, delivery.topic, str(overlap))
+    if ledger is None:
+        raise LedgerLostError(name, "it holds no ledger any more")
+    for topic in delivery.ranges.topics:
+        if topic not in ledger.topic_ids:
+            raise CommitConflictError(name, f"its ledger does not know the topic {topic!r} any more")
+        if ledger.topic_ids[topic] != delivery.topic_ids[topic]:
+            raise TopicReplacedError(name, topic, ledger.topic_ids[topic], delivery.topic_ids[topic])
+    if delivery.replaces is None and (overlap := ledger.held & delivery.ranges):
+        raise StaleOffsetsError(name, str(overlap))
     return ledger
 
 
 def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int) -> Ledger:
     """The ledger that the attempt carries, signed by its snapshot."""
-    entry = before[delivery.topic]
-    moved = entry.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
-    return before.with_topic(delivery.topic, moved).written_by(
+    moved = before.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
+    return moved.written_by(
         str(table.metadata.table_uuid), snapshot_id, table.metadata.next_sequence_number()
     )
 

@@ -6,15 +6,13 @@ table was rolled back and that one's summary counts; was the chain cut by expiry
 say whether it is below the current one, and where others have rewritten those, the rows decide. Read-only.
 """
 
-from collections.abc import Mapping
-
-import pyarrow as pa
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse_assets.model.columns import PositionColumns
 from lakehouse_assets.model.errors import LedgerLostError, LedgerMissingError, TableReplacedError
-from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
+from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
+from lakehouse_assets.model.offsets import TopicPartition
+from lakehouse_assets.systems.positions import read_offsets, split_by_log
 from lakehouse_assets.systems.schema import position_columns
 from lakehouse_assets.systems.snapshots import ancestors, list_live_files, table_name
 
@@ -54,12 +52,13 @@ def _ledger_of_ancestry(table: Table, ledger: Ledger, current: Snapshot) -> Ledg
             return ledger
         summary = snapshot.summary
         if summary is not None and (text := summary.additional_properties.get(LEDGER_KEY)) is not None:
-            return _parse(table_name(table), text)
+            # Topics that joined later begin where they began: Kafka may hold less of them now.
+            return _parse(table_name(table), text).with_topics(ledger.topic_ids, ledger.start)
         oldest = snapshot
     if oldest.parent_snapshot_id == ledger.snapshot_id or _has_files_of(table, ledger.snapshot_id):
         return ledger
     if oldest.parent_snapshot_id is None and oldest.sequence_number == _FIRST_SEQUENCE_NUMBER:
-        return _before_our_first_commit(ledger)
+        return ledger.emptied()
     return _ledger_by_rows(table, ledger)
 
 
@@ -68,53 +67,38 @@ def _has_files_of(table: Table, snapshot_id: int | None) -> bool:
     return any(entry.snapshot_id == snapshot_id for entry in list_live_files(table))
 
 
-def _before_our_first_commit(ledger: Ledger) -> Ledger:
-    topics = {name: TopicLedger(entry.topic_id, entry.start) for name, entry in ledger.topics.items()}
-    return Ledger(topics, ledger.table_uuid)
-
-
 def _ledger_by_rows(table: Table, ledger: Ledger) -> Ledger:
     """Decide by the rows: are the last ones that the property promises there?"""
-    (topic, entry), *others = ledger.topics.items()
-    if others:
-        reason = "the chain of snapshots was cut, and rows of several topics can't be told apart"
-        raise LedgerLostError(table_name(table), reason)
-    name = table_name(table)
-    if entry.in_order and _last_rows(table, min(entry.last_row.values(), default=0)) == dict(entry.last_row):
+    oldest_of_last = min(ledger.last_row.values(), default=0)
+    if not ledger.out_of_order and _last_rows(table, ledger, oldest_of_last) == dict(ledger.last_row):
         return ledger
-    cut = entry.cut_to(_last_rows(table, 0))
+    cut = ledger.cut_to(_last_rows(table, ledger, 0))
     if cut is None:
         raise LedgerLostError(
-            name,
+            table_name(table),
             f"the chain of snapshots was cut before snapshot {ledger.snapshot_id}, none of its files is in the table, and the "
-            f"last rows prove nothing ({_rows_text(entry)}), because offsets were not filled in order",
+            f"last rows prove nothing ({_rows_text(ledger)}), because offsets were not filled in order",
         )
-    return ledger.with_topic(topic, cut)
+    return cut
 
 
-def _last_rows(table: Table, offset: int) -> dict[int, int]:
+def _last_rows(table: Table, ledger: Ledger, offset: int) -> dict[TopicPartition, int]:
     """Largest offset per topic partition among the rows at or after `offset`."""
-    position = position_columns(table.schema())
-    names = (position.partition, position.offset)
-    scan = table.scan(row_filter=f"{position.offset} >= {offset}", selected_fields=names)
-    largest: dict[int, int] = {}
+    columns = position_columns(table.schema())
+    scan = table.scan(row_filter=f"{columns.offset} >= {offset}", selected_fields=columns.names)
+    largest: dict[TopicPartition, int] = {}
     try:
         for batch in scan.to_arrow_batch_reader():
-            for partition, found in _largest_per_partition(batch, position).items():
-                largest[partition] = max(found, largest.get(partition, found))
+            offsets = read_offsets(batch, columns)
+            for log, mine in split_by_log(batch, columns, ledger.first_topic):
+                largest[log] = max(int(offsets[mine].max()), largest.get(log, 0))
     except ValueError as error:  # PyIceberg's answer to equality deletes
         raise LedgerLostError(table_name(table), f"the rows could not be read ({error})") from error
     return largest
 
 
-def _largest_per_partition(batch: pa.RecordBatch, position: PositionColumns) -> Mapping[int, int]:
-    rows = pa.Table.from_batches([batch]).group_by(position.partition).aggregate([(position.offset, "max")])
-    pairs = zip(rows[position.partition].to_pylist(), rows[f"{position.offset}_max"].to_pylist(), strict=True)
-    return {partition: offset for partition, offset in pairs if partition is not None}
-
-
-def _rows_text(entry: TopicLedger) -> str:
-    return ", ".join(f"partition {p} up to offset {offset}" for p, offset in entry.last_row.items())
+def _rows_text(ledger: Ledger) -> str:
+    return ", ".join(f"{log} up to offset {offset}" for log, offset in ledger.last_row.items())
 
 
 def _row_count(snapshot: Snapshot | None) -> int:

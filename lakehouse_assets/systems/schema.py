@@ -24,11 +24,11 @@ from pyiceberg.types import StructType as IcebergStruct
 
 from lakehouse_assets.model.changes import OnSchemaChange
 from lakehouse_assets.model.columns import (
+    KAFKA_OFFSET,
     KAFKA_PARTITION,
-    METADATA_COLUMNS,
+    KAFKA_TOPIC,
     QUARANTINE_COLUMNS,
     QUARANTINE_POSITION,
-    ROW_POSITION,
     PositionColumns,
 )
 from lakehouse_assets.model.spec import PartitionFieldSpec, TableSpec
@@ -63,7 +63,7 @@ class TableShape:
     def quarantine(cls, spec: TableSpec) -> "TableShape":
         """The table of the messages that can't become rows of a declared one."""
         columns = [(name, kind, False, doc) for name, (kind, doc) in QUARANTINE_COLUMNS.items()]
-        comment = f"Messages of {spec.source.topic} that can't become rows of {spec.table}, as they came, and why."
+        comment = f"Messages of {spec.source.label} that can't become rows of {spec.table}, as they came, and why."
         return cls(spec.quarantine_table, Schema(*_fields(columns)), PartitionSpec(), {"comment": comment})
 
 
@@ -84,7 +84,7 @@ class Base:
 def build_schema(spec: TableSpec) -> Schema:
     """The schema that a new table gets: declared columns, then the metadata columns; `key` as identifier fields."""
     columns = [(c.name, c.type, c.required, c.doc) for c in spec.columns]
-    columns += [(name, kind, False, doc) for name, (kind, doc) in METADATA_COLUMNS.items()]
+    columns += [(name, kind, False, doc) for name, (kind, doc) in spec.metadata_columns.items()]
     fields = _fields(columns)
     keys = [field.field_id for field in fields if field.name in spec.key]
     return Schema(*fields, identifier_field_ids=keys)
@@ -129,7 +129,9 @@ def timestamp_column(stamps_ms: "np.ndarray[tuple[int], np.dtype[np.int64]]") ->
 
 def position_columns(schema: Schema) -> PositionColumns:
     """Which columns of a table of ours say the message that a row is, or was."""
-    return ROW_POSITION if KAFKA_PARTITION in schema.column_names else QUARANTINE_POSITION
+    if KAFKA_PARTITION not in schema.column_names:
+        return QUARANTINE_POSITION
+    return PositionColumns(KAFKA_TOPIC if KAFKA_TOPIC in schema.column_names else None, KAFKA_PARTITION, KAFKA_OFFSET)
 
 
 def _iceberg_type(kind: DataType, ids: "count[int]") -> IcebergType:

@@ -17,22 +17,21 @@ from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IntegerType, LongType
 
-from lakehouse_assets.model.columns import PositionColumns
 from lakehouse_assets.model.errors import CommitConflictError, StorageError
-from lakehouse_assets.model.offsets import RangeSet, TopicRanges
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.parquet import StagingWriter
+from lakehouse_assets.systems.positions import Offsets, contains, read_offsets, rows_inside, split_by_log
 from lakehouse_assets.systems.schema import position_columns
 from lakehouse_assets.systems.snapshots import Change, list_live_files, table_name
 
-Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
-Positions = Mapping[int, Offsets]  # by topic partition
+Positions = Mapping[TopicPartition, Offsets]
 
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """What a manifest says of a file's Kafka positions; None where it says nothing."""
+    """What a manifest says of the Kafka positions in a file; None where it says nothing."""
 
     partitions: tuple[int, int] | None
     offsets: tuple[int, int] | None
@@ -44,23 +43,24 @@ class SliceFiles:
     """The data files of one table that hold rows of `ranges`.
 
     `prepare` looks at the table's head and writes what must remain; `swap` is asked again at each commit attempt and answers
-    only if the head still has exactly those files and delete files.
+    only if the head still has exactly those files and delete files. `first_topic`: the ledger's, of rows that name none.
     """
 
     ranges: TopicRanges
+    first_topic: str
     _seen: dict[str, Positions] = field(default_factory=dict)  # over every attempt: data files never change
     _paths: frozenset[str] = frozenset()
     _deletes: frozenset[str] = frozenset()
     _rewritten: list[DataFile] = field(default_factory=list)
 
-    def read_offsets(self, table: Table) -> dict[int, Offsets]:
+    def read_offsets(self, table: Table) -> dict[TopicPartition, Offsets]:
         """Offsets that the table holds inside the ranges, per topic partition, ascending."""
-        found: dict[int, list[Offsets]] = {}
+        found: dict[TopicPartition, list[Offsets]] = {}
         with _readable(table):
             for task in self._affected(table):
-                for p, offsets in self._positions(table, task).items():
-                    found.setdefault(p, []).append(offsets[contains(self.ranges[p], offsets)])
-        return {p: np.unique(np.concatenate(pieces)) for p, pieces in found.items()}
+                for log, offsets in self._positions(table, task).items():
+                    found.setdefault(log, []).append(offsets[contains(self.ranges[log], offsets)])
+        return {log: np.unique(np.concatenate(pieces)) for log, pieces in found.items()}
 
     def prepare(self, table: Table, writer: StagingWriter) -> None:
         """Write the rows that must remain of files partly inside the ranges."""
@@ -69,7 +69,7 @@ class SliceFiles:
             for task in tasks:
                 if self._is_partly_inside(table, task):
                     for batch in _read(table, task):
-                        writer.add(pa.Table.from_batches([_remaining(batch, position_columns(table.schema()), self.ranges)]))
+                        writer.add(pa.Table.from_batches([self._remaining(table, batch)]))
             self._deletes = _delete_paths(table)
         self._rewritten = build_data_files(table, writer.finish())
         self._paths = frozenset(task.file.file_path for task in tasks)
@@ -111,25 +111,30 @@ class SliceFiles:
         if not candidates:
             return
         for task in table.scan().plan_files():
-            if task.file.file_path in candidates and any(
-                int(contains(self.ranges[p], offsets).sum()) for p, offsets in self._positions(table, task).items()
-            ):
+            if task.file.file_path in candidates and self._count_inside(table, task):
                 yield task
 
     def _positions(self, table: Table, task: FileScanTask) -> Positions:
         """Kafka positions of the rows of one file, read once."""
         path = task.file.file_path
         if path not in self._seen:
-            position = position_columns(table.schema())
-            pieces = [_columns(batch, position) for batch in _read(table, task, position.partition, position.offset)]
-            partitions = np.concatenate([p for p, _ in pieces]) if pieces else np.empty(0, np.int64)
-            offsets = np.concatenate([o for _, o in pieces]) if pieces else np.empty(0, np.int64)
-            self._seen[path] = {int(p): offsets[partitions == p] for p in np.unique(partitions) if p >= 0}
+            columns = position_columns(table.schema())
+            pieces: dict[TopicPartition, list[Offsets]] = {}
+            for batch in _read(table, task, *columns.names):
+                offsets = read_offsets(batch, columns)
+                for log, mine in split_by_log(batch, columns, self.first_topic):
+                    pieces.setdefault(log, []).append(offsets[mine])
+            self._seen[path] = {log: np.concatenate(parts) for log, parts in pieces.items()}
         return self._seen[path]
 
+    def _count_inside(self, table: Table, task: FileScanTask) -> int:
+        return sum(int(contains(self.ranges[log], offsets).sum()) for log, offsets in self._positions(table, task).items())
+
     def _is_partly_inside(self, table: Table, task: FileScanTask) -> bool:
-        count = sum(int(contains(self.ranges[p], offsets).sum()) for p, offsets in self._positions(table, task).items())
-        return count < task.file.record_count
+        return self._count_inside(table, task) < task.file.record_count
+
+    def _remaining(self, table: Table, rows: pa.RecordBatch) -> pa.RecordBatch:
+        return rows.filter(pa.array(~rows_inside(rows, position_columns(table.schema()), self.first_topic, self.ranges)))
 
 
 @contextmanager
@@ -153,39 +158,6 @@ def _read(table: Table, task: FileScanTask, *columns: str) -> Iterator[pa.Record
     return ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_record_batches([task])
 
 
-def _columns(rows: pa.RecordBatch, position: PositionColumns) -> tuple[Offsets, Offsets]:
-    """Topic partitions and offsets; -1 where a row has none."""
-    names = (position.partition, position.offset)
-    partition, offset = (rows.column(name).fill_null(-1).to_numpy(zero_copy_only=False) for name in names)
-    return partition.astype(np.int64), offset.astype(np.int64)
-
-
-def contains(held: RangeSet, offsets: Offsets) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """For each offset whether it is in `held`."""
-    edges = np.array(held.ranges, np.int64).reshape(-1)  # start, stop, start, stop, ...
-    is_inside: np.ndarray[tuple[int], np.dtype[np.bool_]] = np.searchsorted(edges, offsets, side="right") % 2 == 1
-    return is_inside
-
-
-def list_runs(offsets: Offsets) -> list[tuple[int, int]]:
-    """Ascending offsets as `(start, stop)` of each run without a gap; empty for none."""
-    edges = np.flatnonzero(np.diff(offsets) != 1) + 1
-    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(offsets, edges) if len(run)]
-
-
-def outside(offsets: Offsets, held: RangeSet) -> Offsets:
-    """The offsets that are not in `held`."""
-    return offsets[~contains(held, offsets)]
-
-
-def _remaining(rows: pa.RecordBatch, position: PositionColumns, ranges: TopicRanges) -> pa.RecordBatch:
-    partitions, offsets = _columns(rows, position)
-    gone = np.zeros(rows.num_rows, bool)
-    for p, held in ranges.partitions.items():
-        gone |= (partitions == p) & contains(held, offsets)
-    return rows.filter(pa.array(~gone))
-
-
 def _bounds(file: DataFile, partition_id: int, offset_id: int) -> _Bounds:
     nulls = file.null_value_counts or {}
     has_none = nulls.get(offset_id) == file.record_count or nulls.get(partition_id) == file.record_count
@@ -205,4 +177,4 @@ def _may_overlap(bounds: _Bounds, ranges: TopicRanges) -> bool:
     if bounds.partitions is None or bounds.offsets is None:
         return True  # nothing is known of this file, so its rows are looked at
     (low, high), (first, last) = bounds.partitions, bounds.offsets
-    return any(low <= p <= high and held.meets(first, last) for p, held in ranges.partitions.items())
+    return any(low <= log.partition <= high and held.meets(first, last) for log, held in ranges.partitions.items())

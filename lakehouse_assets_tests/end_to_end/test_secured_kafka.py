@@ -199,7 +199,7 @@ def test_a_refusal_stays_one_until_the_same_client_is_let_in(user: Callable[...,
     source = open_environment(Environment.read()).source
     for _ in range(2):
         with pytest.raises(SourceAccessError) as caught:
-            source.describe("ods.clicks", topic)
+            source.describe("ods.clicks", [topic])
         assert not caught.value.retryable
         assert_no_password(str(caught.value), repr(caught.value))
 
@@ -231,7 +231,7 @@ def test_a_setting_that_the_client_does_not_take_is_a_configuration_error_that_n
     assert printed.count("\n") == 1
     assert_no_password(printed)
     with pytest.raises(ConfigurationError):
-        open_environment(Environment.read()).source.describe("ods.clicks", "clicks")
+        open_environment(Environment.read()).source.describe("ods.clicks", ["clicks"])
 
 
 def test_what_is_printed_of_the_settings_shows_no_password(user: Callable[..., None]) -> None:
@@ -248,7 +248,7 @@ def test_what_is_printed_of_the_settings_shows_no_password(user: Callable[..., N
 def is_let_in(source: KafkaSource, topic: str) -> bool:
     """Whether it is answered."""
     with suppress(SourceAccessError):
-        return bool(source.describe("ods.clicks", topic).partitions)
+        return bool(source.describe("ods.clicks", [topic]).logs)
     return False
 
 

@@ -3,17 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_assets.model.offsets import RangeSet, TopicRanges
+from lakehouse_assets.model.offsets import RangeSet, TopicPartition, TopicRanges
 
 PAIRS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=6)
-TOPICS = st.dictionaries(st.integers(0, 3), PAIRS, max_size=4)
+LOGS = st.builds(TopicPartition, st.sampled_from(["a", "b"]), st.integers(0, 3))
+TOPICS = st.dictionaries(LOGS, PAIRS, max_size=4)
 
 
 def as_set(held: RangeSet) -> set[int]:
     return {offset for start, stop in held for offset in range(start, stop)}
 
 
-def as_pairs(topic: TopicRanges) -> set[tuple[int, int]]:
+def as_pairs(topic: TopicRanges) -> set[tuple[TopicPartition, int]]:
     return {(p, offset) for p, held in topic.partitions.items() for offset in as_set(held)}
 
 
@@ -64,7 +65,7 @@ def test_membership_span_and_stop_are_those_of_the_set(pairs: list[tuple[int, in
 
 @given(TOPICS, TOPICS)
 def test_topic_ranges_are_sets_of_partition_and_offset(
-    one: dict[int, list[tuple[int, int]]], other: dict[int, list[tuple[int, int]]]
+    one: dict[TopicPartition, list[tuple[int, int]]], other: dict[TopicPartition, list[tuple[int, int]]]
 ) -> None:
     a, b = TopicRanges.of(one), TopicRanges.of(other)
 
@@ -76,12 +77,12 @@ def test_topic_ranges_are_sets_of_partition_and_offset(
 
 
 @given(TOPICS)
-def test_topic_ranges_survive_their_lists(topic: dict[int, list[tuple[int, int]]]) -> None:
+def test_topic_ranges_survive_their_lists(topic: dict[TopicPartition, list[tuple[int, int]]]) -> None:
     ranges = TopicRanges.of(topic)
 
     assert TopicRanges.from_lists(ranges.to_lists()) == ranges
 
 
 def test_a_range_reads_as_its_first_and_last_offset() -> None:
-    assert str(TopicRanges.of({1: [(5, 8), (10, 11)]})) == "partition 1 offsets 5..7, 10..10"
+    assert str(TopicRanges.of({TopicPartition("a.b", 1): [(5, 8), (10, 11)]})) == "a.b-1 offsets 5..7, 10..10"
     assert str(TopicRanges.of({})) == "nothing"

@@ -1,7 +1,7 @@
 """One topic and its table, as a test drives and judges them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import LakehouseError
-from lakehouse_assets.model.ledger import TopicLedger
-from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import NO_OFFSETS, RangeSet, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.audit import audit_positions
@@ -22,7 +22,7 @@ from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
-from lakehouse_assets_tests.builders import HOUR_MS, make_message, make_spec, make_systems
+from lakehouse_assets_tests.builders import HOUR_MS, make_message, make_ranges, make_spec, make_systems
 from lakehouse_assets_tests.faults import FAULTY
 
 Position = tuple[int | None, int | None]
@@ -66,7 +66,20 @@ class Lake:
 
     @property
     def topic(self) -> str:
-        return self.spec.source.topic
+        (topic,) = self.spec.source.named_topics
+        return topic
+
+    def log(self, partition: int = 0) -> TopicPartition:
+        """A topic partition of the table's only topic."""
+        return TopicPartition(self.topic, partition)
+
+    def ranges(self, ranges: Mapping[int, Iterable[tuple[int, int]]]) -> TopicRanges:
+        """Offsets of the table's only topic."""
+        return make_ranges(ranges, self.topic)
+
+    def held(self, partition: int = 0) -> RangeSet:
+        """What the ledger holds of a topic partition of the table's only topic."""
+        return self.ledger.held[self.log(partition)]
 
     def produce(self, count: int, partition: int = 0, **how: Any) -> list[int]:
         """Good messages; their offsets."""
@@ -135,10 +148,10 @@ class Lake:
         return load_quarantine(self.systems, self.spec)
 
     @property
-    def entry(self) -> TopicLedger:
+    def ledger(self) -> Ledger:
         ledger = read_ledger(self.table)
         assert ledger is not None
-        return ledger[self.topic]
+        return ledger
 
     def positions(self) -> list[Position]:
         """What DuckDB finds in the files."""
@@ -165,11 +178,11 @@ class Lake:
         """
         assert self.quarantined() == sorted((p, offset) for p, offsets in (bad or {}).items() for offset in offsets)
         expected = sorted((p, offset) for p, offsets in rows.items() for offset in offsets)
-        entry = self.entry
+        ledger = self.ledger
         assert self.positions() == [*expected, *[(None, None)] * foreign]
-        assert all(offset in entry.held[p] for p, offset in expected)
-        if entry.held:
-            audit = audit_positions(self.table, entry, self.quarantine)
+        assert all(offset in ledger.held[self.log(p)] for p, offset in expected)
+        if ledger.held:
+            audit = audit_positions(self.table, ledger, self.quarantine)
             assert not audit.duplicates
             assert not audit.unledgered
         assert self.lag() == lag

@@ -30,10 +30,10 @@ def test_a_row_that_somebody_deleted_is_lost_and_named(lake: MakeLake) -> None:
     table.ingest()
     table.table.delete("(_kafka_partition = 1 and _kafka_offset >= 7) or (_kafka_partition = 0 and _kafka_offset = 2)")
 
-    found = audit.audit_positions(table.table, table.entry)
+    found = audit.audit_positions(table.table, table.ledger)
 
     assert found.row_count == 16
-    assert read_lost(table, found) == TopicRanges.of({0: [(2, 3)], 1: [(7, 10)]})
+    assert read_lost(table, found) == table.ranges({0: [(2, 3)], 1: [(7, 10)]})
 
 
 def test_a_row_that_somebody_appended_again_is_twice_there(lake: MakeLake) -> None:
@@ -42,9 +42,9 @@ def test_a_row_that_somebody_appended_again_is_twice_there(lake: MakeLake) -> No
     table.ingest()
     table.table.append(table.table.scan("_kafka_offset >= 4 and _kafka_offset < 6").to_arrow())
 
-    found = audit.audit_positions(table.table, table.entry)
+    found = audit.audit_positions(table.table, table.ledger)
 
-    assert found.duplicates == TopicRanges.of({0: [(4, 6)]})
+    assert found.duplicates == table.ranges({0: [(4, 6)]})
     assert found.gaps == NO_OFFSETS
 
 
@@ -56,11 +56,11 @@ def test_the_times_of_lost_and_doubled_messages_are_told(lake: MakeLake) -> None
     table.table.append(table.table.scan("_kafka_offset >= 7").to_arrow())
     table.table.delete("_kafka_offset < 3")
 
-    found = audit.audit_positions(table.table, table.entry)
+    found = audit.audit_positions(table.table, table.ledger)
 
     assert read_stamped(table, found).stamps_ms == (times[0], times[2])
-    assert audit.stamp_duplicates(table.table, found.duplicates).stamps_ms == (times[7], times[9])
-    assert audit.stamp_duplicates(table.table, NO_OFFSETS).stamps_ms is None
+    assert audit.stamp_duplicates(table.table, table.ledger, found.duplicates).stamps_ms == (times[7], times[9])
+    assert audit.stamp_duplicates(table.table, table.ledger, NO_OFFSETS).stamps_ms is None
 
 
 def test_control_records_aborted_messages_and_tombstones_are_gaps_of_the_topic(lake: MakeLake) -> None:
@@ -70,9 +70,9 @@ def test_control_records_aborted_messages_and_tombstones_are_gaps_of_the_topic(l
     table.broker.produce(table.topic, [None, make_message(0)])  # 6 and 7
     table.ingest()
 
-    found = audit.audit_positions(table.table, table.entry)
+    found = audit.audit_positions(table.table, table.ledger)
 
-    assert found.gaps == TopicRanges.of({0: [(2, 7)]})
+    assert found.gaps == table.ranges({0: [(2, 7)]})
     assert read_lost(table, found) == NO_OFFSETS
 
 
@@ -88,10 +88,10 @@ def test_of_many_gaps_the_one_that_is_a_loss_is_told(
     table.ingest()
     table.table.delete("_kafka_partition = 0 and _kafka_offset = 11")
 
-    found = audit.audit_positions(table.table, table.entry)
+    found = audit.audit_positions(table.table, table.ledger)
 
-    assert found.gaps == TopicRanges.of({0: [(4, 5), (9, 10), (11, 12), (14, 15), (19, 20)]})
-    assert read_lost(table, found) == TopicRanges.of({0: [(11, 12)]})
+    assert found.gaps == table.ranges({0: [(4, 5), (9, 10), (11, 12), (14, 15), (19, 20)]})
+    assert read_lost(table, found) == table.ranges({0: [(11, 12)]})
 
 
 def test_only_the_newest_offsets_are_looked_at(lake: MakeLake) -> None:
@@ -100,6 +100,6 @@ def test_only_the_newest_offsets_are_looked_at(lake: MakeLake) -> None:
     table.ingest()
     table.table.delete("_kafka_offset = 2 or _kafka_offset = 8")
 
-    found = audit.audit_positions(table.table, table.entry, window=5)
+    found = audit.audit_positions(table.table, table.ledger, window=5)
 
-    assert (found.row_count, found.gaps) == (4, TopicRanges.of({0: [(8, 9)]}))
+    assert (found.row_count, found.gaps) == (4, table.ranges({0: [(8, 9)]}))

@@ -141,9 +141,9 @@ def compact(table: Lake) -> list[int]:
 def read_offsets(table: Lake) -> list[int]:
     """The offsets at which Kafka has a message now."""
     source, name = table.systems.source, table.spec.table
-    bounds = source.read_bounds(name, table.topic, [0])[0]
+    bounds = source.read_bounds(name, [table.log()])[table.log()]
     offsets: list[int] = []
-    with source.reader(name, table.topic, {0: (bounds.low, bounds.stop)}) as reader:
+    with source.reader(name, {table.log(): (bounds.low, bounds.stop)}) as reader:
         while not reader.is_finished:
             offsets += reader.read(1.0).offsets.tolist()
     return offsets

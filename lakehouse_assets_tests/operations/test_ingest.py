@@ -18,7 +18,7 @@ from lakehouse_assets.model.errors import (
     TopicTruncatedError,
     WorkerLostError,
 )
-from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS
 from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import append_foreign_rows, expire, make_message, make_spec, roll_back
@@ -94,7 +94,7 @@ def test_tombstones_alone_make_no_commit_and_no_lag(lake: MakeLake) -> None:
     result = table.ingest()
 
     assert result.commits == 0
-    assert result.rowless == TopicRanges.of({0: [(0, 3)]})
+    assert result.rowless == table.ranges({0: [(0, 3)]})
     assert table.lag(result.rowless) == 0
 
 
@@ -160,9 +160,9 @@ def test_a_bad_record_stops_the_table_at_its_offset(lake: MakeLake) -> None:
     with pytest.raises(BadRecordError, match="offset 7") as caught:
         table.ingest()
 
-    assert (caught.value.partition, caught.value.offset) == (0, 7)
+    assert (caught.value.log, caught.value.offset) == (table.log(), 7)
     assert table.positions() == [(0, offset) for offset in range(7)]
-    assert table.entry.held == TopicRanges.of({0: [(0, 7)]})
+    assert table.ledger.held == table.ranges({0: [(0, 7)]})
 
 
 def test_a_second_run_stops_at_the_bad_record_again_and_adds_nothing(lake: MakeLake) -> None:
@@ -185,9 +185,9 @@ def test_a_bad_record_between_tombstones_and_other_topic_partitions_is_named_exa
     with pytest.raises(BadRecordError) as caught:
         table.ingest()
 
-    assert (caught.value.partition, caught.value.offset) == (0, 3)
+    assert (caught.value.log, caught.value.offset) == (table.log(), 3)
     assert [row for row in table.positions() if row[0] == 0] == [(0, 1)]
-    assert table.entry.held[0].stop <= 3
+    assert table.held().stop <= 3
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -289,7 +289,7 @@ def test_offsets_that_retention_dropped_are_an_error_with_numbers(lake: MakeLake
     with pytest.raises(OffsetsExpiredError, match=r"offsets 10 to 14 \(5 offsets\)") as caught:
         table.ingest()
 
-    assert caught.value.missing == {0: (10, 15)}
+    assert caught.value.missing == {table.log(): (10, 15)}
     assert table.positions() == [(0, offset) for offset in range(10)]
 
 

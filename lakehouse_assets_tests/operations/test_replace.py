@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lakehouse_assets.model.errors import SliceIncompleteError, TopicReplacedError
-from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import HOUR_MS, append_foreign_rows, make_message, publish_replace
 from lakehouse_assets_tests.faults import EFFECTS, Fault
@@ -155,7 +154,7 @@ def test_a_slice_of_which_kafka_dropped_a_part_is_refused_and_nothing_deleted(la
     with pytest.raises(SliceIncompleteError, match="10 to 14 would be lost") as caught:
         table.replace(keys[1])
 
-    assert caught.value.missing == {0: (10, 15)}
+    assert caught.value.missing == {table.log(): (10, 15)}
     table.assert_holds({0: list(range(30))})
     assert len(table.table.snapshots()) == 1
 
@@ -218,7 +217,7 @@ def test_rows_in_the_middle_that_kafka_does_not_give_again_refuse_the_slice(lake
     publish_replace(
         table.systems.catalog,
         {0: range(aborted[0], aborted[-1] + 1)},
-        topic_id=table.entry.topic_id,
+        topic_id=table.ledger.topic_ids[table.topic],
         topic=table.topic,
     )
     before = table.positions()
@@ -226,7 +225,7 @@ def test_rows_in_the_middle_that_kafka_does_not_give_again_refuse_the_slice(lake
     with pytest.raises(SliceIncompleteError) as caught:
         table.reopened().replace(table.key(hours_ago(0)))
 
-    assert caught.value.missing == {0: (aborted[0], aborted[-1] + 1)}
+    assert caught.value.missing == {table.log(): (aborted[0], aborted[-1] + 1)}
     assert table.positions() == before
 
 
@@ -269,7 +268,7 @@ def test_messages_of_the_far_future_and_of_1970_leave_later_hours_addressable(la
 
     expected = {3: [(0, 4)], 2: [(4, 7)], 1: [(7, 10)], 0: [(10, 13)]}
     assert {h: report.ranges for h, report in heard.items() if report} == {
-        h: TopicRanges.of({0: r}) for h, r in expected.items()
+        h: table.ranges({0: r}) for h, r in expected.items()
     }
     assert by_hour == [{hours_ago(3): 4, hours_ago(2): 3, hours_ago(1): 3, hours_ago(0): 3}]
     table.assert_holds({0: list(range(13))})

@@ -165,8 +165,8 @@ def test_checks_name_the_hour_to_materialize_and_are_content_after_it(platform: 
     spec, lakehouse = _spec(platform), LakehouseResource()
     hour = _hour(now - HOUR_MS)
     continuity, unique = (evaluate_check(name, spec, lakehouse.systems) for name in ("continuity", "unique_offsets"))
-    assert continuity.description == f"lost: partition 0 offsets 0..0; materialize {hour}"
-    assert unique.description == f"twice in the table: partition 0 offsets 2..2; materialize {hour}"
+    assert continuity.description == f"lost: {clicks}-0 offsets 0..0; materialize {hour}"
+    assert unique.description == f"twice in the table: {clicks}-0 offsets 2..2; materialize {hour}"
 
     assert platform.materialize(hour).success
     assert _table_ids() == [1, 2, 3]

@@ -125,9 +125,8 @@ class Interleavings(RuleBasedStateMachine):
             faults.EFFECTS.arm(None)
         if self._head() != before:
             # It may have died between two commits: the ledger says how far it came, and DuckDB whether that is true.
-            held = self.lake.entry.held
             aim = self.topic_rows if hour < 0 else self.slice_rows(hour)
-            self.landed({(p, offset) for p, offset in aim if offset in held[p]})
+            self.landed({(p, offset) for p, offset in aim if offset in self.lake.held(p)})
 
     def _head(self) -> int | None:
         current = self.lake.table.current_snapshot() if self.exists else None
@@ -164,20 +163,20 @@ class Interleavings(RuleBasedStateMachine):
             return
         assert self.lake.positions() == [*sorted(self.rows), *[(None, None)] * self.foreign]
         try:
-            entry = self.lake.entry
+            ledger = self.lake.ledger
         except LedgerLostError:
             # Only out of order filling, cut off from its history and rolled back, may leave nothing provable. Nobody can go on
             # from there, so the walk begins again with another table.
             self._begin_anew()
             return
-        held = {(p, o) for p, o in self.topic_rows if o in entry.held[p]}
+        held = {(p, o) for p, o in self.topic_rows if o in ledger.held[self.lake.log(p)]}
         assert held == self.rows
-        missing = entry.missing({p: len(stamps) for p, stamps in self.stamps.items()})
-        assert {(p, o) for p, o in self.topic_rows if o in missing[p]} == self.topic_rows - self.rows
+        missing = ledger.missing({self.lake.log(p): len(stamps) for p, stamps in self.stamps.items()})
+        assert {(p, o) for p, o in self.topic_rows if o in missing[self.lake.log(p)]} == self.topic_rows - self.rows
         assert self.lake.lag() == missing.span
         quarantined = self.lake.quarantined()
         assert len(quarantined) == len(set(quarantined))
-        assert {(p, o) for p, o in self.topic_bad if o in entry.held[p]} <= set(quarantined) <= self.topic_bad
+        assert {(p, o) for p, o in self.topic_bad if o in ledger.held[self.lake.log(p)]} <= set(quarantined) <= self.topic_bad
         assert all(count >= 0 for count in judge.read_every_snapshot(self.lake.table)[-3:])
 
     def _begin_anew(self) -> None:

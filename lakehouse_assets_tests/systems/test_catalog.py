@@ -18,7 +18,7 @@ from lakehouse_assets.model.errors import (
     LedgerMissingError,
     TableDiffersError,
 )
-from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger, TopicLedger
+from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import publish
@@ -27,6 +27,7 @@ from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import (
     append_foreign_rows,
     make_delivery,
+    make_ranges,
     make_spec,
     make_systems,
     make_table,
@@ -38,7 +39,7 @@ TEXT = {"name": "text", "type": "string"}
 
 
 def first_ledger() -> Ledger:
-    return Ledger({"clicks": TopicLedger("id")})
+    return Ledger({"clicks": "id"})
 
 
 def never() -> Ledger:
@@ -122,7 +123,7 @@ def test_properties_that_the_declaration_names_follow_it_and_others_are_left_alo
 
     found = {name: table.properties[name] for name in ("write.parquet.compression-level", "owner", "comment")}
     assert found == {"write.parquet.compression-level": "7", "owner": "somebody", "comment": "Clicks."}
-    assert ledger["clicks"].held[0].stop == 3
+    assert ledger.held == make_ranges({0: [(0, 3)]})
     assert len(table.metadata.snapshots) == 1
     assert ensure(catalog, spec, never)[0].metadata_location == table.metadata_location
 

@@ -15,6 +15,7 @@ from lakehouse_assets_tests.builders import (
     append_foreign_rows,
     expire,
     make_delivery,
+    make_ranges,
     make_spec,
     make_table,
     publish_replace,
@@ -28,7 +29,7 @@ NAME = "ods.clicks"
 def held(table: Table) -> TopicRanges:
     ledger = read_ledger(table)
     assert ledger is not None
-    return ledger["clicks"].held
+    return ledger.held
 
 
 def add(catalog: FaultyCatalog, *ranges: range) -> list[int]:
@@ -64,7 +65,7 @@ def test_a_foreign_append_leaves_the_ledger(catalog: FaultyCatalog) -> None:
     add(catalog, range(10))
     append(catalog)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 10)]})
 
 
 def test_a_foreign_append_to_a_new_table_leaves_it_at_its_beginning(catalog: FaultyCatalog) -> None:
@@ -78,7 +79,7 @@ def test_after_a_rollback_the_older_snapshot_counts(catalog: FaultyCatalog) -> N
     first, *_ = add(catalog, range(10), range(10, 20))
     roll_back(catalog.load_table(NAME), first)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 10)]})
 
 
 def test_after_a_rollback_the_rest_lands_again(catalog: FaultyCatalog) -> None:
@@ -88,7 +89,7 @@ def test_after_a_rollback_the_rest_lands_again(catalog: FaultyCatalog) -> None:
     add(catalog, range(10, 25))
 
     table = catalog.load_table(NAME)
-    assert held(table) == TopicRanges.of({0: [(0, 25)]})
+    assert held(table) == make_ranges({0: [(0, 25)]})
     assert judge.read_positions(table) == [(0, offset) for offset in range(25)]
 
 
@@ -97,7 +98,7 @@ def test_after_a_rollback_and_a_foreign_append_the_older_snapshot_counts(catalog
     roll_back(catalog.load_table(NAME), first)
     append(catalog)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 10)]})
 
 
 def test_after_a_rollback_to_a_foreign_snapshot_the_nearest_of_ours_counts(catalog: FaultyCatalog) -> None:
@@ -106,7 +107,7 @@ def test_after_a_rollback_to_a_foreign_snapshot_the_nearest_of_ours_counts(catal
     add(catalog, range(10, 20))
     roll_back(catalog.load_table(NAME), foreign)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 10)]})
 
 
 def test_after_a_rollback_to_a_foreign_snapshot_before_all_of_ours_nothing_is_held(
@@ -137,7 +138,7 @@ def test_after_expiry_of_all_our_snapshots_the_property_counts(catalog: FaultyCa
 
     table = catalog.load_table(NAME)
     assert len(table.snapshots()) == 1
-    assert held(table) == TopicRanges.of({0: [(0, 20)]})
+    assert held(table) == make_ranges({0: [(0, 20)]})
 
 
 def test_after_expiry_of_a_table_filled_out_of_order_the_files_prove_the_property(
@@ -147,7 +148,7 @@ def test_after_expiry_of_a_table_filled_out_of_order_the_files_prove_the_propert
     append(catalog)
     expire_others(catalog)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 60)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 60)]})
 
 
 def test_after_rollback_and_expiry_the_rows_decide(catalog: FaultyCatalog) -> None:
@@ -156,7 +157,7 @@ def test_after_rollback_and_expiry_the_rows_decide(catalog: FaultyCatalog) -> No
     append(catalog)
     expire_others(catalog)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 10)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 10)]})
 
 
 def test_after_foreign_compaction_and_expiry_the_rows_decide(catalog: FaultyCatalog) -> None:
@@ -164,7 +165,7 @@ def test_after_foreign_compaction_and_expiry_the_rows_decide(catalog: FaultyCata
     compact(catalog)
     expire_others(catalog)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 20)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 20)]})
 
 
 def test_after_rollback_to_nothing_but_foreign_rows_and_expiry_the_rows_decide(
@@ -202,7 +203,7 @@ def test_a_replaced_slice_leaves_the_ledger_provable(catalog: FaultyCatalog) -> 
     append(catalog)
     expire_others(catalog)
 
-    assert held(catalog.load_table(NAME)) == TopicRanges.of({0: [(0, 20)]})
+    assert held(catalog.load_table(NAME)) == make_ranges({0: [(0, 20)]})
 
 
 def test_a_table_with_rows_but_no_ledger_is_refused(catalog: FaultyCatalog) -> None:

@@ -22,7 +22,6 @@ from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
 from pyiceberg.typedef import Record
 
 from lakehouse_assets.model.errors import CommitConflictError
-from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.parquet import build_writer
@@ -32,6 +31,7 @@ from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import (
     append_foreign_rows,
     make_delivery,
+    make_ranges,
     make_spec,
     make_table,
     publish_replace,
@@ -68,7 +68,7 @@ def test_rows_of_a_slice_are_replaced_and_all_others_stay(catalog: FaultyCatalog
     assert judge.read_positions(table) == positions(expected)
     assert judge.query(table, "SELECT count(*) FROM {table} WHERE id <> _kafka_offset") == [(0,)]
     assert ledger is not None
-    assert ledger["clicks"].held == TopicRanges.of({0: [(0, max(expected) + 1)]})
+    assert ledger.held == make_ranges({0: [(0, max(expected) + 1)]})
     assert len(judge.read_every_snapshot(table)) == 5
 
 
@@ -126,7 +126,7 @@ def test_a_slice_of_a_partitioned_table_is_replaced_in_each_of_its_partitions(ca
 def test_rows_that_land_while_a_slice_is_prepared_make_a_conflict(catalog: FaultyCatalog) -> None:
     fill(catalog, range(10))
     table = catalog.load_table(NAME)
-    taken = SliceFiles(TopicRanges.of({0: [(0, 20)]}))
+    taken = SliceFiles(make_ranges({0: [(0, 20)]}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
     delivery = make_delivery(table, {0: range(20)}, replaces=taken.swap)
     fill(catalog, range(10, 15))
@@ -140,7 +140,7 @@ def test_rows_that_land_while_a_slice_is_prepared_make_a_conflict(catalog: Fault
 def test_rows_outside_the_slice_may_land_meanwhile(catalog: FaultyCatalog) -> None:
     fill(catalog, range(10))
     table = catalog.load_table(NAME)
-    taken = SliceFiles(TopicRanges.of({0: [(0, 10)]}))
+    taken = SliceFiles(make_ranges({0: [(0, 10)]}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
     delivery = make_delivery(table, {0: range(10)}, replaces=taken.swap)
     catalog.before_commit = [lambda: fill(catalog, range(10, 15))]
@@ -255,7 +255,7 @@ def test_rows_that_others_deleted_do_not_come_back_when_their_file_is_written_ag
 def test_a_delete_by_others_while_a_slice_is_prepared_makes_a_conflict(catalog: FaultyCatalog) -> None:
     fill(catalog, range(10))
     table = catalog.load_table(NAME)
-    taken = SliceFiles(TopicRanges.of({0: [(5, 8)]}))
+    taken = SliceFiles(make_ranges({0: [(5, 8)]}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
     delivery = make_delivery(table, {0: range(5, 8)}, replaces=taken.swap)
     _delete_rows(catalog, 3)

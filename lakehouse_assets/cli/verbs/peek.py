@@ -28,10 +28,10 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     (spec,) = choose_tables(environment, [arguments.table])
     for message in peek_newest(open_systems(environment), spec, arguments.count):
         if arguments.json:
-            at = {"partition": message.partition, "offset": message.offset, "timestamp_ms": message.timestamp_ms}
-            print_json(**at, row=message.row, error=message.error)
+            at = {"offset": message.offset, "timestamp_ms": message.timestamp_ms}
+            print_json(**message.log._asdict(), **at, row=message.row, error=message.error)
             continue
-        place = f"{spec.source.topic}-{message.partition} offset {message.offset}"
+        place = f"{message.log} offset {message.offset}"
         if message.row is not None:
             print(f"{place}: {json.dumps(message.row, default=str)}")
         else:

@@ -28,20 +28,20 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     systems = open_systems(environment)
     changes = plan_changes(systems.catalog, TableShape.declared(spec))
     status = read_status(systems, spec)
-    ranges = [(p, r.start, r.stop - 1) for p, held in status.missing.partitions.items() for r in held]
+    ranges = [(log, r.start, r.stop - 1) for log, held in status.missing.partitions.items() for r in held]
     if arguments.json:
-        reads = [{"partition": p, "first_offset": first, "last_offset": last} for p, first, last in ranges]
+        reads = [{**log._asdict(), "first_offset": first, "last_offset": last} for log, first, last in ranges]
         print_json(
-            table=spec.table, topic=spec.source.topic, creates_table=status.entry is None, lag=status.lag,
+            table=spec.table, topic=spec.source.label, creates_table=status.ledger is None, lag=status.lag,
             changes=[{"column": c.column, "before": c.before, "after": c.after} for c in changes], reads=reads,
         )  # fmt: skip
         return 0
-    if status.entry is None:
+    if status.ledger is None:
         print(f"would create {spec.table}")
     for change in changes:
         print(f"would change {change}")
-    for p, first, last in ranges:
-        print(f"would read {spec.source.topic}-{p} offsets {first} to {last}, at most {last - first + 1:,} messages")
+    for log, first, last in ranges:
+        print(f"would read {log} offsets {first} to {last}, at most {last - first + 1:,} messages")
     if not ranges:
         print(f"{spec.table} has everything")
     return 0

@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
         except LakehouseError as error:
             failed = True
             if arguments.json:
-                print_json(table=spec.table, topic=spec.source.topic, error=type(error).__name__, message=str(error))
+                print_json(table=spec.table, topic=spec.source.label, error=type(error).__name__, message=str(error))
             else:
                 print(error, file=sys.stderr)
         else:
@@ -56,15 +56,15 @@ def _print_status(spec: "TableSpec", status: "TableStatus", *, as_json: bool) ->
         committed_ms = status.committed_ms
         print_json(
             table=spec.table,
-            topic=spec.source.topic,
+            topic=spec.source.label,
             lag=status.lag,
             committed_at=iso(committed_ms) if committed_ms is not None else None,
             age_seconds=round(time.time() - committed_ms / 1000, 1) if committed_ms is not None else None,
-            held=status.entry.held.to_lists() if status.entry is not None else None,
+            held=status.ledger.held.to_lists() if status.ledger is not None else None,
             missing=status.missing.to_lists(),
             commits=commits,
         )
         return
-    print(f"{spec.table}: {status.lag:,} messages behind {spec.source.topic!r}; next: {status.missing}")
+    print(f"{spec.table}: {status.lag:,} messages behind {spec.source.label!r}; next: {status.missing}")
     for commit in commits:
         print("  {at}  {operation:<14} +{added_rows:,} rows, {total_rows:,} in all".format_map(commit))

@@ -32,8 +32,14 @@ LOCAL = [
 # PyIceberg's own choice of a driver, and the one that Dagster brings where its instance is in PostgreSQL.
 POSTGRES = ["psycopg2-binary>=2.9.6,<3"]
 
+PROTOBUF = [
+    "protobuf>=6.31,<8",  # the runtime, which is Dagster's too; 8 may change descriptors
+    "grpcio-tools>=1.75,<2",  # the compiler in a wheel: schemas come from the registry as text
+]
+
 DEV = [
     *LOCAL,
+    *PROTOBUF,
     *POSTGRES,
     "pytest>=9,<9.2",  # under 9.2, xdist 3.8 no longer keeps the tests of a group in one process, and says nothing of it
     "pytest-timeout>=2.4,<3",
@@ -73,7 +79,7 @@ setup(
     # `lakehouse dev` needs them also where the package was installed without a checkout.
     data_files=[("share/lakehouse_assets", ["dagster.yaml", "workspace.yaml"])],
     install_requires=INSTALL,
-    extras_require={"local": LOCAL, "postgres": POSTGRES, "dev": DEV},
+    extras_require={"local": LOCAL, "postgres": POSTGRES, "protobuf": PROTOBUF, "dev": DEV},
     entry_points={"console_scripts": ["lakehouse = lakehouse_assets.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

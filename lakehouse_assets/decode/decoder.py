@@ -6,6 +6,7 @@ from lakehouse_assets.decode.avro.decoder import AvroDecoder
 from lakehouse_assets.decode.beside import MessageDecoder
 from lakehouse_assets.decode.decoded import Decoder, ValueDecoder
 from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.decode.protobuf.decoder import ProtobufDecoder
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
 from lakehouse_assets.model.spec import ColumnSpec, TableSpec
 
@@ -31,3 +32,6 @@ def _build_value_decoder(
             return JsonDecoder(columns)
         case "avro":
             return AvroDecoder(columns, schemas)
+        case "protobuf":
+            assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
+            return ProtobufDecoder(columns, schemas)

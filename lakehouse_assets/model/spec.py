@@ -75,10 +75,10 @@ class SourceSpec(_Declared):
         description="A regular expression instead of names: every topic whose whole name matches, those that are created "
         "later too.",
     )
-    format: Literal["json", "avro"] = Field(
+    format: Literal["json", "avro", "protobuf"] = Field(
         default="json",
-        description="How messages are encoded: JSON objects, or Avro in Confluent's wire format, whose schemas are in the "
-        "registry that SCHEMA_REGISTRY_URL names.",
+        description="How messages are encoded: JSON objects, or Avro or Protobuf in Confluent's wire format, whose schemas are "
+        "in the registry that SCHEMA_REGISTRY_URL names.",
     )
     schema_file: str | None = Field(
         default=None,

@@ -7,7 +7,7 @@ CODE := lakehouse_assets lakehouse_assets_tests benchmarks setup.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar off
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev test lint typecheck architecture check bench format clean
+.PHONY: help install dev test lint typecheck architecture check bench soak format clean
 
 help: ## Explain every target
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ check: lint typecheck architecture test ## All that CI runs
 
 bench: $(VENV)/installed-dev ## Measure speed and memory on a local Kafka, beside what others reach
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(VENV)/installed-dev ## Ten minutes of random faults on real components (SECONDS=60, SEED=... to see one again)
+	@$(BIN)/python -m lakehouse_assets_tests.soak
 
 format: $(VENV)/installed-dev ## Put the code into form (ruff)
 	@$(BIN)/ruff check --fix $(CODE)

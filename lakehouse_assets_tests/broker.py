@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from lakehouse_assets_tests.waiting import wait_until
@@ -24,11 +24,17 @@ class Broker:
         """`settings` are the topic's own, such as `message.timestamp.after.max.ms`."""
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(settings or {}))
         self._admin.create_topics([topic], operation_timeout=_SECONDS)[name].result()
-        wait_until(lambda: self._has_leaders(name, partitions), _SECONDS)
+        self.await_leaders(name, partitions)
         return name
 
+    def await_leaders(self, topic: str, partitions: int) -> None:
+        """Until every one of its topic partitions answers, as after a restart."""
+        wait_until(lambda: self._has_leaders(topic, partitions), _SECONDS)
+
     def _has_leaders(self, name: str, partitions: int) -> bool:
-        # The controller has answered, but for a moment the broker may not know that it leads.
+        # The controller has answered, but for a moment the broker may not know that it leads. Of topic partitions that came
+        # later, the client itself hears only when it is made to look.
+        self._admin.list_topics(name, timeout=_SECONDS)
         wanted = {TopicPartition(name, p): OffsetSpec.latest() for p in range(partitions)}
         errors = [future.exception() for future in self._admin.list_offsets(wanted).values()]
         return not any(errors)
@@ -65,15 +71,28 @@ class Broker:
         self, topic: str, values: Iterable[Value], *, partition: int = 0, abort: bool = False
     ) -> list[int]:
         """One transaction; a control record takes the offset behind it. Nobody sees what was aborted."""
-        producer = Producer({**self._settings, "transactional.id": f"{topic}-{partition}"})
-        producer.init_transactions(_SECONDS)
-        producer.begin_transaction()
-        offsets = _send(producer, topic, values, partition, None, None, None)
+        producer, offsets = self.begin_transaction(topic, values, partition=partition, name="closed")
         if abort:
             producer.abort_transaction(_SECONDS)
         else:
             producer.commit_transaction(_SECONDS)
         return offsets
+
+    def begin_transaction(
+        self, topic: str, values: Iterable[Value], *, partition: int = 0, name: str = "open"
+    ) -> tuple[Producer, list[int]]:
+        """A transaction that holds back what follows it until the producer ends it, or ten minutes are over."""
+        identity = {"transactional.id": f"{topic}-{partition}-{name}", "transaction.timeout.ms": "600000"}
+        producer = Producer({**self._settings, **identity})
+        producer.init_transactions(_SECONDS)
+        producer.begin_transaction()
+        return producer, _send(producer, topic, values, partition, None, None, None)
+
+    def add_partitions(self, topic: str, count: int) -> None:
+        """Until the topic has `count`."""
+        self._admin.create_partitions([NewPartitions(topic, count)], operation_timeout=_SECONDS)[topic].result()
+        self.await_leaders(topic, count)
+        self.__dict__.pop("_producer", None)  # which would hear of them only after minutes
 
     @cached_property
     def _admin(self) -> AdminClient:

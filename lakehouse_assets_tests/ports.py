@@ -2,6 +2,8 @@
 
 import os
 
+from lakehouse_assets.local.ports import find_free_port
+
 _FIRST = 23092  # apart from the ports of `make dev`, so that its clients never find these brokers, and from ephemeral ones
 _PER_PROCESS = 500
 
@@ -13,9 +15,15 @@ OBJECT_STORE = 350
 SECURED_KAFKA = 400
 REGISTRY = 450
 POSTGRES = 450
+SOAK = 470
 
 
 def port_of(purpose: int) -> int:
     """The port where a broker of this test process may be, for one of the purposes above."""
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     return _FIRST + _PER_PROCESS * process + purpose
+
+
+def free_port_of(purpose: int) -> int:
+    """The same for a server that does not look for a free one itself."""
+    return find_free_port(port_of(purpose))

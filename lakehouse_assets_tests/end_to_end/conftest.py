@@ -13,19 +13,19 @@ from lakehouse_assets_tests.rest_catalog import RestCatalogServer
 
 @pytest.fixture(scope="session")
 def rest_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestCatalogServer]:
-    with RestCatalogServer(tmp_path_factory.mktemp("rest"), ports.port_of(ports.REST_CATALOG)) as running:
+    with RestCatalogServer(tmp_path_factory.mktemp("rest"), ports.free_port_of(ports.REST_CATALOG)) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    with PostgresServer(ports.port_of(ports.POSTGRES)) as running:
+    with PostgresServer(ports.free_port_of(ports.POSTGRES)) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with ObjectStore(tmp_path_factory.mktemp("store"), ports.port_of(ports.OBJECT_STORE)) as running:
+    with ObjectStore(tmp_path_factory.mktemp("store"), ports.free_port_of(ports.OBJECT_STORE)) as running:
         judge.reach_object_store(running.address, ACCESS_KEY, SECRET_KEY)
         yield running
 

@@ -6,11 +6,14 @@ A fork server has the imports done, so that a process starts in milliseconds; it
 import multiprocessing
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.broker import Broker
@@ -20,6 +23,7 @@ from lakehouse_assets_tests.operations.lake import Lake
 from lakehouse_assets_tests.waiting import wait_until
 
 DEADLINE_SECONDS = 60.0
+FAILED = 3  # exit code of a run that failed and may be tried again
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["lakehouse_assets_tests.operations.child"])
@@ -41,7 +45,10 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Order:
-    """What a process shall do: ingest, or replace the slices of `keys`; `seen` takes the list of its effects."""
+    """What a process shall do: ingest, or replace the slices of `keys`.
+
+    `seen` takes the list of its effects, the folder `failures` the error of a run that can't just be tried again.
+    """
 
     folder: Path
     servers: str
@@ -51,6 +58,7 @@ class Order:
     fault: Fault | None = None
     seen: Path | None = None
     meeting: Meeting | None = None
+    failures: Path | None = None
 
     @classmethod
     def of(
@@ -82,6 +90,12 @@ def is_halted(process: BaseProcess) -> bool:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
+def halt(process: BaseProcess) -> None:
+    """Stop it until somebody wakes it."""
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+
+
 def wake(process: BaseProcess) -> None:
     """Let a halted process go on."""
     assert process.pid is not None
@@ -89,6 +103,18 @@ def wake(process: BaseProcess) -> None:
 
 
 def _work(order: Order) -> None:
+    if order.failures is None:
+        _run(order)
+        return
+    try:
+        _run(order)
+    except Exception as error:  # noqa: BLE001 - what may pass by itself is the next run's; the rest is somebody's to judge
+        if not (isinstance(error, LakehouseError) and error.retryable):
+            (order.failures / str(os.getpid())).write_text(traceback.format_exc())
+        sys.exit(FAILED)
+
+
+def _run(order: Order) -> None:
     systems = make_systems(order.folder, order.servers, **order.catalog)
     lake = Lake(order.folder, Broker(order.servers), order.spec, systems, order.catalog)
     if order.meeting is not None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.model.errors import SliceIncompleteError, TopicTruncatedError
@@ -96,11 +95,7 @@ def test_a_slice_that_the_table_has_whole_and_the_compacted_log_not_is_not_repla
 def test_an_open_transaction_holds_back_what_follows_it_until_it_ends(lake: Callable[..., Lake]) -> None:
     table = lake()
     table.produce(5)
-    producer = Producer({"bootstrap.servers": table.broker.bootstrap_servers, "transactional.id": table.topic})
-    producer.init_transactions(30)
-    producer.begin_transaction()
-    producer.produce(table.topic, make_message(5), partition=0)
-    producer.flush(30)
+    producer, _ = table.broker.begin_transaction(table.topic, [make_message(5)])
     table.produce(5)
 
     table.ingest()

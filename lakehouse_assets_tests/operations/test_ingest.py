@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
 
 from lakehouse_assets.model.errors import (
     BadRecordError,
@@ -20,7 +19,6 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.model.offsets import NO_OFFSETS
 from lakehouse_assets_tests import faults
-from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import append_foreign_rows, expire, make_message, make_spec, roll_back
 from lakehouse_assets_tests.faults import EFFECTS, Fault
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
@@ -267,10 +265,8 @@ def test_topic_partitions_added_while_a_run_works_are_read_by_it(lake: MakeLake)
 
     def grow(_: object) -> None:
         if len(table.reports) == 1:
-            admin = AdminClient({"bootstrap.servers": table.broker.bootstrap_servers})
-            admin.create_partitions([NewPartitions(table.topic, 3)])[table.topic].result()
-            fresh = Broker(table.broker.bootstrap_servers)  # knows the new topic partitions
-            fresh.produce(table.topic, [make_message(i) for i in range(4)], partition=2)
+            table.broker.add_partitions(table.topic, 3)
+            table.produce(4, partition=2)
             table.produce(4, partition=0)
 
     table.ingest(on_commit=grow)

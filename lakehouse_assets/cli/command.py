@@ -10,7 +10,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lakehouse_assets.cli.verbs import dev, ingest, new, peek, plan, query, replay, schema, status, validate
+from lakehouse_assets.cli.verbs import (
+    accept_loss,
+    dev,
+    ingest,
+    new,
+    peek,
+    plan,
+    query,
+    replay,
+    schema,
+    status,
+    validate,
+)
 from lakehouse_assets.model.errors import LakehouseError, UnknownTableError
 
 if TYPE_CHECKING:
@@ -41,6 +53,7 @@ VERBS: Mapping[str, Verb] = {
     "status": status,
     "query": query,
     "replay": replay,
+    "accept-loss": accept_loss,
     "schema": schema,
 }
 

@@ -16,6 +16,7 @@
     │  ├─ OffsetsExpiredError            Kafka dropped messages before the table had them
     │  ├─ SliceIncompleteError           Kafka holds only a part of what the table has
     │  ├─ NothingToDraftError            no message from which columns could be guessed
+    │  ├─ NothingLostError               there is no loss to accept
     │  ├─ BadRecordError                 one record can't become a row
     │  ├─ TooManyBadRecordsError         most can't: the declaration is wrong
     │  └─ UnaccountedRecordsError        a defect: read is not written, quarantined and skipped
@@ -270,6 +271,14 @@ class NothingToDraftError(SourceError):
             f"Cannot draft a declaration of {table}: expected messages with fields in topic {topic!r}, found {readable:,} JSON "
             f"objects{bad}{fields}. Wait for messages, or write the declaration by hand."
         )
+
+
+class NothingLostError(SourceError):
+    """There is no loss to accept."""
+
+    def __init__(self, table: str, fact: str) -> None:
+        self.table, self.fact = table, fact
+        super().__init__(f"Cannot accept a loss for {table}: {fact}. Nothing was recorded, and nothing has to be.")
 
 
 class BadRecordError(SourceError):

@@ -30,6 +30,10 @@ class AcceptedLoss:
     offsets: TopicRanges = NO_OFFSETS
     topics: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        what = f"topic {', '.join(self.topics)}" if self.topics else f"{self.offsets} ({self.offsets.span:,} offsets)"
+        return f"{what}, since {self.at}: {self.reason}"
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -83,6 +87,10 @@ class Ledger:
         begins = {log: offset for log, offset in start.items() if log.topic not in self.topic_ids}
         fresh = {topic: topic_id for topic, topic_id in topic_ids.items() if topic not in self.topic_ids}
         return replace(self, topic_ids={**self.topic_ids, **fresh}, start={**self.start, **begins})
+
+    def with_topics_of(self, other: "Ledger") -> "Ledger":
+        """The same ledger with the topics of another that it does not know, as they began there."""
+        return self.with_topics(other.topic_ids, other.start)
 
     def with_rows(
         self, added: TopicRanges, last_row: Mapping[TopicPartition, int], newest_ms: Mapping[TopicPartition, int]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from pyiceberg.table import Table
 
@@ -23,7 +24,7 @@ from lakehouse_assets.operations.staging import StagedBatch
 from lakehouse_assets.operations.status import describe_source, list_topics, refuse_expired, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.operations.workers import stage_batches
-from lakehouse_assets.systems.catalog import ensure_table, store_ledger
+from lakehouse_assets.systems.catalog import ensure_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.evolution import find_schema_change
@@ -124,7 +125,8 @@ def open_table(
             return table, ledger
         # A topic that joins later has messages from before it was found: none of them may be left out.
         start = "earliest" if spec.source.start == "latest" else spec.source.start
-        store_ledger(systems.catalog, table, _with_beginnings(systems.source, spec, ledger, now_ms(), start))
+        joined = _with_beginnings(systems.source, spec, ledger, now_ms(), start)
+        publish(systems.catalog, spec.table, Delivery.amending(table, partial(Ledger.with_topics_of, other=joined)))
 
 
 def _with_beginnings(

@@ -8,6 +8,7 @@ finds there, and a message is never in neither table.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from lakehouse_assets.model.offsets import NO_OFFSETS, RangeSet, TopicPartition,
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.catalog import ensure_table, load_table, store_ledger
-from lakehouse_assets.systems.commit import Delivery
+from lakehouse_assets.systems.catalog import ensure_table, load_table
+from lakehouse_assets.systems.commit import Delivery, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.kafka import MessageBatch
@@ -126,7 +127,8 @@ def open_quarantine(systems: Systems, spec: TableSpec, ledger: Ledger) -> Table:
         table, own = ensure_table(systems.catalog, TableShape.quarantine(spec), lambda: first)
         if own.topic_ids.keys() >= ledger.topic_ids.keys():
             return table
-        store_ledger(systems.catalog, table, own.with_topics(ledger.topic_ids, ledger.start))
+        joining = Delivery.amending(table, partial(Ledger.with_topics_of, other=ledger))
+        publish(systems.catalog, spec.quarantine_table, joining)
 
 
 def quarantine_stager(systems: Systems, spec: TableSpec, ledger: Ledger) -> QuarantineStager:

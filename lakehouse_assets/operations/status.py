@@ -140,10 +140,14 @@ def refuse_other_log(
         raise TopicTruncatedError(spec.table, cut)
 
 
+def list_expired(missing: TopicRanges, bounds: Bounds) -> TopicRanges:
+    """What of the missing offsets lies before the oldest one that Kafka has."""
+    return missing & TopicRanges.of({log: [(0, b.low)] for log, b in bounds.items()})
+
+
 def refuse_expired(table: str, missing: TopicRanges, bounds: Bounds) -> None:
     """Raise OffsetsExpiredError if something that is missing lies before the oldest offset held."""
-    expired = missing & TopicRanges.of({log: [(0, b.low)] for log, b in bounds.items()})
-    if expired:
+    if expired := list_expired(missing, bounds):
         raise OffsetsExpiredError(
             table, {log: (held.ranges[0].start, bounds[log].low) for log, held in expired.partitions.items()}
         )

@@ -157,12 +157,17 @@ def _check_continuity(spec: TableSpec, systems: "Systems") -> _Verdict:
         "rows outside the ledger": audit.unledgered,
     }
     found = "; ".join(f"{name}: {ranges}" for name, ranges in faults.items() if ranges)
-    metadata = {
+    metadata: dict[str, dg.MetadataValue[Any]] = {
         "rows_looked_at": dg.MetadataValue.int(audit.row_count),
         "topic_gap_offsets": dg.MetadataValue.int(audit.gaps.span - lost.offsets.span),
         "lost_offsets": dg.MetadataValue.int(lost.offsets.span),
     }
-    return not found, found or f"{audit.row_count:,} rows, no offset missing", metadata
+    if ledger.losses:
+        metadata["accepted_losses"] = dg.MetadataValue.md("\n".join(f"- {loss}" for loss in ledger.losses))
+        accepted = f"; {len(ledger.losses)} accepted losses"
+    else:
+        accepted = ""
+    return not found, (found or f"{audit.row_count:,} rows, no offset missing") + accepted, metadata
 
 
 def _check_unique_offsets(spec: TableSpec, systems: "Systems") -> _Verdict:

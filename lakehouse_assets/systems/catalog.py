@@ -172,14 +172,6 @@ def _list_property_changes(shape: TableShape, table: Table) -> dict[str, str]:
     return {key: text for key, text in wanted.items() if table.properties.get(key) != text}
 
 
-def store_ledger(catalog: Catalog, table: Table, ledger: Ledger) -> None:
-    """Put a ledger that differs in beginnings or accepted losses, not in rows, into the table's property; makes no snapshot.
-
-    Not done where another commit came first: the caller looks again whether it is.
-    """
-    _alter(catalog, table, None, {LEDGER_KEY: ledger.to_json()})
-
-
 def _create_table(catalog: Catalog, shape: TableShape, ledger: Ledger) -> Table:
     properties = {
         **DEFAULT_PROPERTIES,

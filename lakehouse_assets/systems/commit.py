@@ -43,7 +43,7 @@ from lakehouse_assets.model.errors import (
     TopicReplacedError,
 )
 from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
-from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.systems.catalog import catalog_errors, load_table
 from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import read_ledger
@@ -72,12 +72,23 @@ class Delivery:
     newest_ms: Mapping[TopicPartition, int]
     base: Base
     replaces: "Callable[[Table], Change] | None" = None
+    amends: "Callable[[Ledger], Ledger] | None" = None
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def operation(self) -> str:
-        """Our own word for the summary: `ingest` or `replace-slice`."""
+        """Our own word for the summary: `ingest`, `replace-slice` or `amend-ledger`."""
+        if self.amends is not None:
+            return "amend-ledger"
         return "ingest" if self.replaces is None else "replace-slice"
+
+    @classmethod
+    def amending(cls, table: Table, amend: "Callable[[Ledger], Ledger]") -> "Delivery":
+        """A change of what the ledger says beside offsets with rows: no file.
+
+        It makes a snapshot all the same: without one, a commit that was judged before would not notice, and undo it.
+        """
+        return cls({}, NO_OFFSETS, (), {}, {}, Base.of(table), amends=amend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +231,8 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
 def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int) -> Ledger:
     """The ledger that the attempt carries, signed by its snapshot."""
     moved = before.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
+    if delivery.amends is not None:
+        moved = delivery.amends(moved)
     return moved.written_by(
         str(table.metadata.table_uuid), snapshot_id, table.metadata.next_sequence_number()
     )

@@ -53,7 +53,7 @@ def _ledger_of_ancestry(table: Table, ledger: Ledger, current: Snapshot) -> Ledg
         summary = snapshot.summary
         if summary is not None and (text := summary.additional_properties.get(LEDGER_KEY)) is not None:
             # Topics that joined later begin where they began: Kafka may hold less of them now.
-            return _parse(table_name(table), text).with_topics(ledger.topic_ids, ledger.start)
+            return _parse(table_name(table), text).with_topics_of(ledger)
         oldest = snapshot
     if oldest.parent_snapshot_id == ledger.snapshot_id or _has_files_of(table, ledger.snapshot_id):
         return ledger

@@ -11,12 +11,13 @@ from lakehouse_assets.model.errors import (
     TopicMissingError,
     TopicReplacedError,
 )
+from lakehouse_assets.operations.accepting import run_accept_loss
 from lakehouse_assets.operations.audit import audit_positions
 from lakehouse_assets_tests import faults, judge
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import make_message
 from lakehouse_assets_tests.faults import EFFECTS, Crash, Fault
-from lakehouse_assets_tests.operations.lake import Lake, hours_ago
+from lakehouse_assets_tests.operations.lake import Lake, clock_ms, hours_ago
 
 pytestmark = pytest.mark.kafka
 
@@ -175,6 +176,11 @@ def test_a_pattern_without_topics_and_a_topic_that_is_gone_are_errors(lake: Call
 
     with pytest.raises(TopicGoneError, match=other):
         table.reopened().ingest()
+
+    run_accept_loss(table.systems, table.spec, "tenant left", other, clock_ms)
+    put(table, one, 1)
+    table.reopened().ingest()
+    assert held(table) == {one: numbers(2), other: numbers(1)}
 
     table.broker.create_topic(other)
     with pytest.raises(TopicReplacedError, match=other):

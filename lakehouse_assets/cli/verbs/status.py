@@ -52,6 +52,7 @@ def _print_status(spec: "TableSpec", status: "TableStatus", *, as_json: bool) ->
         }
         for c in status.commits
     ]  # fmt: skip
+    losses = status.ledger.losses if status.ledger is not None else ()
     if as_json:
         committed_ms = status.committed_ms
         print_json(
@@ -62,9 +63,12 @@ def _print_status(spec: "TableSpec", status: "TableStatus", *, as_json: bool) ->
             age_seconds=round(time.time() - committed_ms / 1000, 1) if committed_ms is not None else None,
             held=status.ledger.held.to_lists() if status.ledger is not None else None,
             missing=status.missing.to_lists(),
+            accepted_losses=[str(loss) for loss in losses],
             commits=commits,
         )
         return
     print(f"{spec.table}: {status.lag:,} messages behind {spec.source.label!r}; next: {status.missing}")
+    for loss in losses:
+        print(f"  accepted as lost: {loss}")
     for commit in commits:
         print("  {at}  {operation:<14} +{added_rows:,} rows, {total_rows:,} in all".format_map(commit))

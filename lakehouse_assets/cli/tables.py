@@ -30,7 +30,7 @@ def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableS
 
 def open_systems(environment: Environment) -> "Systems":
     """Kafka and the catalog."""
-    from lakehouse_assets.orchestration.resources import open_environment
+    from lakehouse_assets.operations.systems import open_environment
 
     return open_environment(environment)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 from pyiceberg.catalog import Catalog
 
+from lakehouse_assets.environment import Environment
 from lakehouse_assets.systems.catalog import open_catalog
 from lakehouse_assets.systems.kafka import KafkaSource
 from lakehouse_assets.systems.registry import SchemaRegistry
@@ -45,3 +47,21 @@ def open_systems(settings: SystemSettings) -> Systems:
         open_catalog(settings.catalog_name, settings.catalog_properties),
         SchemaRegistry(settings.registry),
     )
+
+
+@cache
+def open_environment(environment: Environment) -> Systems:
+    """The systems that an environment names, opened once per process.
+
+    Raises:
+        ConfigurationError: the environment names no Kafka cluster.
+        CatalogUnavailableError
+    """
+    environment.ensure_home()
+    settings = SystemSettings(
+        environment.require_kafka(),
+        environment.catalog_name,
+        environment.catalog_properties,
+        environment.registry,
+    )
+    return open_systems(settings)

@@ -4,7 +4,6 @@ Opened at first use and kept for the life of the process: a code server's sensor
 PyIceberg and Arrow are imported here at first use, so that loading definitions stays fast.
 """
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -25,19 +24,6 @@ class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             ConfigurationError: the environment names no Kafka cluster.
             CatalogUnavailableError
         """
+        from lakehouse_assets.operations.systems import open_environment
+
         return open_environment(Environment.read())
-
-
-@cache
-def open_environment(environment: Environment) -> "Systems":
-    """The systems that an environment names, opened once per process."""
-    from lakehouse_assets.operations.systems import SystemSettings, open_systems
-
-    environment.ensure_home()
-    settings = SystemSettings(
-        environment.require_kafka(),
-        environment.catalog_name,
-        environment.catalog_properties,
-        environment.registry,
-    )
-    return open_systems(settings)

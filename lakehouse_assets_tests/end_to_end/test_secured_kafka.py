@@ -15,7 +15,7 @@ from lakehouse_assets.cli import main
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.model.errors import ConfigurationError, SourceAccessError
-from lakehouse_assets.orchestration.resources import open_environment
+from lakehouse_assets.operations.systems import open_environment
 from lakehouse_assets.reading import load_table
 from lakehouse_assets.systems.kafka import KafkaSource
 from lakehouse_assets_tests import judge, ports

@@ -1,0 +1,80 @@
+"""Brings a table to where its topic ended when the call began, and no further: what a person or a script waits for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lakehouse_assets.model.errors import LakehouseError
+from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.ingest import CommitReport, open_table, run_ingest
+from lakehouse_assets.operations.retrying import retry_transient
+from lakehouse_assets.operations.status import read_status
+from lakehouse_assets.operations.systems import Systems
+
+
+@dataclass(frozen=True, slots=True)
+class DrainResult:
+    """What was done. Messages that came after the beginning may be in it: a commit takes what has been read."""
+
+    commits: int
+    row_count: int
+    bad_count: int
+    tombstone_count: int
+    was_stopped: bool
+
+
+@dataclass(slots=True)
+class _Tally:
+    left: TopicRanges
+    commits: int = 0
+    row_count: int = 0
+    bad_count: int = 0
+    tombstone_count: int = 0
+
+    def add(self, report: CommitReport) -> None:
+        self.left -= report.ranges
+        self.commits += 1
+        self.row_count += report.row_count
+        self.bad_count += sum(report.bad_codes.values())
+        self.tombstone_count += report.tombstone_count
+
+
+def run_drain(
+    systems: Systems,
+    spec: TableSpec,
+    *,
+    stop: Callable[[], bool],
+    on_progress: Callable[[int, CommitReport | None], None],
+    on_retry: Callable[[LakehouseError, float], None],
+    now_ms: Callable[[], int],
+) -> DrainResult:
+    """Ingest, whatever the table's time limit, until it has all that its topic holds now, or `stop()`.
+
+    `on_progress` hears how many offsets are still missing, once before the first commit and then with each.
+
+    Raises:
+        LakehouseError: as `run_ingest`.
+    """
+    tally = _Tally(retry_transient(lambda: _read_missing(systems, spec, now_ms), stop, on_retry))
+    on_progress(tally.left.span, None)
+
+    def hear(report: CommitReport) -> None:
+        tally.add(report)
+        on_progress(tally.left.span, report)
+
+    while tally.left and not stop():
+        result = run_ingest(
+            systems, spec, stop=lambda: stop() or not tally.left, on_commit=hear, on_retry=on_retry, now_ms=now_ms
+        )
+        if result.ended == "caught up":
+            break  # what is left held no row
+        # Another run may have brought some of it meanwhile.
+        tally.left &= read_status(systems, spec, result.rowless).missing
+    return DrainResult(
+        tally.commits, tally.row_count, tally.bad_count, tally.tombstone_count, was_stopped=bool(tally.left) and stop()
+    )
+
+
+def _read_missing(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> TopicRanges:
+    open_table(systems, spec, now_ms)  # a new table begins where its declaration says
+    return read_status(systems, spec).missing

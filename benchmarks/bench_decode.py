@@ -1,11 +1,12 @@
-"""Speed of decoding JSON: ours beside Arrow's bare reader and beside what people write by hand.
+"""Speed of decoding JSON and Avro: ours beside Arrow's bare reader and beside what people write by hand.
 
     python -m benchmarks.bench_decode [rows]
 
 All candidates take turns in one process, so the ratios hold on a busy machine too. CPU time, not wall time; the table shows
-the median. The messages are clicks of about 295 bytes with 12 fields.
+the median. The messages are clicks of about 295 bytes of JSON, 155 of Avro, with 12 fields.
 """
 
+import io
 import json
 import statistics
 import sys
@@ -15,12 +16,15 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 
+import fastavro
 import pyarrow as pa
 import pyarrow.json as pa_json
 
-from benchmarks.clicks import generate_clicks
+from benchmarks.clicks import AVRO_SCHEMA, encode_avro, generate_clicks
+from lakehouse_assets.decode.avro.decoder import AvroDecoder
 from lakehouse_assets.decode.columns import arrow_schema
 from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import Primitive
 
 ROUNDS = 9
@@ -88,11 +92,27 @@ def candidates(values: list[bytes]) -> dict[str, Callable[[], object]]:
     return chosen
 
 
+def avro_candidates(values: list[bytes]) -> dict[str, Callable[[], object]]:
+    """The same for messages of Avro, `values` being JSON."""
+    messages = list(encode_avro(values))
+    decoder = AvroDecoder(COLUMNS, lambda _: RegisteredSchema("AVRO", json.dumps(AVRO_SCHEMA)))
+    cut = damaged(messages, 10, lambda message: message[:-5])
+    schema = fastavro.parse_schema(AVRO_SCHEMA)
+    return {
+        "ours, Avro, clean": lambda: decoder.decode(messages),
+        "ours, Avro, 10 % cut at the end": lambda: decoder.decode(cut),
+        "fastavro + Table.from_pylist": lambda: pa.Table.from_pylist(
+            [fastavro.schemaless_reader(io.BytesIO(message[5:]), schema, None) for message in messages],
+            schema=arrow_schema(COLUMNS),
+        ),
+    }
+
+
 def main() -> None:
     """Measures and prints the table."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ROWS
     values = list(generate_clicks(rows))
-    chosen = candidates(values)
+    chosen = candidates(values) | avro_candidates(values)
     seconds: dict[str, list[float]] = {label: [] for label in chosen}
     for _ in range(ROUNDS):
         for label, run in chosen.items():

@@ -1,9 +1,11 @@
 """Click messages of about 295 bytes of JSON with 12 fields, and a topic filled with them."""
 
+import io
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import fastavro
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -45,6 +47,36 @@ def generate_clicks(count: int, seed: int = 7) -> Iterator[bytes]:
             "is_bot": rng.random() < 0.02,
         }
         yield json.dumps(click, separators=(",", ":")).encode()
+
+
+AVRO_SCHEMA = {
+    "type": "record",
+    "name": "Click",
+    "fields": [
+        {"name": "event_id", "type": "string"},
+        {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "user_id", "type": "long"},
+        {"name": "session_id", "type": "string"},
+        {"name": "url", "type": "string"},
+        {"name": "referrer", "type": ["null", "string"], "default": None},
+        {"name": "ip", "type": "string"},
+        {"name": "country", "type": "string"},
+        {"name": "device", "type": "string"},
+        {"name": "duration_ms", "type": "int"},
+        {"name": "price", "type": "double"},
+        {"name": "is_bot", "type": "boolean"},
+    ],
+}
+
+
+def encode_avro(clicks: Iterable[bytes], schema_id: int = 1) -> Iterator[bytes]:
+    """The same clicks as Avro messages in Confluent's wire format."""
+    schema = fastavro.parse_schema(AVRO_SCHEMA)
+    for click in clicks:
+        stream = io.BytesIO()
+        stream.write(b"\0" + schema_id.to_bytes(4, "big"))
+        fastavro.schemaless_writer(stream, schema, json.loads(click))
+        yield stream.getvalue()
 
 
 def fill_topic(servers: str, topic: str, count: int, partitions: int) -> None:

@@ -29,10 +29,14 @@ TOPIC_ID = "topic-id-1"
 
 
 def make_spec(topic: str = "clicks", **parts: Any) -> TableSpec:
-    """A declaration of `ods.clicks` with a long and a string. It commits sooner than people may ask for, so tests wait less."""
+    """A declaration of `ods.clicks` with a long and a string. It commits sooner than people may ask for, so tests wait less.
+
+    A part that is None is left out.
+    """
     columns = [{"name": "id", "type": "long", "required": True}, {"name": "text", "type": "string"}]
     source = {"topic": topic, **parts.pop("source", {})}
-    spec = TableSpec(**{"table": "ods.clicks", "source": source, "schema": columns} | parts)
+    parts = {"table": "ods.clicks", "source": source, "schema": columns} | parts
+    spec = TableSpec(**{name: part for name, part in parts.items() if part is not None})
     return spec.model_copy(update={"commit_interval": timedelta(milliseconds=200)})
 
 

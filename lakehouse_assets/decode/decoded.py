@@ -24,6 +24,10 @@ class Decoded:
     bad: tuple[BadValue, ...]
 
 
+class BrokenSchema(Exception):
+    """A schema is none, or none that can be used; says why in a clause."""
+
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 

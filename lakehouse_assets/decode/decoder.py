@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from lakehouse_assets.decode.avro import derive as avro
 from lakehouse_assets.decode.avro.decoder import AvroDecoder
 from lakehouse_assets.decode.beside import MessageDecoder
-from lakehouse_assets.decode.decoded import Decoder, ValueDecoder
+from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, ValueDecoder
 from lakehouse_assets.decode.json_decoder import JsonDecoder
 from lakehouse_assets.decode.protobuf.decoder import ProtobufDecoder
+from lakehouse_assets.model.derived import DerivedColumn
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
 from lakehouse_assets.model.spec import ColumnSpec, TableSpec
 
@@ -24,6 +26,19 @@ def build_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Deco
     return MessageDecoder(spec.columns, _build_value_decoder(spec, in_values, schemas) if in_values else None)
 
 
+def derive_columns(kind: str, schema: RegisteredSchema) -> list[DerivedColumn]:
+    """The columns of a table of messages in this format that declares none.
+
+    Raises:
+        BrokenSchema: the schema gives none; says why in a clause.
+    """
+    match kind:
+        case "avro":
+            return avro.derive_columns(schema)
+        case _:
+            raise BrokenSchema(f"messages of {kind} have no schema")
+
+
 def _build_value_decoder(
     spec: TableSpec, columns: Sequence[ColumnSpec], schemas: SchemaOf | RegisteredSchema
 ) -> ValueDecoder:
@@ -31,7 +46,7 @@ def _build_value_decoder(
         case "json":
             return JsonDecoder(columns)
         case "avro":
-            return AvroDecoder(columns, schemas)
+            return AvroDecoder(columns, schemas, spec.column_source.schema if spec.column_source else None)
         case "protobuf":
             assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
             return ProtobufDecoder(columns, schemas)

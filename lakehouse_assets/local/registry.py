@@ -30,6 +30,8 @@ _PROGRAM = JavaProgram(
 _JAVA_OPTIONS = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _START_SECONDS = 90.0
 _STOP_SECONDS = 10.0
+_ATTEMPTS = 3  # a port may be taken between the look and the start
+_PORT_TAKEN = "to be in use by another process"
 _POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 2.0
 
@@ -92,10 +94,8 @@ class LocalRegistry:
             if self._owns_processes:
                 self._processes.end_leftovers()
             program = resolve_archive(_PROGRAM, self._report)
-            self._port = find_free_port(self._remembered_port())
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            self._process = self._processes.start(self._command(program), log=self.log)
-            self._wait()
+            self._start_on_free_port(program)
             self._remember_address()
         except BaseException:
             self.stop()
@@ -122,16 +122,27 @@ class LocalRegistry:
         jar = program / f"apicurio-registry-app-{_VERSION}-runner.jar"
         return [find_java(), *_JAVA_OPTIONS, *(f"-D{name}={value}" for name, value in settings.items()), "-jar", str(jar)]
 
-    def _wait(self) -> None:
+    def _start_on_free_port(self, program: Path) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            self._port = find_free_port(self._remembered_port())
+            process = self._process = self._processes.start(self._command(program), log=self.log)
+            if self._comes_up():
+                return
+            ended = process.poll()
+            if attempt < _ATTEMPTS and ended is not None and _PORT_TAKEN in self.log.read_text(errors="replace"):
+                continue
+            fact = f"no answer after {_START_SECONDS:.0f} s" if ended is None else f"its process ended with {ended}"
+            remedy = f"Its schemas are in {self.folder}; with that folder removed it starts empty."
+            raise LocalPlatformError(f"start {_PROGRAM} at {self.url}", fact, remedy, self.log, read_log_tail(self.log))
+
+    def _comes_up(self) -> bool:
+        """Wait until it answers; False where its process ends or the time is over."""
         deadline = time.monotonic() + _START_SECONDS
         while self.is_running and time.monotonic() < deadline:
-            if self._answers():
-                return
+            if self._answers() and self.is_running:
+                return True
             time.sleep(_POLL_SECONDS)
-        ended = self._process.poll() if self._process else None
-        fact = f"no answer after {_START_SECONDS:.0f} s" if ended is None else f"its process ended with {ended}"
-        remedy = f"Its schemas are in {self.folder}; with that folder removed it starts empty."
-        raise LocalPlatformError(f"start {_PROGRAM} at {self.url}", fact, remedy, self.log, read_log_tail(self.log))
+        return False
 
     def _answers(self) -> bool:
         try:

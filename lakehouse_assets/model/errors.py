@@ -23,7 +23,8 @@
     ├─ RegistryError               the schema registry
     │  ├─ RegistryUnavailableError    R  not reachable, no answer in time, or an error of its own
     │  ├─ RegistryAccessError            authentication or authorisation refused
-    │  └─ SubjectMissingError            no schema is registered under this name
+    │  ├─ SubjectMissingError            no schema is registered under this name
+    │  └─ SchemaMovedError             R  a newer version gives other columns; plan again
     ├─ BrokenSchemaError           a schema of messages can't be used
     ├─ TableError                  the Iceberg table
     │  ├─ TableMissingError
@@ -353,6 +354,19 @@ class SubjectMissingError(RegistryError):
         super().__init__(
             f"Cannot read the latest schema of {subject!r}: the schema registry at {url} has no such subject. "
             "Register a schema under this name, or declare the columns with 'schema'."
+        )
+
+
+class SchemaMovedError(RegistryError):
+    """A subject that gives a table its columns has a newer version than the run began with."""
+
+    retryable = True
+
+    def __init__(self, subject: str, began_with: int, found: int) -> None:
+        self.subject, self.began_with, self.found = subject, began_with, found
+        super().__init__(
+            f"Cannot go on with version {began_with} of {subject!r}: the schema registry has version {found} now, with columns "
+            "of its own. Nothing of this batch was written; the run begins again by itself with them."
         )
 
 

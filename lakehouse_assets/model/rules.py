@@ -45,6 +45,7 @@ class SpecFacts:
     key: Sequence[str | None]
     partition_by: Sequence[PartitionFacts | None]
     properties: Mapping[str, str]
+    may_lack_columns: bool = True
 
     @property
     def metadata_columns(self) -> Mapping[str, DataType]:
@@ -61,6 +62,9 @@ class SpecFacts:
 def find_spec_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     """Every mistake between the parts, with its place in the declaration."""
     yield from _find_source_mistakes(facts.source_keys)
+    if not facts.may_lack_columns:
+        allowed = "schema: the columns, which may be left out only for Avro messages of one topic, or with a schema file"
+        yield ("schema",), Mistake("no key 'schema'", allowed)
     yield from _find_column_mistakes(facts.columns)
     yield from _find_key_mistakes(facts)
     yield from _find_partition_mistakes(facts)

@@ -22,7 +22,7 @@ class RegisteredSchema:
 
 @dataclass(frozen=True, slots=True)
 class SubjectVersion:
-    """A version of a subject; versions count from 1, ids are the registry's own."""
+    """A version of a subject; versions count from 1, ids are the registry's own. Of a file both are 0; it is the subject."""
 
     subject: str
     version: int

@@ -27,6 +27,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -39,6 +40,7 @@ from lakehouse_assets.model.changes import OnSchemaChange
 from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_SUFFIX, TOPIC_COLUMNS
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
+from lakehouse_assets.model.schemas import SubjectVersion
 from lakehouse_assets.model.types import DataType, Primitive
 from lakehouse_assets.model.written import format_moment
 
@@ -47,6 +49,7 @@ Value = TypeVar("Value")
 EARLIEST_PARTITION = datetime(2026, 1, 1, tzinfo=UTC)  # older messages belong to the first partition
 _MIB = 2**20
 _TIMESTAMPS = ("timestamp", "timestamptz")
+_FORMATS_WITH_SCHEMA = ("avro",)
 _TYPES_OF_TEXT = ("string", "binary", "int", "long")  # what a whole key or header may be
 
 
@@ -295,6 +298,17 @@ class ChecksSpec(_Declared):
 class TableSpec(_Declared):
     """An Iceberg table that is filled from a Kafka topic."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {
+                "properties": {
+                    "source": {"required": ["format"], "properties": {"format": {"enum": list(_FORMATS_WITH_SCHEMA)}}}
+                }
+            },
+            "else": {"required": ["schema"]},
+        }
+    )
+
     if TYPE_CHECKING:
 
         def __init__(self, **parts: Any) -> None: ...
@@ -310,10 +324,12 @@ class TableSpec(_Declared):
     )
     source: SourceSpec = Field(description="Where the rows come from.")
     columns: tuple[ColumnSpec, ...] = Field(
+        default=(),
         alias="schema",
         json_schema_extra={"minItems": 1},
-        description="The columns. The platform adds _kafka_partition, _kafka_offset and _kafka_timestamp, "
-        "and _kafka_topic to tables of several topics.",
+        description="The columns. Left out for Avro: the newest schema of the registry's subject <topic>-value gives them, or "
+        "the schema file. The platform adds _kafka_partition, _kafka_offset and _kafka_timestamp, and _kafka_topic to "
+        "tables of several topics.",
     )
     mode: Literal["append"] = Field(
         default="append", description="What a message does to the table: append adds one row."
@@ -375,6 +391,9 @@ class TableSpec(_Declared):
         default={}, description="Iceberg's table properties, under Iceberg's own names."
     )
 
+    # Where columns come from that nobody declared; set by `with_columns_of`.
+    _column_source: SubjectVersion | None = PrivateAttr(default=None)
+
     @field_validator("columns")
     @classmethod
     def _columns_are_declared(cls, columns: tuple[ColumnSpec, ...]) -> tuple[ColumnSpec, ...]:
@@ -401,6 +420,22 @@ class TableSpec(_Declared):
     def metadata_columns(self) -> Mapping[str, tuple[DataType, str]]:
         """Type and description of the columns that the platform adds."""
         return TOPIC_COLUMNS | METADATA_COLUMNS if self.source.has_several else METADATA_COLUMNS
+
+    @property
+    def column_source(self) -> SubjectVersion | None:
+        """The version of a schema that gave the columns; None where they are declared, or not known yet."""
+        return self._column_source
+
+    def with_columns_of(self, source: SubjectVersion, columns: Sequence[Mapping[str, Any]]) -> "TableSpec":
+        """This declaration with the columns that a schema gave.
+
+        Raises:
+            ValidationError: key, partition_by or properties don't fit them, or they are none that a table may have.
+        """
+        related = {name: getattr(self, name) for name in ("table", "source", "key", "partition_by", "properties")}
+        spec = self.model_copy(update={"columns": type(self)(**related, columns=columns).columns})
+        spec._column_source = source
+        return spec
 
     @property
     def namespace(self) -> str:
@@ -435,7 +470,10 @@ def _read_facts(data: object) -> SpecFacts:
     source = parts.get("source")
     if isinstance(source, SourceSpec):
         source = source.model_dump()
+    given = source if isinstance(source, Mapping) else {}
+    has_schema = given.get("format") in _FORMATS_WITH_SCHEMA and bool(given.get("topic") or given.get("schema_file"))
     return SpecFacts(
+        may_lack_columns=has_schema or not parts.keys().isdisjoint({"schema", "columns"}),
         source_keys=frozenset(key for key, value in source.items() if value) if isinstance(source, Mapping) else None,
         columns=[_read_column_facts(column) for column in _items(parts.get("schema", parts.get("columns")))],
         key=[name if isinstance(name, str) else None for name in _items(parts.get("key"))],

@@ -3,17 +3,20 @@
 Where the table must stay as it is, by the table too.
 """
 
+from functools import partial
 from pathlib import Path
 
+from pydantic import ValidationError
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoded import Decoder
-from lakehouse_assets.decode.decoder import build_decoder
+from lakehouse_assets.decode.decoded import BrokenSchema, Decoder
+from lakehouse_assets.decode.decoder import build_decoder, derive_columns
 from lakehouse_assets.decode.fitting import FittingDecoder
-from lakehouse_assets.model.errors import BrokenSchemaError
-from lakehouse_assets.model.schemas import RegisteredSchema
+from lakehouse_assets.model.errors import BrokenSchemaError, SchemaMovedError
+from lakehouse_assets.model.schemas import RegisteredSchema, SubjectVersion
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.registry import SchemaRegistry
 from lakehouse_assets.systems.schema import build_file_schema
 
 
@@ -35,9 +38,44 @@ def open_decoder(systems: Systems, spec: TableSpec) -> Decoder:
     Raises:
         BrokenSchemaError: the schema file can't be read, or is no schema.
     """
-    if spec.source.schema_file is None:
+    if spec.source.schema_file is not None:
+        return build_decoder(spec, _read_schema_file(spec.source.schema_file))
+    if spec.column_source is None:
         return build_decoder(spec, systems.registry.schema_of)
-    return build_decoder(spec, _read_schema_file(spec.source.schema_file))
+    return build_decoder(spec, partial(_schema_of, systems.registry, spec.column_source))
+
+
+def _schema_of(registry: SchemaRegistry, columns_of: SubjectVersion, schema_id: int) -> RegisteredSchema | None:
+    """The schema of an id that was not met before: the moment when columns may have been added to the subject."""
+    latest = registry.latest(columns_of.subject)
+    if latest.version != columns_of.version:
+        raise SchemaMovedError(columns_of.subject, columns_of.version, latest.version)
+    return registry.schema_of(schema_id)
+
+
+def resolve_columns(systems: Systems, spec: TableSpec) -> TableSpec:
+    """The declaration as a run needs it: with its columns, which the newest schema gives where none are declared.
+
+    Raises:
+        SubjectMissingError, RegistryUnavailableError, RegistryAccessError
+        BrokenSchemaError: the schema gives no columns, or none that fit the declaration.
+    """
+    if spec.columns:
+        return spec
+    if spec.source.schema_file is not None:
+        source = SubjectVersion(spec.source.schema_file, 0, 0, _read_schema_file(spec.source.schema_file))
+    else:
+        source = systems.registry.latest(f"{spec.source.topic}-value")
+    place = f"{source.subject!r}, version {source.version}," if source.version else repr(source.subject)
+    try:
+        columns = derive_columns(spec.source.format, source.schema)
+        parts = [{"name": c.name, "type": c.type, "required": c.required, "doc": c.doc} for c in columns]
+        return spec.with_columns_of(source, parts)
+    except BrokenSchema as error:
+        raise BrokenSchemaError(f"{place} for the columns of {spec.table}", str(error)) from None
+    except ValidationError as error:
+        reasons = "; ".join(str(details["msg"]) for details in error.errors(include_url=False))
+        raise BrokenSchemaError(f"{place} for the columns of {spec.table}", reasons) from None
 
 
 def _read_schema_file(path: str) -> RegisteredSchema:

@@ -16,8 +16,10 @@ from lakehouse_assets.model.changes import SchemaChange
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
+from lakehouse_assets.model.schemas import SubjectVersion
 from lakehouse_assets.model.slices import to_ms
-from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.operations.decoding import resolve_columns
 from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
@@ -40,6 +42,7 @@ class CommitReport:
     `says_topic`: rows of the table say their topic. `slice_rows`: rows by the beginning of their slice, ms since 1970.
     `bad_codes`: quarantined messages by their error code. `schema_change`: since the commit before, whoever made it.
     `read_count` = `row_count` + quarantined + `tombstone_count`.
+    `column_source`: the schema that gave `derived_columns`, where none are declared.
     """
 
     table: str
@@ -60,6 +63,8 @@ class CommitReport:
     commit_seconds: float
     commit_attempts: int
     schema_change: SchemaChange | None = None
+    column_source: SubjectVersion | None = None
+    derived_columns: tuple[ColumnSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +189,7 @@ class _Run:
         stop: Callable[[], bool],
     ) -> None:
         self._systems, self._spec, self._on_commit = systems, spec, on_commit
+        self._declared = spec
         self._now_ms, self._stop = now_ms, stop
         self.commits = 0
         self._rows = 0
@@ -203,7 +209,9 @@ class _Run:
 
     def drain_once(self) -> bool:
         """Plan, then stage and publish until the plan is done. True: nothing was left to plan."""
-        systems, spec = self._systems, self._spec
+        systems, spec = self._systems, resolve_columns(self._systems, self._declared)
+        self._has_opened = self._has_opened and spec == self._spec  # the registry may have given other columns since
+        self._spec = spec
         table, ledger = open_table(systems, spec, self._now_ms, judged_before=self._has_opened)
         self._has_opened = True
         description = describe_source(systems.source, spec)
@@ -293,4 +301,6 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         commit_seconds=landed.seconds,
         commit_attempts=landed.attempts,
         schema_change=find_schema_change(landed.metadata, landed.snapshot_id),
+        column_source=spec.column_source,
+        derived_columns=spec.columns if spec.column_source is not None else (),
     )

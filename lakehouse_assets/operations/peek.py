@@ -7,7 +7,7 @@ from typing import Any
 from lakehouse_assets.decode.decoded import Messages
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.decoding import open_decoder
+from lakehouse_assets.operations.decoding import open_decoder, resolve_columns
 from lakehouse_assets.operations.status import describe_source
 from lakehouse_assets.operations.systems import Systems
 
@@ -33,7 +33,7 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
     bounds = systems.source.read_bounds(spec.table, describe_source(systems.source, spec).logs)
     share = max(1, count // max(1, len(bounds)))
     ranges = {log: (max(b.low, b.stop - share), b.stop) for log, b in bounds.items()}
-    decoder = open_decoder(systems, spec)
+    decoder = open_decoder(systems, resolve_columns(systems, spec))
     with systems.source.reader(spec.table, ranges) as reader:
         while not reader.is_finished:
             batch = reader.read(1.0)

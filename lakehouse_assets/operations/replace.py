@@ -22,7 +22,7 @@ from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.decoding import table_decoder
+from lakehouse_assets.operations.decoding import resolve_columns, table_decoder
 from lakehouse_assets.operations.ingest import CommitReport, build_delivery, build_report, open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, quarantine_stager, settle
 from lakehouse_assets.operations.retrying import retry_transient
@@ -105,6 +105,7 @@ _STOPPED = object()
 
 
 def _plan_all(systems: Systems, spec: TableSpec, keys: Sequence[str], now_ms: Callable[[], int]) -> list[ReplacePlan]:
+    spec = resolve_columns(systems, spec)
     source = systems.source
     clock = SliceClock(spec.partitions.every, spec.partitions.start)
     table, ledger = open_table(systems, spec, now_ms)
@@ -184,7 +185,8 @@ def _replace_one(
     systems: Systems, spec: TableSpec, plan: ReplacePlan, stop: Callable[[], bool], now_ms: Callable[[], int]
 ) -> object:
     """Stage the slice once, then publish; where the table moved under it, only the rest of old files is written again."""
-    table, ledger = open_table(systems, spec, now_ms, judged_before=True)
+    spec = resolve_columns(systems, spec)
+    table, ledger = open_table(systems, spec, now_ms, judged_before=spec.column_source is None)
     batch = _stage_slice(systems, spec, table, ledger, plan, stop, now_ms)
     if batch is None:
         return _STOPPED

@@ -23,7 +23,7 @@ from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseEr
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.decoding import table_decoder
+from lakehouse_assets.operations.decoding import resolve_columns, table_decoder
 from lakehouse_assets.operations.ingest import open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, settle
 from lakehouse_assets.operations.swapping import swap_rows
@@ -56,6 +56,7 @@ def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> 
     quarantine = load_quarantine(systems, spec)
     if quarantine is None:
         return ReplayResult(0, 0)
+    spec = resolve_columns(systems, spec)
     table, ledger = open_table(systems, spec, now_ms)
     _refuse_other_topic(spec, quarantine, ledger)
     writer = build_writer(table, spec.buffer_size)

@@ -1,14 +1,14 @@
 """What the UI shows of a table and of each commit. Numbers are numbers, so that Dagster plots them; ids are text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
-from lakehouse_assets.model.columns import QUARANTINE_COLUMNS
-from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_COLUMNS, TOPIC_COLUMNS
+from lakehouse_assets.model.spec import ColumnSpec, TableSpec
 
 if TYPE_CHECKING:
     from lakehouse_assets.operations.ingest import CommitReport
@@ -24,7 +24,7 @@ def describe_table(spec: TableSpec) -> str:
         [
             spec.description or f"Messages of the Kafka topic `{spec.source.label}`.",
             "",
-            f"**Source** topic `{spec.source.label}`, {spec.source.format}, from {spec.source.start}.",
+            f"**Source** topic `{spec.source.label}`, {spec.source.format}, from {spec.source.start}.{_column_origin(spec)}",
             f"**Layout** {layout}. **Commits** about every {spec.commit_interval.total_seconds():g} s while messages arrive.",
             "",
             f"*Materialize* replaces the rows of exactly the {slice_word}s you choose with what Kafka holds of them; "
@@ -33,8 +33,14 @@ def describe_table(spec: TableSpec) -> str:
     )
 
 
-def table_metadata(spec: TableSpec) -> dict[str, object]:
-    """Schema and name, known before the first run."""
+def _column_origin(spec: TableSpec) -> str:
+    if spec.columns:
+        return ""
+    place = spec.source.schema_file or f"newest version of `{spec.source.topic}-value` in the schema registry"
+    return f" **Columns** from the {place}."
+
+
+def _column_schema(declared: Sequence[ColumnSpec], *, says_topic: bool) -> dg.TableSchema:
     columns = [
         dg.TableColumn(
             column.name,
@@ -42,11 +48,17 @@ def table_metadata(spec: TableSpec) -> dict[str, object]:
             description=column.doc or None,
             constraints=dg.TableColumnConstraints(nullable=not column.required, unique=False),
         )
-        for column in spec.columns
+        for column in declared
     ]
-    columns += [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in spec.metadata_columns.items()]
+    metadata_columns = (TOPIC_COLUMNS if says_topic else {}) | METADATA_COLUMNS
+    columns += [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in metadata_columns.items()]
+    return dg.TableSchema(columns)
+
+
+def table_metadata(spec: TableSpec) -> dict[str, object]:
+    """Schema and name, known before the first run."""
     return {
-        "dagster/column_schema": dg.TableSchema(columns),
+        "dagster/column_schema": _column_schema(spec.columns, says_topic=spec.source.has_several),
         "dagster/table_name": spec.table,
         "topic": spec.source.label,
         "key": ", ".join(spec.key) or "none",
@@ -83,8 +95,23 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "dagster/uri": dg.MetadataValue.text(report.location),
         "offsets": dg.MetadataValue.table(offsets) if offsets else dg.MetadataValue.text("none"),
         "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
+        **_derived_metadata(report),
         **_schema_metadata(report.schema_change),
     }
+
+
+def _derived_metadata(report: "CommitReport") -> Metadata:
+    """Where the columns come from, and which they are, of a table that declares none."""
+    source = report.column_source
+    if source is None:
+        return {}
+    found: dict[str, dg.MetadataValue[Any]] = {
+        "registry_schema": dg.MetadataValue.text(source.subject),
+        "dagster/column_schema": dg.MetadataValue.table_schema(
+            _column_schema(report.derived_columns, says_topic=report.says_topic)
+        ),
+    }
+    return {**found, "registry_schema_version": dg.MetadataValue.int(source.version)} if source.version else found
 
 
 def _schema_metadata(change: SchemaChange | None) -> Metadata:

@@ -41,7 +41,9 @@ def test_defaults_are_written_as_people_write_them() -> None:
 def test_unknown_keys_and_missing_ones_are_marked_by_editors() -> None:
     schema = build_json_schema()
 
-    assert schema["required"] == ["table", "source", "schema"]
+    assert schema["required"] == ["table", "source"]
+    assert schema["if"]["properties"]["source"]["properties"]["format"]["enum"] == ["avro"]
+    assert schema["else"] == {"required": ["schema"]}
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["ColumnSpec"]["additionalProperties"] is False
     assert "from" in schema["$defs"]["ColumnSpec"]["properties"]

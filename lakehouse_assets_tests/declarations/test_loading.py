@@ -387,3 +387,14 @@ def test_a_schema_file_is_for_avro_only(tmp_path: Path) -> None:
     assert list_lines(load(tmp_path, flights_yaml=AVRO.replace("format: avro, ", ""))) == [
         (2, "source.schema_file", "'schemas/flight.avsc' for messages of json")
     ]
+
+
+def test_columns_may_be_left_out_only_where_messages_have_schemas(tmp_path: Path) -> None:
+    found = load(
+        tmp_path,
+        avro_yaml="table: ods.a\nsource: {topic: a, format: avro}\n",
+        json_yaml="table: ods.j\nsource: {topic: j}\n",
+    )
+
+    assert [(spec.table, spec.columns) for spec in found.specs] == [("ods.a", ())]
+    assert list_lines(found) == [(1, "schema", "no key 'schema'")]

@@ -20,12 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     """Print what of the columns would change, and the ranges of offsets that the table lacks."""
     from lakehouse_assets.cli.tables import choose_tables, open_systems
+    from lakehouse_assets.operations.decoding import resolve_columns
     from lakehouse_assets.operations.status import read_status
     from lakehouse_assets.systems.catalog import plan_changes
     from lakehouse_assets.systems.schema import TableShape
 
-    (spec,) = choose_tables(environment, [arguments.table])
+    (declared,) = choose_tables(environment, [arguments.table])
     systems = open_systems(environment)
+    spec = resolve_columns(systems, declared)
     changes = plan_changes(systems.catalog, TableShape.declared(spec))
     status = read_status(systems, spec)
     ranges = [(log, r.start, r.stop - 1) for log, held in status.missing.partitions.items() for r in held]

@@ -17,9 +17,9 @@ from lakehouse_assets.decode.avro.defaults import read_default
 from lakehouse_assets.decode.avro.exact import BadBody, read_body
 from lakehouse_assets.decode.avro.lockstep import FEWEST, read_plan
 from lakehouse_assets.decode.avro.plan import Plan, plan_columns
-from lakehouse_assets.decode.avro.schema import BrokenSchema, Node, is_plain, parse_schema
+from lakehouse_assets.decode.avro.schema import Node, is_plain, parse_schema
 from lakehouse_assets.decode.columns import Column, arrow_schema
-from lakehouse_assets.decode.decoded import BadValue, Decoded
+from lakehouse_assets.decode.decoded import BadValue, BrokenSchema, Decoded
 from lakehouse_assets.decode.nested import build_array
 from lakehouse_assets.decode.rules import MAX_DEPTH
 from lakehouse_assets.model.errors import BrokenSchemaError
@@ -79,7 +79,7 @@ class AvroDecoder:
         empty = [build_array([], field.type) for field in self._schema]
         self._empty = pa.Table.from_arrays(empty, schema=self._schema)
         self._required = [place for place, column in enumerate(columns) if column.required]
-        self._reader = None if reader is None else parse_schema(reader.text, reader.references)
+        self._reader = None if reader is None else _parse_reader(reader)
         self._schema_of = None if isinstance(schemas, RegisteredSchema) else schemas
         self._known: dict[int, _Known] = {}
         if isinstance(schemas, RegisteredSchema):
@@ -211,6 +211,13 @@ class AvroDecoder:
             table = table.take(pa.array(order))
         bad = sorted((bad for piece in pieces for bad in piece.bad), key=lambda one: one.index)
         return Decoded(table, tuple(BadValue(block.start + one.index, one.code, one.reason) for one in bad))
+
+
+def _parse_reader(reader: RegisteredSchema) -> Node:
+    try:
+        return parse_schema(reader.text, reader.references)
+    except BrokenSchema as error:
+        raise BrokenSchemaError("of the columns", str(error)) from None
 
 
 _EMPTY = _Unreadable("empty", "the value is empty, expected an Avro message with the id of its schema")

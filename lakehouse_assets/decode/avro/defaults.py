@@ -5,7 +5,8 @@ from typing import Any
 
 from lakehouse_assets.decode.avro.exact import BadBody, read_body
 from lakehouse_assets.decode.avro.plan import Plan
-from lakehouse_assets.decode.avro.schema import Array, BrokenSchema, Enum, Map, Node, Record, Scalar, Union
+from lakehouse_assets.decode.avro.schema import Array, Enum, Map, Node, Record, Scalar, Union
+from lakehouse_assets.decode.decoded import BrokenSchema
 
 
 def read_default(plan: Plan, node: Node, default: Any) -> Any:

@@ -13,7 +13,6 @@ import pyarrow as pa
 from lakehouse_assets.decode.avro.conversions import Conversion, Target, find_conversion
 from lakehouse_assets.decode.avro.schema import (
     Array,
-    BrokenSchema,
     Enum,
     Field,
     Map,
@@ -24,6 +23,7 @@ from lakehouse_assets.decode.avro.schema import (
     takes_no_byte,
 )
 from lakehouse_assets.decode.columns import Column, arrow_type
+from lakehouse_assets.decode.decoded import BrokenSchema
 from lakehouse_assets.decode.rules import MAX_DEPTH
 from lakehouse_assets.model.types import ListType, MapType, Primitive, StructType
 

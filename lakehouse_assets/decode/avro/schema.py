@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
+from lakehouse_assets.decode.decoded import BrokenSchema
+
 MAX_DEPTH = 64
 """Types inside each other in one schema, names apart."""
 
@@ -24,10 +26,6 @@ _LOGICAL = {
     "fixed": ("decimal", "duration", "uuid"),
 }  # fmt: skip
 _SIZE = {"duration": 12, "uuid": 16}
-
-
-class BrokenSchema(Exception):
-    """A text is no Avro schema; says why in a clause."""
 
 
 @dataclass(frozen=True, slots=True)

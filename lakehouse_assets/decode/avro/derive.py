@@ -1,0 +1,102 @@
+"""The columns that an Avro schema gives to a table that declares none."""
+
+from lakehouse_assets.decode.avro.schema import (
+    Array,
+    Enum,
+    Field,
+    Map,
+    Node,
+    Record,
+    Scalar,
+    Union,
+    parse_schema,
+)
+from lakehouse_assets.decode.decoded import BrokenSchema
+from lakehouse_assets.model.derived import DerivedColumn
+from lakehouse_assets.model.schemas import RegisteredSchema
+from lakehouse_assets.model.types import (
+    MAX_DECIMAL_PRECISION,
+    DataType,
+    ListType,
+    MapType,
+    Primitive,
+    StructField,
+    StructType,
+)
+
+_NULL = Scalar("null")
+_TYPES = {
+    "boolean": "boolean", "int": "int", "long": "long", "float": "float", "double": "double", "bytes": "binary",
+    "string": "string", "date": "date", "time-millis": "time", "time-micros": "time", "uuid": "uuid",
+}  # fmt: skip
+_JOINED = [({"int", "long"}, "long"), ({"float", "double"}, "double"), ({"int", "float", "double"}, "double")]
+
+
+def derive_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
+    """One column for each field; optional where null is allowed, or a default stands in for a message without it.
+
+    Raises:
+        BrokenSchema: the schema is none, is no record, or a field has no type that a column could have.
+    """
+    if schema.kind != "AVRO":
+        raise BrokenSchema(f"it is a schema of {schema.kind}, expected AVRO")
+    root = parse_schema(schema.text, schema.references)
+    if not isinstance(root, Record) or not root.fields:
+        raise BrokenSchema("it is no record with fields")
+    return [_column(field, root) for field in root.fields]
+
+
+def _column(field: Field, root: Record) -> DerivedColumn:
+    is_optional = field.has_default or field.node == _NULL or (isinstance(field.node, Union) and _NULL in field.node.branches)
+    return DerivedColumn(field.name, _type(field.node, field.name, (root,)), not is_optional, field.doc)
+
+
+def _type(node: Node, place: str, inside: tuple[Record, ...]) -> DataType:
+    match node:
+        case Scalar():
+            return _scalar(node, place)
+        case Enum():
+            return Primitive("string")
+        case Array(items):
+            return ListType(_type(items, f"{place}[]", inside))
+        case Map(values):
+            return MapType(Primitive("string"), _type(values, f"{place}{{}}", inside))
+        case Record():
+            if any(node is outer for outer in inside):
+                raise BrokenSchema(f"the field {place!r} contains itself, without end")
+            if not node.fields:
+                raise BrokenSchema(f"the field {place!r} is a record without fields")
+            members = (StructField(f.name, _type(f.node, f"{place}.{f.name}", (*inside, node))) for f in node.fields)
+            return StructType(tuple(members))
+        case Union(branches):
+            return _union([_type(branch, place, inside) for branch in branches if branch != _NULL], place)
+
+
+def _scalar(node: Scalar, place: str) -> DataType:
+    match node.logical or node.kind:
+        case "decimal" if node.precision <= MAX_DECIMAL_PRECISION:
+            return Primitive("decimal", (node.precision, node.scale))
+        case "decimal":
+            raise BrokenSchema(f"the field {place!r} has {node.precision} digits, expected at most {MAX_DECIMAL_PRECISION}")
+        case "null":
+            raise BrokenSchema(f"the field {place!r} is never anything but null")
+        case "fixed" | "duration":
+            return Primitive("fixed", (node.size,))
+        case kind if kind.startswith("local-timestamp-"):
+            return Primitive("timestamp")
+        case kind if kind.startswith("timestamp-"):
+            return Primitive("timestamptz")
+        case kind:
+            return Primitive(_TYPES[kind])
+
+
+def _union(kinds: list[DataType], place: str) -> DataType:
+    """The one type that holds them all."""
+    different = set(kinds)
+    if len(different) == 1:
+        return kinds[0]
+    names = {str(kind) for kind in different}
+    for held, holder in _JOINED:
+        if names and names <= held:
+            return Primitive(holder)
+    raise BrokenSchema(f"the field {place!r} is one of {', '.join(sorted(names)) or 'nothing'}, and no type holds them all")

@@ -30,7 +30,8 @@ from lakehouse_assets.systems.catalog import ensure_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.evolution import find_schema_change
-from lakehouse_assets.systems.kafka import Bounds, KafkaSource, Ranges, SourceDescription
+from lakehouse_assets.systems.kafka import Bounds, KafkaSource, SourceDescription
+from lakehouse_assets.systems.messages import Ranges
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.schema import Base, TableShape, position_columns
 

@@ -26,7 +26,7 @@ from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import Delivery, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.kafka import MessageBatch
+from lakehouse_assets.systems.messages import MessageBatch
 from lakehouse_assets.systems.parquet import StagedFile, StagingWriter, build_writer, delete_staged
 from lakehouse_assets.systems.positions import list_runs
 from lakehouse_assets.systems.schema import Base, TableShape, build_file_schema, timestamp_column

@@ -21,7 +21,8 @@ from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRang
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
-from lakehouse_assets.systems.kafka import MessageBatch, RangeReader
+from lakehouse_assets.systems.kafka_reader import RangeReader
+from lakehouse_assets.systems.messages import MessageBatch
 from lakehouse_assets.systems.parquet import StagedFile, build_writer
 from lakehouse_assets.systems.positions import Offsets, list_runs
 from lakehouse_assets.systems.schema import position_columns, timestamp_column

@@ -27,7 +27,7 @@ from lakehouse_assets.operations.quarantine import quarantine_stager
 from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
 from lakehouse_assets.systems.catalog import load_table
-from lakehouse_assets.systems.kafka import Ranges
+from lakehouse_assets.systems.messages import Ranges
 from lakehouse_assets.systems.parquet import delete_staged
 
 _GATHER_SECONDS = 1.0  # a batch waits so long for the other workers' share of the same commit

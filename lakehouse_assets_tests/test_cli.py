@@ -1,6 +1,7 @@
 """The `lakehouse` command: what each verb prints, and with what it ends."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.reading import load_table
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.conftest import TopicFactory
+from lakehouse_assets_tests.waiting import wait_until
 
 DECLARATION = """
 table: ods.clicks
@@ -156,12 +158,13 @@ def test_status_tells_lag_ledger_and_commits_before_and_after_an_ingest(clicks: 
 
     assert main(["status", "--json"]) == 0
     (after,) = documents(capsys)
+    assert (after["fresh"], after["waited_seconds"], after["allowed_seconds"]) == (True, 0, 900)
     assert (after["lag"], after["held"], after["missing"]) == (0, {clicks: {"0": [[0, 4]]}}, {})
     assert [(c["operation"], c["added_rows"], c["total_rows"]) for c in after["commits"]] == [("ingest", 2, 2)]
     assert main(["status", "ods.clicks"]) == 0
     said = capsys.readouterr().out
-    assert f"ods.clicks: 0 messages behind {clicks!r}" in said
-    assert "ingest         +2 rows, 2 in all" in said
+    assert said.startswith(f"ods.clicks of {clicks!r}\n  behind   0 messages; fresh\n  holds    {clicks}-0 offsets 0..3\n")
+    assert re.search(r"^  \S+\+00:00  ingest +\+2 +2$", said, re.MULTILINE)
     assert sorted(load_table("ods.clicks").scan().to_arrow()["id"].to_pylist()) == [1, 4]
 
 
@@ -187,6 +190,53 @@ def test_status_of_a_topic_that_is_gone_fails_with_its_sentence(clicks: str, bro
     (document,) = documents(capsys)
     assert document["error"] == "TopicMissingError"
     assert clicks in document["message"]
+
+
+@pytest.mark.kafka
+def test_the_overview_shows_every_table_though_one_has_no_topic_and_one_is_wrong(
+    clicks: str, folder: Path, capsys: Output
+) -> None:
+    assert main(["ingest", "ods.clicks"]) == 0
+    (folder / "again.yaml").write_text(DECLARATION.format(topic=clicks).replace("ods.clicks", "ods.again"))
+    (folder / "gone.yaml").write_text(DECLARATION.format(topic="nowhere").replace("ods.clicks", "ods.gone"))
+    (folder / "wrong.yaml").write_text(DECLARATION.format(topic="t").replace("ods.clicks", "ods.wrong").replace("long", "lon"))
+    capsys.readouterr()
+
+    assert main(["status"]) == 1
+
+    said = capsys.readouterr()
+    titles, line, again, mine = said.out.splitlines()
+    assert titles.split() == ["table", "topic", "behind", "freshness", "last", "commit", "rows"]
+    assert again.split()[:5] == ["ods.again", clicks, "4", "never", "filled"]
+    assert mine.split()[:4] == ["ods.clicks", clicks, "0", "fresh"]
+    assert mine.split()[-2:] == ["ago", "2"]
+    assert len(line) >= len(again.rstrip())
+    wrong, gone = said.err.splitlines()
+    assert f"{folder}/wrong.yaml:6: " in wrong
+    assert gone.startswith("Cannot read ods.gone: topic 'nowhere' does not exist")
+    assert main(["status", "--json"]) == 1
+    assert [(d["table"], d.get("error")) for d in documents(capsys)] == [
+        ("ods.again", None), ("ods.clicks", None), (None, "DeclarationError"), ("ods.gone", "TopicMissingError"),
+    ]  # fmt: skip
+    assert main(["plan", "ods.wrong"]) == 1
+    assert f"{folder}/wrong.yaml:6: " in capsys.readouterr().err
+
+
+@pytest.mark.kafka
+def test_status_says_when_messages_wait_longer_than_is_allowed(clicks: str, folder: Path, broker: Broker, capsys: Output) -> None:
+    (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks) + "checks: {max_age: 1s}\n")
+    assert main(["ingest", "ods.clicks"]) == 0
+    broker.produce(clicks, ['{"id": 5}'])
+
+    def is_late() -> bool:
+        capsys.readouterr()
+        assert main(["status", "ods.clicks", "--json"]) == 0
+        (document,) = documents(capsys)
+        return not document["fresh"]
+
+    wait_until(is_late, 30)
+    assert main(["status", "ods.clicks"]) == 0
+    assert re.search(r"behind   1 messages; LATE: \d+ s without a commit, 1 s allowed", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

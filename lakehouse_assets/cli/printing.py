@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
+
+from lakehouse_assets.model.errors import LakehouseError
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
@@ -16,6 +19,22 @@ def print_json(**parts: Any) -> None:
     print(json.dumps(parts, default=str))
 
 
+def print_failure(error: LakehouseError, *, as_json: bool, **about: Any) -> None:
+    """An error of one of several tables: a document that says `about` which, or its sentence on the standard error."""
+    if as_json:
+        print_json(**about, error=type(error).__name__, message=str(error))
+    else:
+        print(error, file=sys.stderr)
+
+
 def iso(time_ms: int) -> str:
     """A time, ms since 1970, as ISO 8601 in UTC."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it, in one unit."""
+    for unit, size, most in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
+        if seconds < most:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"

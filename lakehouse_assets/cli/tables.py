@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse_assets.declarations.loading import load_declarations
 from lakehouse_assets.environment import Environment
-from lakehouse_assets.model.errors import UnknownTableError
+from lakehouse_assets.model.errors import DeclarationError, UnknownTableError
 from lakehouse_assets.model.mistakes import nearest
 from lakehouse_assets.model.spec import TableSpec
 
@@ -19,13 +19,22 @@ def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableS
 
     Raises:
         UnknownTableError: nothing declares a table of that name.
+        DeclarationError: its declaration is wrong.
     """
     declared = load_declarations(environment.tables_dir)
     by_name = {spec.table: spec for spec in declared.specs}
+    wrong = {broken.name: broken.error for broken in declared.broken}
     for name in names:
+        if name in wrong:
+            raise wrong[name]
         if name not in by_name:
             raise UnknownTableError(name, sorted(by_name), nearest(name, by_name))
     return [by_name[name] for name in names] if names else list(declared.specs)
+
+
+def list_broken(environment: Environment) -> list[DeclarationError]:
+    """What is wrong with the declarations that are."""
+    return [broken.error for broken in load_declarations(environment.tables_dir).broken]
 
 
 def open_systems(environment: Environment) -> "Systems":

@@ -54,6 +54,12 @@ class TableStatus:
         """Offsets that the table lacks."""
         return self.missing.span
 
+    def waited_seconds(self, now_ms: int) -> float | None:
+        """How long the oldest missing message can have waited: since the last commit. None: nothing was committed yet."""
+        if not self.lag:
+            return 0.0
+        return None if self.committed_ms is None else max(0.0, (now_ms - self.committed_ms) / 1000)
+
 
 def read_status(systems: Systems, spec: TableSpec, rowless: TopicRanges = NO_OFFSETS) -> TableStatus:
     """Compare ledger and topic. `rowless` offsets were read by an earlier run and held no row: they are no lag.

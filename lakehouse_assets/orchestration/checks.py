@@ -126,8 +126,8 @@ def _check_freshness(spec: TableSpec, systems: "Systems") -> _Verdict:
 
     status = read_status(systems, spec)
     limit = spec.checks.max_age.total_seconds()
-    age = 0.0 if not status.lag or status.committed_ms is None else max(0.0, time.time() - status.committed_ms / 1000)
-    has_begun = status.committed_ms is not None or not status.lag
+    waited = status.waited_seconds(int(time.time() * 1000))
+    has_begun, age = waited is not None, waited or 0.0
     description = (
         f"the oldest waiting message came after the last commit, {age:.0f} s ago; at most {limit:.0f} s are fine."
         if has_begun

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.cli.printing import add_json, print_json
+from lakehouse_assets.cli.printing import add_json, print_failure, print_json
 from lakehouse_assets.model.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
                 result = _drain(systems, spec, stop, bar, quiet=arguments.json)
             except LakehouseError as error:
                 failed = True
-                _print_error(spec, error, as_json=arguments.json)
+                print_failure(error, as_json=arguments.json, table=spec.table)
             else:
                 _print_result(spec, result, as_json=arguments.json)
             if stop():
@@ -78,10 +78,3 @@ def _print_result(spec: "TableSpec", result: "DrainResult", *, as_json: bool) ->
         )
     else:
         print(f"{spec.table} {ended}: {result.row_count:,} rows in {result.commits:,} commits", flush=True)
-
-
-def _print_error(spec: "TableSpec", error: LakehouseError, *, as_json: bool) -> None:
-    if as_json:
-        print_json(table=spec.table, error=type(error).__name__, message=str(error))
-    else:
-        print(error, file=sys.stderr)

@@ -1,11 +1,11 @@
-"""`lakehouse status`: how far each table is behind its topic, and its last commits."""
+"""`lakehouse status`: how far each table is behind its topics, whether it is fresh, what it holds, and its last commits."""
 
 import argparse
-import sys
-import time
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from lakehouse_assets.cli.printing import add_json, iso, print_json
+from lakehouse_assets.cli.printing import add_json, duration, iso, print_failure, print_json
 from lakehouse_assets.model.errors import LakehouseError
 
 if TYPE_CHECKING:
@@ -13,62 +13,134 @@ if TYPE_CHECKING:
     from lakehouse_assets.model.spec import TableSpec
     from lakehouse_assets.operations.status import TableStatus
 
-HELP = "how far each table is behind its topic, and its last commits"
+HELP = "how far each table is behind its topic, whether it is fresh, what it holds, its last commits"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the verb takes."""
-    parser.add_argument("table", nargs="*", help="namespace.name (default: every table)")
+    parser.add_argument("table", nargs="*", help="namespace.name, one for its details (default: an overview of every table)")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
-    """Print where each table stands; 1 if one of them can't go on."""
-    from lakehouse_assets.cli.tables import choose_tables, open_systems
+    """Print where each table stands; 1 if one of them can't go on. That does not keep the others from being shown."""
+    from lakehouse_assets.cli.tables import choose_tables, list_broken, now_ms, open_systems
     from lakehouse_assets.operations.status import read_status
 
-    failed = False
-    systems = None
-    for spec in choose_tables(environment, arguments.table):
+    standings: list[_Standing] = []
+    failures: list[tuple[dict[str, Any], LakehouseError]] = []
+    specs = choose_tables(environment, arguments.table)
+    if not arguments.table:
+        failures += [({"table": None, "topic": None}, wrong) for wrong in list_broken(environment)]
+    for spec in specs:
         try:
-            systems = systems or open_systems(environment)
-            status = read_status(systems, spec)
+            standings.append(_Standing(spec, read_status(open_systems(environment), spec), now_ms()))
         except LakehouseError as error:
-            failed = True
-            if arguments.json:
-                print_json(table=spec.table, topic=spec.source.label, error=type(error).__name__, message=str(error))
-            else:
-                print(error, file=sys.stderr)
-        else:
-            _print_status(spec, status, as_json=arguments.json)
-    return 1 if failed else 0
+            failures.append(({"table": spec.table, "topic": spec.source.label}, error))
+    if arguments.json:
+        for standing in standings:
+            print_json(**standing.document())
+    elif len(specs) == 1:
+        for standing in standings:
+            _print_details(standing)
+    elif standings:
+        titles = ["table", "topic", "behind", "freshness", "last commit", "rows"]
+        _print_grid(titles, [standing.overview() for standing in standings], {2, 5})
+    for about, failure in failures:
+        print_failure(failure, as_json=arguments.json, **about)
+    return 1 if failures else 0
 
 
-def _print_status(spec: "TableSpec", status: "TableStatus", *, as_json: bool) -> None:
-    commits = [
-        {
-            "snapshot_id": str(c.snapshot_id), "at": iso(c.at_ms), "operation": c.operation, "added_rows": c.added_rows,
-            "total_rows": c.total_rows,
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A table at a moment, in the words that are printed."""
+
+    spec: "TableSpec"
+    status: "TableStatus"
+    now_ms: int
+
+    @property
+    def is_fresh(self) -> bool:
+        """As the check `freshness` judges."""
+        waited = self.status.waited_seconds(self.now_ms)
+        return waited is not None and waited <= self.spec.checks.max_age.total_seconds()
+
+    @property
+    def freshness(self) -> str:
+        """One clause."""
+        waited, allowed = self.status.waited_seconds(self.now_ms), duration(self.spec.checks.max_age.total_seconds())
+        if not self.status.lag:
+            return "fresh"
+        if waited is None:
+            return "never filled"
+        return f"{'fresh' if self.is_fresh else 'LATE'}: {duration(waited)} without a commit, {allowed} allowed"
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Since the last commit."""
+        committed_ms = self.status.committed_ms
+        return None if committed_ms is None else max(0.0, (self.now_ms - committed_ms) / 1000)
+
+    def overview(self) -> list[str]:
+        """A line of the overview."""
+        status, age = self.status, self.age_seconds
+        return [
+            self.spec.table,
+            self.spec.source.label,
+            f"{status.lag:,}",
+            self.freshness,
+            "none" if age is None else f"{duration(age)} ago",
+            f"{status.commits[0].total_rows:,}" if status.commits else "",
+        ]
+
+    def commits(self) -> list[dict[str, Any]]:
+        """The newest first."""
+        return [
+            {
+                "snapshot_id": str(c.snapshot_id), "at": iso(c.at_ms), "operation": c.operation, "added_rows": c.added_rows,
+                "total_rows": c.total_rows,
+            }
+            for c in self.status.commits
+        ]  # fmt: skip
+
+    def document(self) -> dict[str, Any]:
+        """Everything, for scripts."""
+        status, age, waited = self.status, self.age_seconds, self.status.waited_seconds(self.now_ms)
+        return {
+            "table": self.spec.table,
+            "topic": self.spec.source.label,
+            "lag": status.lag,
+            "fresh": self.is_fresh,
+            "waited_seconds": None if waited is None else round(waited, 1),
+            "allowed_seconds": self.spec.checks.max_age.total_seconds(),
+            "committed_at": iso(status.committed_ms) if status.committed_ms is not None else None,
+            "age_seconds": None if age is None else round(age, 1),
+            "held": status.ledger.held.to_lists() if status.ledger is not None else None,
+            "missing": status.missing.to_lists(),
+            "accepted_losses": [str(loss) for loss in status.ledger.losses] if status.ledger is not None else [],
+            "commits": self.commits(),
         }
-        for c in status.commits
-    ]  # fmt: skip
-    losses = status.ledger.losses if status.ledger is not None else ()
-    if as_json:
-        committed_ms = status.committed_ms
-        print_json(
-            table=spec.table,
-            topic=spec.source.label,
-            lag=status.lag,
-            committed_at=iso(committed_ms) if committed_ms is not None else None,
-            age_seconds=round(time.time() - committed_ms / 1000, 1) if committed_ms is not None else None,
-            held=status.ledger.held.to_lists() if status.ledger is not None else None,
-            missing=status.missing.to_lists(),
-            accepted_losses=[str(loss) for loss in losses],
-            commits=commits,
-        )
-        return
-    print(f"{spec.table}: {status.lag:,} messages behind {spec.source.label!r}; next: {status.missing}")
-    for loss in losses:
+
+
+def _print_details(standing: _Standing) -> None:
+    spec, status = standing.spec, standing.status
+    print(f"{spec.table} of {spec.source.label!r}")
+    print(f"  behind   {status.lag:,} messages; {standing.freshness}")
+    for title, ranges in (("holds", status.ledger.held if status.ledger else None), ("next", status.missing)):
+        for log, held in ranges.partitions.items() if ranges is not None else ():
+            print(f"  {title:<7}  {log} offsets {held}")
+    for loss in status.ledger.losses if status.ledger is not None else ():
         print(f"  accepted as lost: {loss}")
-    for commit in commits:
-        print("  {at}  {operation:<14} +{added_rows:,} rows, {total_rows:,} in all".format_map(commit))
+    if status.commits:
+        print()
+        rows = [[c["at"], c["operation"], f"{c['added_rows']:+,}", f"{c['total_rows']:,}"] for c in standing.commits()]
+        _print_grid(["  last commits", "operation", "rows", "rows in all"], [["  " + at, *rest] for at, *rest in rows], {2, 3})
+
+
+def _print_grid(titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]) -> None:
+    from lakehouse_assets.cli.grid import Grid
+
+    grid = Grid(titles, rows, numbers=[i in numbers for i in range(len(titles))], widest=None)
+    print(grid.head())
+    for line in grid.lines(rows):
+        print(line)

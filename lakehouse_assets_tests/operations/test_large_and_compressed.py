@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import make_message
@@ -93,7 +94,7 @@ def test_large_messages_are_read_a_few_at_a_time_also_behind_small_ones(
     source = lake().systems.source
     sizes: list[tuple[int, int]] = []
 
-    with source.reader("ods.clicks", name, {0: (0, len(values))}) as reader:
+    with source.reader("ods.clicks", {TopicPartition(name, 0): (0, len(values))}) as reader:
         while not reader.is_finished:
             batch = reader.read(30.0)
             sizes.append((len(batch), sum(len(value or b"") for value in batch.values)))

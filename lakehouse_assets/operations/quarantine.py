@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,7 @@ from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.messages import MessageBatch
 from lakehouse_assets.systems.parquet import StagedFile, StagingWriter, build_writer, delete_staged
-from lakehouse_assets.systems.positions import list_runs
+from lakehouse_assets.systems.positions import list_runs, rows_inside
 from lakehouse_assets.systems.schema import Base, TableShape, build_file_schema, timestamp_column
 from lakehouse_assets.systems.slice_files import SliceFiles
 
@@ -46,11 +47,15 @@ class BadMessage:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """Messages of one commit that can't become rows, as files that nobody sees yet. `codes` counts them by their code."""
+    """Messages of one commit that can't become rows, as files that nobody sees yet.
+
+    `codes` counts them by their code; `checksum` is that of their positions and reasons, in whatever order.
+    """
 
     offsets: TopicRanges = NO_OFFSETS
     files: tuple[StagedFile, ...] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
+    checksum: int = 0
 
     @property
     def count(self) -> int:
@@ -60,7 +65,8 @@ class Quarantined:
     def joined(self, other: "Quarantined") -> "Quarantined":
         """Both in one commit."""
         codes = dict(Counter(self.codes) + Counter(other.codes))
-        return Quarantined(self.offsets | other.offsets, self.files + other.files, codes)
+        checksum = self.checksum + other.checksum
+        return Quarantined(self.offsets | other.offsets, self.files + other.files, codes, checksum)
 
 
 class QuarantineStager:
@@ -72,13 +78,16 @@ class QuarantineStager:
         self._schema: pa.Schema | None = None
         self._runs: dict[TopicPartition, list[tuple[int, int]]] = {}
         self._codes: Counter[str] = Counter()
+        self._checksum = 0
 
     def add(self, batch: MessageBatch, bad: Sequence[BadMessage]) -> None:
         """Stage these messages of a batch."""
         if self._writer is None or self._schema is None:
             table = self._open_table()
             self._writer, self._schema = build_writer(table, _BUFFER_BYTES), build_file_schema(table.schema())
-        self._writer.add(_rows(batch, bad, self._schema))
+        rows = _rows(batch, bad, self._schema)
+        self._writer.add(rows)
+        self._checksum += _sum_up(rows)
         is_bad = np.zeros(len(batch), np.bool_)
         is_bad[[one.at for one in bad]] = True
         for log, mine in batch.by_log():
@@ -88,8 +97,8 @@ class QuarantineStager:
     def finish(self) -> Quarantined:
         """What was staged since the last call."""
         files = tuple(self._writer.finish()) if self._writer is not None and self._codes else ()
-        done = Quarantined(TopicRanges.of(self._runs), files, dict(self._codes))
-        self._runs, self._codes = {}, Counter()
+        done = Quarantined(TopicRanges.of(self._runs), files, dict(self._codes), self._checksum)
+        self._runs, self._codes, self._checksum = {}, Counter(), 0
         return done
 
     @property
@@ -167,7 +176,7 @@ def settle(
     table = open_quarantine(systems, spec, ledger)
     try:
         taken = SliceFiles(read_again, ledger.first_topic)
-        if _is_settled(table, taken, bad):
+        if _is_settled(table, taken, read_again, bad):
             delete_staged(table.io, [file.location for file in bad.files])
             return
         delivery = Delivery(
@@ -187,6 +196,26 @@ def settle(
         raise
 
 
-def _is_settled(table: Table, taken: SliceFiles, bad: Quarantined) -> bool:
+def _is_settled(table: Table, taken: SliceFiles, read_again: TopicRanges, bad: Quarantined) -> bool:
+    """Whether the table has exactly these messages of the offsets, for these reasons."""
     found = {log: RangeSet.of(list_runs(offsets)) for log, offsets in taken.read_offsets(table).items()}
-    return TopicRanges({log: held for log, held in sorted(found.items()) if held}) == bad.offsets
+    if TopicRanges({log: held for log, held in sorted(found.items()) if held}) != bad.offsets:
+        return False
+    if not bad.offsets:
+        return True
+    offsets = [r for held in bad.offsets.partitions.values() for r in held]
+    name = QUARANTINE_POSITION.offset
+    scan = table.scan(
+        f"{name} >= {min(r.start for r in offsets)} and {name} < {max(r.stop for r in offsets)}",
+        selected_fields=(*QUARANTINE_POSITION.names, "error"),
+    )
+    found_sum = 0
+    for batch in scan.to_arrow_batch_reader():
+        found_sum += _sum_up(batch.filter(pa.array(rows_inside(batch, QUARANTINE_POSITION, "", read_again))))
+    return found_sum == bad.checksum
+
+
+def _sum_up(rows: pa.Table | pa.RecordBatch) -> int:
+    """Checksum of positions and reasons, the same in any order and any division."""
+    columns = (rows.column(name).to_pylist() for name in (*QUARANTINE_POSITION.names, "error"))
+    return sum(crc32(repr(row).encode()) for row in zip(*columns, strict=True))

@@ -208,6 +208,21 @@ def test_materialising_an_hour_moves_messages_between_both_tables_as_the_declara
     changed.assert_holds({0: [0, 2, 5, 6]}, bad={0: [1, 3, 4, 7]})
 
 
+def test_a_message_that_is_bad_for_another_reason_now_says_so(lake: MakeLake) -> None:
+    table = lake()
+    table.broker.produce(table.topic, [make_message(1), BAD])
+    table.ingest()
+
+    changed = table.reopened()
+    changed.spec = with_text_ids(table.spec)
+    changed.replace(table.key(hours_ago(0)))
+
+    assert changed.quarantine is not None
+    rows = judge.query(changed.quarantine, 'SELECT "offset", error FROM {table} ORDER BY ALL')
+    assert [offset for offset, _ in rows] == [0, 1]
+    assert all("'number'" in str(error) for _, error in rows)
+
+
 @EACH_OR_EVERY
 def test_a_replace_that_crashes_between_any_effects_leaves_no_message_in_neither_table(
     lake: MakeLake, tmp_path: Path, every: bool

@@ -4,7 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    OffsetSpec,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from lakehouse_assets_tests.waiting import wait_until
@@ -48,6 +55,12 @@ class Broker:
         wanted = [TopicPartition(topic, partition, offset) for partition, offset in before.items()]
         for future in self._admin.delete_records(wanted).values():
             future.result()
+
+    def configure(self, topic: str, name: str, value: str) -> None:
+        """Change one setting of a topic."""
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+        self._admin.incremental_alter_configs([resource])[resource].result()
 
     def produce(
         self,

@@ -57,3 +57,11 @@ def test_the_readme_names_only_targets_that_make_has() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = set(re.findall(r"`?make ([a-z-]+)`?", (ROOT / "README.md").read_text()))
     assert {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)} == set()
+
+
+def test_every_test_that_the_documents_name_is_there() -> None:
+    code = "".join(path.read_text() for path in (ROOT / "lakehouse_assets_tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/testing.md").read_text()))
+
+    assert len(named) > 50
+    assert {name for name in named if f"def {name}(" not in code} == set()

@@ -1,5 +1,6 @@
 """Slices: keys, times and offsets of an asset partition."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -43,6 +44,26 @@ def test_a_time_before_the_first_partition_lies_in_it(clock: SliceClock, time_ms
 def test_a_key_of_another_form_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="does not match|unconverted"):
         HOURS.window_ms(key)
+
+
+@pytest.mark.parametrize("change", ["2026-03-29", "2026-10-25"])
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
+def test_hours_around_a_change_of_clocks_are_the_same_on_every_machine(change: str, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SliceClock("hour", datetime(2026, 1, 1, tzinfo=UTC))
+    midnight = datetime.fromisoformat(f"{change}T00:00+00:00")
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        keys = [clock.key(to_ms(midnight + timedelta(hours=i))) for i in range(-24, 48)]
+        windows = [clock.window_ms(key) for key in keys]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+    assert len(set(keys)) == 72
+    assert [begin for begin, _ in windows[1:]] == [end for _, end in windows[:-1]]
+    assert {end - begin for begin, end in windows} == {HOUR_MS}
+    assert keys[24] == f"{change}-00:00"
 
 
 def test_the_first_partition_reaches_back_to_the_beginning_of_the_table() -> None:

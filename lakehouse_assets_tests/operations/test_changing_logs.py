@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 from lakehouse_assets.local.kafka import LocalKafka
-from lakehouse_assets.model.errors import SliceIncompleteError, TopicTruncatedError
+from lakehouse_assets.model.errors import (
+    OffsetsExpiredError,
+    SliceIncompleteError,
+    TopicReplacedError,
+    TopicTruncatedError,
+)
 from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
-from lakehouse_assets_tests.builders import make_message
-from lakehouse_assets_tests.operations.lake import Lake, clock_ms
+from lakehouse_assets_tests.builders import HOUR_MS, make_message
+from lakehouse_assets_tests.operations.lake import Lake, clock_ms, hours_ago
 from lakehouse_assets_tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("changing_logs")]
@@ -20,11 +25,13 @@ _COMPACTED = {
     "cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "delete.retention.ms": "0",
 }  # fmt: skip
 
+_EXPIRING = {"retention.ms": "-1", "segment.ms": "100"}
+
 
 @pytest.fixture(scope="module")
 def own_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """A broker that cleans its logs at once, and whose files may be cut."""
-    eager = {"log.cleaner.backoff.ms": "100", "log.initial.task.delay.ms": "100"}
+    eager = {"log.cleaner.backoff.ms": "100", "log.initial.task.delay.ms": "100", "log.retention.check.interval.ms": "100"}
     with LocalKafka(tmp_path_factory.mktemp("own"), port=ports.port_of(ports.CHANGING_LOGS), settings=eager) as kafka:
         yield kafka
 
@@ -92,18 +99,78 @@ def test_a_slice_that_the_table_has_whole_and_the_compacted_log_not_is_not_repla
     assert table.positions()[: len(held)] == held
 
 
-def test_an_open_transaction_holds_back_what_follows_it_until_it_ends(lake: Callable[..., Lake]) -> None:
+@pytest.mark.parametrize("ending", ["commit", "abort"])
+def test_an_open_transaction_holds_back_what_follows_it_in_its_log_alone_until_it_ends(
+    lake: Callable[..., Lake], ending: str
+) -> None:
+    table = lake(topic_partitions=2)
+    table.broker.produce_in_transaction(table.topic, [make_message(-1)], abort=True)  # offset 0, and its control record 1
+    table.produce(5)
+    producer, open_offsets = table.broker.begin_transaction(table.topic, [make_message(5)])
+    table.produce(5)
+    table.produce(5, partition=1)
+
+    table.ingest()
+    table.assert_holds({0: list(range(2, 7)), 1: list(range(5))})
+    if ending == "commit":
+        producer.commit_transaction(30)
+    else:
+        producer.abort_transaction(30)
+    rowless = table.ingest().rowless
+
+    left = open_offsets if ending == "commit" else []
+    table.assert_holds({0: [*range(2, 7), *left, *range(8, 13)], 1: list(range(5))}, lag=table.lag())
+    assert table.lag(rowless) == 0
+
+
+def test_what_retention_took_before_the_table_had_it_stops_the_table_and_names_it(own_lake: Callable[..., Lake]) -> None:
+    table = own_lake("expiring", **_EXPIRING)
+    table.produce(10, timestamp_ms=hours_ago(3))
+    table.ingest()
+    table.produce(10, timestamp_ms=hours_ago(2))
+    expire_log(table, 20)
+
+    with pytest.raises(OffsetsExpiredError, match="-0 offsets 10 to 19 "):
+        table.reopened().ingest()
+
+    assert table.positions() == [(0, offset) for offset in range(10)]
+
+
+def test_what_retention_took_after_the_table_had_it_is_no_matter(own_lake: Callable[..., Lake]) -> None:
+    table = own_lake("expired", **_EXPIRING)
+    table.produce(10, timestamp_ms=hours_ago(2))
+    table.ingest()
+    newer = expire_log(table, 10)
+
+    table.reopened().ingest()
+
+    table.assert_holds({0: list(range(10 + newer))})
+
+
+def test_retention_between_plan_and_reading_is_an_error_with_both_ends(lake: Callable[..., Lake]) -> None:
     table = lake()
-    table.produce(5)
-    producer, _ = table.broker.begin_transaction(table.topic, [make_message(5)])
-    table.produce(5)
+    table.produce(10)
+    source, log = table.systems.source, table.log()
 
-    table.ingest()
-    table.assert_holds({0: list(range(5))})
-    producer.commit_transaction(30)
-    table.ingest()
+    table.broker.delete_records(table.topic, {0: 7})
+    with source.reader(table.spec.table, {log: (0, None)}) as reader, pytest.raises(OffsetsExpiredError, match="offsets 0 to 6 "):
+        reader.read(30.0)
 
-    table.assert_holds({0: list(range(11))})
+
+def test_another_cluster_with_a_topic_of_that_name_is_another_topic(
+    own_kafka: LocalKafka, lake: Callable[..., Lake]
+) -> None:
+    table = lake()
+    table.produce(10)
+    table.ingest()
+    other = Broker(own_kafka.bootstrap_servers)
+    other.produce(other.create_topic(table.topic), [make_message(i) for i in range(20)])
+    table.broker = other
+
+    with pytest.raises(TopicReplacedError):
+        table.reopened().ingest()
+
+    assert len(table.positions()) == 10
 
 
 def cut(kafka: LocalKafka, segment: Path, size_bytes: int) -> None:
@@ -115,6 +182,20 @@ def cut(kafka: LocalKafka, segment: Path, size_bytes: int) -> None:
         derived.unlink()
     (kafka.folder / "data" / ".kafka_cleanshutdown").unlink(missing_ok=True)
     kafka.start()
+
+
+def expire_log(table: Lake, until: int) -> int:
+    """Wait for the broker itself to drop the messages of hours ago, which end at `until`; how many newer ones there are."""
+    table.broker.configure(table.topic, "retention.ms", str(HOUR_MS))
+    newer = 0
+
+    def is_gone() -> bool:
+        nonlocal newer
+        newer += len(table.produce(1))  # only a closed segment expires
+        return table.systems.source.read_bounds(table.spec.table, [table.log()])[table.log()].low >= until
+
+    wait_until(is_gone, 60)
+    return newer
 
 
 def compact(table: Lake) -> list[int]:

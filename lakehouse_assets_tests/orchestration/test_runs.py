@@ -142,6 +142,24 @@ def test_a_tick_over_new_messages_starts_a_run_that_reports_each_hour_it_wrote(
     assert "has everything" in str(platform.tick().skip_reason.skip_message)
 
 
+def test_ticks_that_come_twice_get_lost_or_forget_their_cursor_change_nothing_in_the_table(
+    platform: Platform, broker: Broker, clicks: str
+) -> None:
+    broker.produce(clicks, ['{"id": 1}', '{"id": 2}'])
+    twice = [request for _ in range(2) for request in platform.tick().run_requests or ()]
+    for request in twice:
+        assert platform.run_requested(request).success
+    broker.produce(clicks, ['{"id": 3}'])
+    lost = platform.tick()
+    assert lost.run_requests
+
+    (request,) = platform.tick(cursor=None).run_requests or ()
+    assert platform.run_requested(request).success
+
+    assert len(twice) == 2
+    assert _table_ids() == [1, 2, 3]
+
+
 def test_the_run_answers_every_check(platform: Platform, broker: Broker, clicks: str) -> None:
     broker.produce(clicks, ['{"id": 1}'])
 

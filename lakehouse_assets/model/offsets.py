@@ -20,6 +20,17 @@ class TopicPartition(NamedTuple):
         return f"{self.topic}-{self.partition}"
 
 
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """Where the log of one topic partition begins (oldest offset held) and stops (first offset not readable yet)."""
+
+    low: int
+    stop: int
+
+
+Bounds = Mapping[TopicPartition, LogBounds]
+
+
 class OffsetRange(NamedTuple):
     """Offsets `start <= offset < stop` of one topic partition."""
 

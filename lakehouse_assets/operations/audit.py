@@ -12,11 +12,17 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import KAFKA_TIMESTAMP
 from lakehouse_assets.model.ledger import Ledger
-from lakehouse_assets.model.offsets import NO_OFFSETS, OffsetRange, RangeSet, TopicPartition, TopicRanges
+from lakehouse_assets.model.offsets import (
+    NO_OFFSETS,
+    Bounds,
+    OffsetRange,
+    RangeSet,
+    TopicPartition,
+    TopicRanges,
+)
 from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.kafka import Bounds
 from lakehouse_assets.systems.positions import (
     Offsets,
     contains,

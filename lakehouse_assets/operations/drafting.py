@@ -3,8 +3,8 @@
 from lakehouse_assets.decode.inference import infer_from_messages
 from lakehouse_assets.model.drafts import Draft
 from lakehouse_assets.model.errors import NothingToDraftError
+from lakehouse_assets.model.offsets import Bounds
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.kafka import Bounds
 from lakehouse_assets.systems.messages import Ranges
 
 _MOST_BYTES = 64 * 2**20

@@ -15,7 +15,7 @@ from pyiceberg.table import Table
 from lakehouse_assets.model.changes import SchemaChange
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.ledger import Ledger
-from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS, Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.schemas import SubjectVersion
 from lakehouse_assets.model.slices import to_ms
 from lakehouse_assets.model.spec import ColumnSpec, TableSpec
@@ -30,7 +30,7 @@ from lakehouse_assets.systems.catalog import ensure_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.evolution import find_schema_change
-from lakehouse_assets.systems.kafka import Bounds, KafkaSource, SourceDescription
+from lakehouse_assets.systems.kafka import KafkaSource, SourceDescription
 from lakehouse_assets.systems.messages import Ranges
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.schema import Base, TableShape, position_columns

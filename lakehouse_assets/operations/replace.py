@@ -19,7 +19,7 @@ from lakehouse_assets.model.errors import (
     SliceIncompleteError,
 )
 from lakehouse_assets.model.ledger import Ledger
-from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
+from lakehouse_assets.model.offsets import Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import resolve_columns, table_decoder
@@ -30,7 +30,6 @@ from lakehouse_assets.operations.staging import StagedBatch, Stager, slice_begin
 from lakehouse_assets.operations.status import describe_source, refuse_other_log
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.systems.kafka import Bounds
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.positions import outside, read_offsets, split_by_log
 from lakehouse_assets.systems.schema import position_columns

@@ -13,12 +13,12 @@ from lakehouse_assets.model.errors import (
     TopicTruncatedError,
 )
 from lakehouse_assets.model.ledger import OPERATION_KEY, Ledger
-from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS, Bounds, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.kafka import Bounds, KafkaSource, SourceDescription
+from lakehouse_assets.systems.kafka import KafkaSource, SourceDescription
 
 _COMMITS_SHOWN = 5
 

@@ -28,7 +28,7 @@ from lakehouse_assets.model.errors import (
     SourceUnavailableError,
     TopicMissingError,
 )
-from lakehouse_assets.model.offsets import TopicPartition
+from lakehouse_assets.model.offsets import Bounds, LogBounds, TopicPartition
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries
 from lakehouse_assets.systems.kafka_codes import ACCESS, MISSING
 from lakehouse_assets.systems.kafka_reader import RangeReader, topics_text
@@ -60,17 +60,6 @@ class SourceDescription:
 
     topic_ids: Mapping[str, str]
     logs: tuple[TopicPartition, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LogBounds:
-    """Where the log of one topic partition begins (oldest offset held) and stops (first offset not readable yet)."""
-
-    low: int
-    stop: int
-
-
-Bounds = Mapping[TopicPartition, LogBounds]
 
 
 class KafkaSource:

@@ -5,21 +5,18 @@ and the size of the messages of a batch.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as Assignment
 
 from lakehouse_assets.model.errors import OffsetsExpiredError, SourceError, TopicTruncatedError
-from lakehouse_assets.model.offsets import TopicPartition
+from lakehouse_assets.model.offsets import LogBounds, TopicPartition
 from lakehouse_assets.systems.kafka_codes import ACCESS, GROUP, MISSING, OUT_OF_RANGE
 from lakehouse_assets.systems.messages import Headers, MessageBatch, Ranges
-
-if TYPE_CHECKING:
-    from lakehouse_assets.systems.kafka import KafkaSource
 
 STALL_SECONDS = 30.0  # no message and no end of log for so long: the broker is away
 _POLL_MESSAGES = 500  # measured: 100 to 1,000 a call cost a third of 10,000 a call
@@ -29,11 +26,21 @@ _FIRST_GUESS_BYTES = 128 * 1024  # of a message, before any was seen
 _READ_BYTES = 32 * 1024 * 1024  # a batch ends where it is reached, so that large messages are few
 
 
+class Cluster(Protocol):
+    """What a reader asks of the cluster that it reads."""
+
+    def read_bounds(self, table: str, logs: Sequence[TopicPartition]) -> Mapping[TopicPartition, LogBounds]:
+        """Oldest offset held and first offset not yet readable, per topic partition."""
+
+    def translate(self, error: KafkaError, action: str, table: str, topic: str) -> SourceError:
+        """The platform's error for the client's one."""
+
+
 class RangeReader:
     """Reads assigned ranges. `next_offsets` says where each topic partition stands, gaps included."""
 
-    def __init__(self, source: "KafkaSource", consumer: Consumer, table: str, ranges: Ranges) -> None:
-        self._source, self._consumer, self._table = source, consumer, table
+    def __init__(self, cluster: Cluster, consumer: Consumer, table: str, ranges: Ranges) -> None:
+        self._cluster, self._consumer, self._table = cluster, consumer, table
         self._topics = topics_text(ranges)
         self._stops = {log: stop for log, (_, stop) in ranges.items() if stop is not None}
         self.next_offsets = {log: start for log, (start, _) in ranges.items()}
@@ -124,7 +131,7 @@ class RangeReader:
             elif error.code() in OUT_OF_RANGE:
                 raise self._out_of_range(_log_of(event))
             elif not error.retriable() or error.code() in MISSING | ACCESS:
-                raise self._source.translate(error, f"read {self._topics}", self._table, event.topic() or self._topics)
+                raise self._cluster.translate(error, f"read {self._topics}", self._table, event.topic() or self._topics)
 
     def _reach_end(self, log: TopicPartition, end: int) -> None:
         self._at_end.add(log)
@@ -169,7 +176,7 @@ class RangeReader:
         self._consumer.pause([Assignment(*log) for log in logs])
 
     def _out_of_range(self, log: TopicPartition) -> SourceError:
-        bounds = self._source.read_bounds(self._table, [log])[log]
+        bounds = self._cluster.read_bounds(self._table, [log])[log]
         position = self.next_offsets[log]
         if position < bounds.low:
             return OffsetsExpiredError(self._table, {log: (position, bounds.low)})
@@ -180,7 +187,7 @@ class RangeReader:
             self._last_sign = time.monotonic()
         elif not self.is_caught_up and time.monotonic() - self._last_sign > STALL_SECONDS:
             silence = KafkaError(KafkaError._TIMED_OUT, f"no message for {STALL_SECONDS:.0f} s")
-            raise self._source.translate(silence, f"read {self._topics} for {self._table}", self._table, self._topics)
+            raise self._cluster.translate(silence, f"read {self._topics} for {self._table}", self._table, self._topics)
 
 
 def _log_of(message: Message) -> TopicPartition:

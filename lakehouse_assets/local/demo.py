@@ -7,8 +7,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 from confluent_kafka import Consumer as KafkaConsumer
@@ -47,7 +48,7 @@ def ensure_topic(bootstrap_servers: str, topic: str = TOPIC) -> None:
     Raises:
         LocalPlatformError: the broker refuses.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": "0"})
     new_topic = NewTopic(topic, num_partitions=PARTITION_COUNT, replication_factor=1)
     try:
         admin.create_topics([new_topic], request_timeout=_REQUEST_SECONDS)[topic].result()
@@ -92,9 +93,25 @@ def produce_flights(bootstrap_servers: str, stop: threading.Event, topic: str = 
     Raises:
         LocalPlatformError: the broker did not take a message.
     """
+    pace = Pace(BURST_MESSAGES, MESSAGES_PER_SECOND)
+    produce_what_lacks(bootstrap_servers, topic, pace, partial(read_flights, find_flights()), stop)
+
+
+def produce_what_lacks(
+    bootstrap_servers: str,
+    topic: str,
+    pace: Pace,
+    read: Callable[[Mapping[int, int]], Iterator[DemoMessage]],
+    stop: threading.Event,
+) -> None:
+    """Produce until `stop` is set what `read` gives behind the messages that each topic partition has; the burst once.
+
+    Raises:
+        LocalPlatformError: the broker did not take a message.
+    """
     produced = read_produced(bootstrap_servers, topic)
-    pace = Pace(max(0, BURST_MESSAGES - sum(produced.values())), MESSAGES_PER_SECOND)
-    _DemoProducer(bootstrap_servers, topic).follow(pace, read_flights(find_flights(), produced), stop)
+    pace = Pace(max(0, pace.burst - sum(produced.values())), pace.per_second)
+    _DemoProducer(bootstrap_servers, topic).follow(pace, read(produced), stop)
 
 
 class _DemoProducer:

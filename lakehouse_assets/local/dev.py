@@ -24,7 +24,7 @@ from lakehouse_assets.local.dagster_services import (
     find_project_file,
     read_code_location,
 )
-from lakehouse_assets.local.errors import LocalPlatformError
+from lakehouse_assets.local.errors import LEFT_OUT, LocalPlatformError
 from lakehouse_assets.local.java import KAFKA_VERSION
 from lakehouse_assets.local.ownership import FolderLock
 from lakehouse_assets.local.ports import find_free_port
@@ -76,6 +76,7 @@ class Platform:
         self._location = read_code_location(workspace)
         self._ui_port = ui_port
         self._dagster: DagsterServices | None = None
+        self._passed_on = 0  # lines of the Avro demo's log
 
     def run(self, parent_pid: int | None = None) -> None:
         """Start everything, watch it, and end it when a signal says so, or when `parent_pid` is no longer our parent.
@@ -119,16 +120,20 @@ class Platform:
         self._launch("daemon", dagster.daemon_command)
         self._await_ui(dagster)
         self._print_summary(dagster)
+        if self._kafka is not None:
+            self._launch("avro-demo", _AVRO_DEMO_COMMAND)  # last: nobody waits for it, and it would slow the others down
 
     def _start_kafka(self) -> None:
         if self._kafka is None:
             self._say(f"using the Kafka cluster at {self._environment.require_kafka()['bootstrap.servers']}")
             return
+        from lakehouse_assets.local.avro_demo import TOPIC as AVRO_TOPIC
         from lakehouse_assets.local.demo import ensure_topic
 
         self._say(f"starting Kafka {KAFKA_VERSION}")
         self._kafka.start()
         ensure_topic(self._kafka.bootstrap_servers)
+        ensure_topic(self._kafka.bootstrap_servers, AVRO_TOPIC)
         self._launch("demo", _DEMO_COMMAND)
         self._say(f"Kafka answers at {self._kafka.bootstrap_servers}; the demo producer runs")
 
@@ -190,13 +195,26 @@ class Platform:
             self._allow_restart("Kafka", self._kafka.log)
             self._kafka.start()
             self._say(f"Kafka answers again at {self._kafka.bootstrap_servers}")
+        self._pass_on("avro-demo")
         for name, process in list(self._children.items()):
             if process.poll() is None:
                 continue
-            if name != "demo":
+            if name not in _DEMOS:
                 self._raise_ended(name, process)
+            if process.returncode == LEFT_OUT:
+                self._pass_on(name)
+                del self._children[name]
+                continue
             self._allow_restart(name, self._log(name))
-            self._launch(name, _DEMO_COMMAND)
+            self._launch(name, _DEMOS[name])
+
+    def _pass_on(self, name: str) -> None:
+        """Say what a child has to say to the person here."""
+        lines = self._log(name).read_text(errors="replace").splitlines() if name in self._children else []
+        for line in lines[self._passed_on :]:
+            if not line.startswith("%"):  # else it is Kafka's client that speaks, who tries again by itself
+                self._say(line)
+        self._passed_on = len(lines)
 
     def _allow_restart(self, name: str, log: Path) -> None:
         log_tail = read_log_tail(log)
@@ -219,7 +237,7 @@ class Platform:
 
     def _stop(self) -> None:
         try:
-            for name in ("demo", "daemon"):
+            for name in ("demo", "avro-demo", "daemon"):
                 if name in self._children:
                     self._children[name].terminate()
             if self._dagster:
@@ -276,6 +294,7 @@ class Platform:
         lines = [
             f"Dagster UI   {dagster.url}",
             f"Kafka        {cluster}{topic}",
+            *(["Registry     starts beside all this, with the Avro topic 'weather'"] if self._kafka else []),
             f"Tables       declared in {self._environment.tables_dir}",
             f"Catalog      {self._environment.catalog_name}: {catalog}",
             f"State, logs  {self._home}, {self._logs}",
@@ -310,6 +329,8 @@ def run_platform(
 
 
 _DEMO_COMMAND = [sys.executable, "-m", "lakehouse_assets.local.demo"]
+_AVRO_DEMO_COMMAND = [sys.executable, "-m", "lakehouse_assets.local.avro_demo"]
+_DEMOS = {"demo": _DEMO_COMMAND, "avro-demo": _AVRO_DEMO_COMMAND}
 
 
 @contextmanager

@@ -4,6 +4,9 @@ from pathlib import Path
 
 from lakehouse_assets.model.errors import LakehouseError
 
+LEFT_OUT = 3
+"""Exit code of a demo that can't run here, and would not if it were started again. It has said why."""
+
 
 class LocalPlatformError(LakehouseError):
     """A part of the platform on this machine can't start, or died. `log_tail` holds the last lines of its log file."""

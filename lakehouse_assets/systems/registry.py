@@ -5,7 +5,7 @@ ids makes an id unknown; whatever else goes wrong says nothing of the message.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -49,7 +49,7 @@ class SchemaRegistry:
             return self._schemas[schema_id]
         if time.monotonic() < self._unknown.get(schema_id, 0.0):
             return None
-        answer = self._get(f"read schema {schema_id}", f"schemas/ids/{schema_id}", _SCHEMA_UNKNOWN)
+        answer = self._find(f"read schema {schema_id}", f"schemas/ids/{schema_id}", _SCHEMA_UNKNOWN)
         if answer is None:
             self._unknown[schema_id] = time.monotonic() + _UNKNOWN_SECONDS
             return None
@@ -64,6 +64,17 @@ class SchemaRegistry:
         """
         answer = self._get_version(subject, "latest")
         return SubjectVersion(subject, answer["version"], answer["id"], self._read_schema(answer))
+
+    def register(self, subject: str, schema: RegisteredSchema) -> int:
+        """Add a version to a subject, unless it has the schema already; the id of the schema.
+
+        Raises:
+            RegistryUnavailableError, RegistryAccessError
+            ConfigurationError: no registry is named, what is there is none, or it refuses the schema.
+        """
+        body = {"schema": schema.text, "schemaType": schema.kind}
+        answer = self._ask(f"register a schema of {subject!r}", f"subjects/{quote(subject, safe='')}/versions", "id", body=body)
+        return int(answer["id"])
 
     def _read_schema(self, answer: Mapping[str, Any]) -> RegisteredSchema:
         references: dict[str, str] = {}
@@ -80,7 +91,7 @@ class SchemaRegistry:
 
     def _get_version(self, subject: str, version: str) -> Mapping[str, Any]:
         path = f"subjects/{quote(subject, safe='')}/versions/{version}"
-        answer = self._get(f"read the {version} version of {subject!r}", path, _SUBJECT_UNKNOWN, _VERSION_UNKNOWN)
+        answer = self._find(f"read the {version} version of {subject!r}", path, _SUBJECT_UNKNOWN, _VERSION_UNKNOWN)
         if answer is None:
             raise SubjectMissingError(self._url, subject)
         return answer
@@ -92,11 +103,20 @@ class SchemaRegistry:
             raise ConfigurationError("SCHEMA_REGISTRY_URL", "no value", "the address of the messages' schema registry")
         return url
 
-    def _get(self, action: str, path: str, *unknown: int) -> Mapping[str, Any] | None:
-        """The answer; None where it is one of `unknown`, the registry's own codes for what it does not have."""
+    def _find(self, action: str, path: str, *unknown: int) -> Mapping[str, Any] | None:
+        """The schema there; None where the answer is one of `unknown`, the registry's own codes for what it does not have."""
+        answer = self._ask(action, path, "schema", unknown)
+        return answer if "schema" in answer else None
+
+    def _ask(
+        self, action: str, path: str, key: str, unknown: Sequence[int] = (), body: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
+        """The answer, which has `key`, or says that it does not know what was asked for."""
         try:
-            response = requests.get(
+            response = requests.request(
+                "GET" if body is None else "POST",
                 f"{self._url}/{path}",
+                json=body,
                 headers={"Accept": "application/vnd.schemaregistry.v1+json, application/json"} | self._bearer(),
                 auth=self._basic(),
                 verify=self._settings.get("ssl.ca.location", True),
@@ -111,8 +131,8 @@ class SchemaRegistry:
             raise ConfigurationError("SCHEMA_REGISTRY_SSL_*_LOCATION", str(error), "files that can be read") from None
         answer = _json(response)
         if response.status_code == requests.codes.not_found and answer.get("error_code") in unknown:
-            return None
-        if response.status_code != requests.codes.ok or "schema" not in answer:
+            return answer
+        if response.status_code != requests.codes.ok or key not in answer:
             raise self._translate(response, action)
         return answer
 

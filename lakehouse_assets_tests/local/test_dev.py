@@ -99,6 +99,9 @@ def test_it_comes_up_brings_kafka_back_refuses_a_second_start_and_leaves_nothing
     address = (first.home / "kafka" / "bootstrap.servers").read_text().strip()
     wait_until(lambda: sum(read_produced(address, "flights").values()) >= 2000, 30)
 
+    wait_until(lambda: "the schema registry answers at" in first.said, 90)
+    wait_until(lambda: sum(read_produced(address, "weather").values()) >= 500, 30)
+
     second = start()
     assert second.process.wait(30) == 1
     assert second.said.startswith("Cannot start the platform: make dev (process")

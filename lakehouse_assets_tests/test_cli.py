@@ -144,7 +144,22 @@ def test_peek_shows_rows_reasons_and_tombstones(clicks: str, capsys: Output) -> 
     assert (tombstone["row"], tombstone["error"]) == (None, None)
     assert newest == {
         "topic": clicks, "partition": 0, "offset": 3, "timestamp_ms": 1_790_000_000_000, "row": {"id": 4, "at": None}, "error": None,
+        "unknown_fields": [],
     }  # fmt: skip
+
+
+@pytest.mark.kafka
+def test_peek_names_the_fields_that_no_column_reads(clicks: str, broker: Broker, capsys: Output) -> None:
+    broker.produce(clicks, ['{"id": 5, "price": 1.5, "user-id": "x"}'])
+
+    assert main(["peek", "ods.clicks"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "fields without a column, of the rows above:",
+        "  price: in 33%, double  - {name: price, type: double}",
+        '  user-id: in 33%, string  - {name: user_id, type: string, from: ["user-id"]}',
+    ]
+    assert main(["peek", "ods.clicks", "--count", "1", "--json"]) == 0
+    assert documents(capsys)[0]["unknown_fields"] == ["price", "user-id"]
 
 
 @pytest.mark.kafka

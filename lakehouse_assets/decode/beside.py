@@ -95,7 +95,7 @@ class MessageDecoder:
             rows = decoded.table.filter(pa.array(kept[readable]))
             found |= {name: rows.column(name) for name in rows.column_names}
         table = pa.table({name: found[name] for name in self._names})
-        return Decoded(table, tuple(bad[index] for index in sorted(bad)))
+        return Decoded(table, tuple(bad[index] for index in sorted(bad)), decoded.unknown)
 
 
 def _all_but(count: int, indices: Iterable[int]) -> npt.NDArray[np.bool_]:

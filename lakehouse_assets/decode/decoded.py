@@ -6,6 +6,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from lakehouse_assets.model.unknown import UnknownFields
+
 
 @dataclass(frozen=True, slots=True)
 class BadValue:
@@ -18,10 +20,14 @@ class BadValue:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The declared columns with one row per good value, in the order of the values, and the bad values, ascending."""
+    """The declared columns with one row per good value, in the order of the values, and the bad values, ascending.
+
+    `unknown`: the fields of the good ones that no column reads.
+    """
 
     table: pa.Table
     bad: tuple[BadValue, ...]
+    unknown: UnknownFields = UnknownFields()
 
 
 class BrokenSchema(Exception):

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from lakehouse_assets.decode.columns import Column, arrow_schema
 from lakehouse_assets.decode.decoded import BadValue
+from lakehouse_assets.decode.kinds import Fraction, Integer
 from lakehouse_assets.decode.nested import build_array
 from lakehouse_assets.decode.rules import (
     MAX_DEPTH,
@@ -28,7 +29,9 @@ from lakehouse_assets.decode.rules import (
     micros_of_time,
     micros_of_timestamp,
 )
+from lakehouse_assets.decode.unknown import Shape, UnknownCounter
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
+from lakehouse_assets.model.unknown import UnknownFields
 
 _SHOWN_CHARACTERS = 40
 _MAX_INTEGER_CHARACTERS = len(str(-(2**63)))
@@ -41,23 +44,15 @@ Read = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What became of some values: a row for each index in `good`, a reason in `bad`, both ascending."""
+    """What became of some values: a row for each index in `good`, a reason in `bad`, both ascending.
+
+    `unknown`: the fields of the good ones that no column reads.
+    """
 
     table: pa.Table
     good: tuple[int, ...]
     bad: tuple[BadValue, ...]
-
-
-class Integer(str):
-    """Text of a JSON number without fraction and exponent."""
-
-    __slots__ = ()
-
-
-class Fraction(str):
-    """Text of a JSON number with a fraction or an exponent."""
-
-    __slots__ = ()
+    unknown: UnknownFields
 
 
 _NUMBERS = (Integer, Fraction)
@@ -91,27 +86,27 @@ class ExactDecoder:
     def __init__(self, columns: Sequence[Column]) -> None:
         self._columns = [(column, _reader_of(column)) for column in columns]
         self._schema = arrow_schema(columns)
+        self._shape = Shape.of(columns)
 
     def decode(self, values: Sequence[bytes], indices: Sequence[int]) -> Judged:
         """Judges `values[index]` for each of the ascending `indices`."""
         rows: list[list[Any]] = []
         good: list[int] = []
         bad: list[BadValue] = []
+        unknown = UnknownCounter(self._shape)
         for index in indices:
             try:
-                rows.append(self._row_of(values[index]))
+                message = parse_object(values[index])
+                rows.append([_value_of(message, column, read) for column, read in self._columns])
                 good.append(index)
+                unknown.add(message)
             except Unreadable as error:
                 bad.append(BadValue(index, error.code, error.reason))
         items = zip(*rows, strict=True) if rows else ((),) * len(self._schema)
         arrays = [
             build_array(list(column), field.type) for column, field in zip(items, self._schema, strict=True)
         ]
-        return Judged(pa.Table.from_arrays(arrays, schema=self._schema), tuple(good), tuple(bad))
-
-    def _row_of(self, value: bytes) -> list[Any]:
-        message = parse_object(value)
-        return [_value_of(message, column, read) for column, read in self._columns]
+        return Judged(pa.Table.from_arrays(arrays, schema=self._schema), tuple(good), tuple(bad), unknown.result())
 
 
 def parse_object(value: bytes) -> dict[str, Any]:

@@ -18,12 +18,15 @@ import pyarrow.json as pa_json
 
 from lakehouse_assets.decode.columns import Column, arrow_schema
 from lakehouse_assets.decode.rules import MAX_DEPTH, is_too_deep
+from lakehouse_assets.decode.unknown import UnknownWatch
 from lakehouse_assets.decode.wire import Suspects, Unproven, convert_column
+from lakehouse_assets.model.unknown import UnknownFields
 
 _MAX_BLOCK_BYTES = 2**31 - 2
 _OPEN, _CLOSE = ord("{"), ord("}")
 _BRACKET_BIT = ord("{") ^ ord("[")
 _ROW_HINT = re.compile(r"in row (\d+)$")
+_UNEXPECTED = "unexpected field"  # Arrow's words
 _NOT_A_NUMBER = re.compile(rb"[:,\[\s-](?:NaN|Inf)")
 
 
@@ -33,6 +36,7 @@ class FastRead:
 
     table: pa.Table
     suspects: npt.NDArray[np.bool_]
+    unknown: UnknownFields
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class FastDecoder:
         self._columns = tuple(columns)
         self._schema = arrow_schema(columns)
         self._wire_schema = wire_schema
+        self._watch = UnknownWatch(columns, wire_schema)
 
     def decode(self, values: Sequence[bytes]) -> FastRead | Doubt:
         """All values (at least one) as rows, of which some may be suspects, or why nothing is proved."""
@@ -64,7 +69,7 @@ class FastDecoder:
             return joined
         block, longest = joined
         try:
-            read = _read_block(block, self._wire_schema)
+            read, is_watched = self._read(block)
         except pa.ArrowInvalid as error:
             hint = _ROW_HINT.search(str(error))
             return Doubt([int(hint[1])] if hint else [], certain=False)
@@ -77,7 +82,21 @@ class FastDecoder:
             arrays = [convert_column(read, column, suspects) for column in self._columns]
         except Unproven:
             return _NO_CLUE
-        return FastRead(pa.Table.from_arrays(arrays, schema=self._schema), suspects.rows)
+        good = ~suspects.rows
+        unknown = self._watch.count(read, good) if is_watched else self._watch.look(values, good)
+        return FastRead(pa.Table.from_arrays(arrays, schema=self._schema), suspects.rows, unknown)
+
+    def _read(self, block: bytes) -> tuple[pa.Table, bool]:
+        """The block, and whether every field in it was read, also those that no column asks for."""
+        schema = self._watch.read_schema
+        if schema is not None:
+            try:
+                return _read_block(block, schema, "error"), True
+            except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+                # With unknown fields in the schema it may be one of them that is at fault, which is no fault of the message.
+                if schema is self._wire_schema and _UNEXPECTED not in str(error):
+                    raise
+        return _read_block(block, self._wire_schema, "ignore"), False
 
 
 def _join(values: Sequence[bytes]) -> tuple[bytes, int] | Doubt:
@@ -149,9 +168,9 @@ def _is_shallow(block: bytes, values: Sequence[bytes]) -> bool:
     return not any(map(is_too_deep, values))
 
 
-def _read_block(block: bytes, schema: pa.Schema) -> pa.Table:
+def _read_block(block: bytes, schema: pa.Schema, unexpected: str) -> pa.Table:
     return pa_json.read_json(
         pa.BufferReader(block),
         read_options=pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
-        parse_options=pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        parse_options=pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
     )

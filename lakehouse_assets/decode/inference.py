@@ -13,8 +13,9 @@ from itertools import chain, count
 from math import inf, isfinite
 from typing import Any
 
-from lakehouse_assets.decode.exact import Fraction, Integer, Repeating, Unreadable, parse_object
+from lakehouse_assets.decode.exact import Repeating, Unreadable, parse_object
 from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.decode.kinds import Fraction, Integer
 from lakehouse_assets.decode.rules import (
     Rejected,
     bytes_of_uuid,

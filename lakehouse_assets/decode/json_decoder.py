@@ -7,6 +7,7 @@ changes a result.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from lakehouse_assets.decode.exact import ExactDecoder, Judged
 from lakehouse_assets.decode.fast import FastDecoder, FastRead
 from lakehouse_assets.decode.screen import Screen
 from lakehouse_assets.decode.wire import plan_wire_schema
+from lakehouse_assets.model.unknown import UnknownFields
 
 _BLOCK_BYTES = 3 << 19  # larger: a bad value costs more; smaller: each call of the reader costs 0.2 ms
 _CHUNK_ROWS = 1000
@@ -28,7 +30,7 @@ _DENSE_ROWS = 100  # a reader that stops earlier would stop again and again
 
 
 class JsonDecoder:
-    """Decodes JSON messages of one table. Holds no state between calls, so threads may share it."""
+    """Decodes JSON messages of one table. Remembers the unknown fields that it met, so threads can't share it."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         """`columns` must not be empty."""
@@ -41,7 +43,8 @@ class JsonDecoder:
         """Every value becomes a row or stands in `bad`, never both. No value may be None (a tombstone)."""
         pieces = [piece for block in _blocks(values) for piece in self._decode_block(values, block)]
         tables = [piece.table for piece in pieces] or [self._exact.decode([], []).table]
-        return Decoded(pa.concat_tables(tables), tuple(bad for piece in pieces for bad in piece.bad))
+        unknown = reduce(UnknownFields.joined, (piece.unknown for piece in pieces), UnknownFields())
+        return Decoded(pa.concat_tables(tables), tuple(bad for piece in pieces for bad in piece.bad), unknown)
 
     def _decode_block(self, values: Sequence[bytes], block: range) -> Iterator[Decoded]:
         if self._fast is None or self._screen is None:
@@ -62,7 +65,7 @@ class JsonDecoder:
 
     def _judge(self, values: Sequence[bytes], indices: Sequence[int]) -> Decoded:
         judged = self._exact.decode(values, indices)
-        return Decoded(judged.table, judged.bad)
+        return Decoded(judged.table, judged.bad, judged.unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,9 @@ class _Prover:
         if read.suspects.any():
             proved, table = proved[~read.suspects], table.filter(pa.array(~read.suspects))
         if len(proved) == len(block):
-            return Decoded(table, ())
+            return Decoded(table, (), read.unknown)
         judged = self.exact.decode(values, np.setdiff1d(block, proved).tolist())
-        return _merge(table, proved, judged)
+        return _merge(table, proved, judged, read.unknown)
 
 
 def _select(values: Sequence[bytes], indices: Sequence[int]) -> Sequence[bytes]:
@@ -121,9 +124,9 @@ def _chunks(block: range) -> Iterator[range]:
         yield range(start, min(start + _CHUNK_ROWS, block.stop))
 
 
-def _merge(table: pa.Table, indices: npt.NDArray[np.int64], judged: Judged) -> Decoded:
+def _merge(table: pa.Table, indices: npt.NDArray[np.int64], judged: Judged, unknown: UnknownFields) -> Decoded:
     """Rows of both decoders in the order of their values."""
     if judged.good:
         order = np.argsort(np.concatenate([indices, np.asarray(judged.good)]))
         table = pa.concat_tables([table, judged.table]).take(pa.array(order))
-    return Decoded(table, judged.bad)
+    return Decoded(table, judged.bad, unknown.joined(judged.unknown))

@@ -19,6 +19,7 @@ from lakehouse_assets.model.offsets import NO_OFFSETS, Bounds, TopicPartition, T
 from lakehouse_assets.model.schemas import SubjectVersion
 from lakehouse_assets.model.slices import to_ms
 from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.decoding import resolve_columns
 from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
@@ -66,6 +67,7 @@ class CommitReport:
     schema_change: SchemaChange | None = None
     column_source: SubjectVersion | None = None
     derived_columns: tuple[ColumnSpec, ...] = ()
+    unknown: UnknownFields = UnknownFields()
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +303,7 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         lag_after=landed.ledger.lag(stops),
         commit_seconds=landed.seconds,
         commit_attempts=landed.attempts,
+        unknown=batch.unknown,
         schema_change=find_schema_change(landed.metadata, landed.snapshot_id),
         column_source=spec.column_source,
         derived_columns=spec.columns if spec.column_source is not None else (),

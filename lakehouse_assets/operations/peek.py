@@ -7,6 +7,7 @@ from typing import Any
 from lakehouse_assets.decode.decoded import Messages
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.decoding import open_decoder, resolve_columns
 from lakehouse_assets.operations.status import describe_source
 from lakehouse_assets.operations.systems import Systems
@@ -21,6 +22,7 @@ class Peeked:
     timestamp_ms: int
     row: dict[str, Any] | None
     error: str | None
+    unknown: UnknownFields = UnknownFields()
 
 
 def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeked]:
@@ -30,11 +32,8 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
         SourceError: Kafka does not answer, or has no such topic.
         RegistryError: a schema can't be had.
     """
-    bounds = systems.source.read_bounds(spec.table, describe_source(systems.source, spec).logs)
-    share = max(1, count // max(1, len(bounds)))
-    ranges = {log: (max(b.low, b.stop - share), b.stop) for log, b in bounds.items()}
     decoder = open_decoder(systems, resolve_columns(systems, spec))
-    with systems.source.reader(spec.table, ranges) as reader:
+    with systems.source.reader(spec.table, _newest(systems, spec, count)) as reader:
         while not reader.is_finished:
             batch = reader.read(1.0)
             positions = zip(batch.places.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), strict=True)
@@ -43,4 +42,29 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
                 decoded = decoder.decode(Messages([value], [key], [headers])) if value is not None else None
                 row = decoded.table.to_pylist()[0] if decoded is not None and not decoded.bad else None
                 error = decoded.bad[0].reason if decoded is not None and decoded.bad else None
-                yield Peeked(batch.logs[place], offset, stamp, row, error)
+                unknown = decoded.unknown if decoded is not None else UnknownFields()
+                yield Peeked(batch.logs[place], offset, stamp, row, error, unknown)
+
+
+def find_unknown(systems: Systems, spec: TableSpec, count: int) -> UnknownFields:
+    """The fields without a column of the newest messages, about `count` over all topic partitions.
+
+    Raises:
+        SourceError: Kafka does not answer, or has no such topic.
+        RegistryError: a schema can't be had.
+    """
+    decoder, unknown = open_decoder(systems, resolve_columns(systems, spec)), UnknownFields()
+    with systems.source.reader(spec.table, _newest(systems, spec, count)) as reader:
+        while not reader.is_finished:
+            batch = reader.read(1.0)
+            columns = zip(batch.values, batch.keys, batch.headers, strict=True)
+            present = [message for message in columns if message[0] is not None]
+            if present:
+                unknown = unknown.joined(decoder.decode(Messages(*zip(*present, strict=True))).unknown)
+    return unknown
+
+
+def _newest(systems: Systems, spec: TableSpec, count: int) -> dict[TopicPartition, tuple[int, int]]:
+    bounds = systems.source.read_bounds(spec.table, describe_source(systems.source, spec).logs)
+    share = max(1, count // max(1, len(bounds)))
+    return {log: (max(b.low, b.stop - share), b.stop) for log, b in bounds.items()}

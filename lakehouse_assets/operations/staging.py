@@ -20,6 +20,7 @@ from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
 from lakehouse_assets.systems.kafka_reader import RangeReader
 from lakehouse_assets.systems.messages import MessageBatch
@@ -50,6 +51,7 @@ class StagedBatch:
     read_bytes: int
     tombstone_count: int
     bad: Quarantined = Quarantined()
+    unknown: UnknownFields = UnknownFields()
 
     @property
     def row_count(self) -> int:
@@ -74,6 +76,7 @@ class StagedBatch:
             read_bytes=self.read_bytes + other.read_bytes,
             tombstone_count=self.tombstone_count + other.tombstone_count,
             bad=self.bad.joined(other.bad),
+            unknown=self.unknown.joined(other.unknown),
         )
 
     @property
@@ -95,6 +98,7 @@ class _Tally:
     read_bytes: int = 0
     tombstone_count: int = 0
     example: BadRecordError | None = None
+    unknown: UnknownFields = UnknownFields()
 
 
 class Stager:
@@ -194,6 +198,7 @@ class Stager:
             tally.read_count += len(batch)
             tally.read_bytes += sum(map(len, values))
             tally.tombstone_count += len(batch) - len(values)
+            tally.unknown = tally.unknown.joined(decoded.unknown)
         return None
 
     def _add_rows(self, rows: pa.Table, batch: MessageBatch, kept: Offsets, tally: _Tally) -> None:
@@ -260,6 +265,7 @@ class Stager:
             read_bytes=tally.read_bytes,
             tombstone_count=tally.tombstone_count,
             bad=self._quarantine.finish(),
+            unknown=tally.unknown,
         )
         written = sum(file.row_count for file in (*batch.files, *batch.bad.files))
         if written + batch.tombstone_count != batch.read_count:

@@ -14,6 +14,7 @@ from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration.metadata import describe_sample, describe_unknown, unknown_metadata
 from lakehouse_assets.orchestration.names import definition_name, table_key
 from lakehouse_assets.orchestration.resources import LakehouseResource
 
@@ -34,11 +35,15 @@ _DESCRIPTIONS = {
     "unique_offsets": "No message stands in the table twice. Otherwise: materialize the hours of these offsets again.",
     "quarantine": "Every message could become a row. Otherwise: correct the declaration or the producer, then materialize the "
     "hours of the messages in the quarantine table again.",
+    "unknown_fields": "Every field of the newest messages is read by a column. Otherwise: declare the field with the line "
+    "that is shown, or a column _rest that keeps all of them.",
     "timestamps": "No message is stamped more than an hour ahead. Such a message belongs to the slice in which it lies; "
     "correct the producer's clock.",
 }
 
 
+_WARNINGS = {"quarantine", "unknown_fields"}  # the table itself is right; somebody should look all the same
+_LOOKED_AT = 1000  # newest messages, for fields without a column
 _EXAMPLES = 10  # of messages in quarantine, to look at in the UI
 
 
@@ -97,8 +102,7 @@ def _evaluation(spec: TableSpec, name: str, verdict: _Verdict) -> dg.AssetCheckE
         passed=passed,
         description=description,
         metadata=metadata,
-        # The table itself is right; somebody should look all the same.
-        severity=dg.AssetCheckSeverity.WARN if name == "quarantine" else dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.WARN if name in _WARNINGS else dg.AssetCheckSeverity.ERROR,
     )
 
 
@@ -208,6 +212,17 @@ def _check_quarantine(spec: TableSpec, systems: "Systems") -> _Verdict:
     return False, text, metadata
 
 
+def _check_unknown_fields(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.operations.peek import find_unknown
+
+    unknown = find_unknown(systems, spec, _LOOKED_AT)
+    if not unknown.fields:
+        if not unknown.messages:
+            return True, "there is no message whose fields could be unknown", unknown_metadata(unknown)
+        return True, f"every field of the newest {unknown.messages:,} messages is read by a column", unknown_metadata(unknown)
+    return False, f"of the newest {describe_sample(unknown)}: {describe_unknown(unknown)}", unknown_metadata(unknown)
+
+
 def _describe_offsets(spec: TableSpec, found: "StampedOffsets") -> str:
     """The offsets and the partitions to materialize; empty without offsets."""
     if found.stamps_ms is None:
@@ -247,5 +262,6 @@ _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {
     "continuity": _check_continuity,
     "unique_offsets": _check_unique_offsets,
     "quarantine": _check_quarantine,
+    "unknown_fields": _check_unknown_fields,
     "timestamps": _check_timestamps,
 }

@@ -9,9 +9,12 @@ import dagster as dg
 from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
 from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_COLUMNS, TOPIC_COLUMNS
 from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.model.unknown import UnknownFields
 
 if TYPE_CHECKING:
     from lakehouse_assets.operations.ingest import CommitReport
+
+_UNKNOWN_SHOWN, _UNKNOWN_NAMED = 20, 3
 
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 
@@ -97,6 +100,7 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
         **_derived_metadata(report),
         **_schema_metadata(report.schema_change),
+        **unknown_metadata(report.unknown),
     }
 
 
@@ -112,6 +116,31 @@ def _derived_metadata(report: "CommitReport") -> Metadata:
         ),
     }
     return {**found, "registry_schema_version": dg.MetadataValue.int(source.version)} if source.version else found
+
+
+def unknown_metadata(unknown: UnknownFields) -> Metadata:
+    """The fields of messages that no column reads, the most frequent first."""
+    found = {"unknown_field_count": dg.MetadataValue.int(len(unknown.fields) + unknown.other_names)}
+    if not unknown.fields:
+        return found
+    records = [
+        dg.TableRecord(
+            {"field": it.name, "share": round(unknown.share(it), 4), "type": it.kind or "no one type", "declare": it.line}
+        )
+        for it in unknown.ranked[:_UNKNOWN_SHOWN]
+    ]
+    return {
+        **found,
+        "unknown_fields": dg.MetadataValue.table(records),
+        "unknown_fields_of": dg.MetadataValue.text(describe_sample(unknown)),
+    }
+
+
+def describe_sample(unknown: UnknownFields) -> str:
+    """Of how many messages it is told."""
+    if unknown.looked_at == unknown.messages:
+        return f"{unknown.messages:,} messages"
+    return f"a sample of {unknown.looked_at:,} of {unknown.messages:,} messages"
 
 
 def _schema_metadata(change: SchemaChange | None) -> Metadata:
@@ -153,11 +182,20 @@ def rows_query(report: "CommitReport") -> str:
     return f"SELECT * FROM {report.table} WHERE {' OR '.join(f'({one})' for one in ranges) or 'false'}"
 
 
+def describe_unknown(unknown: UnknownFields) -> str:
+    """The most frequent unknown fields in a clause."""
+    named = ", ".join(f"{it.name} ({unknown.share(it):.1%})" for it in unknown.ranked[:_UNKNOWN_NAMED])
+    more = len(unknown.fields) + unknown.other_names - _UNKNOWN_NAMED
+    return f"fields without a column: {named}" + (f" and {more:,} more" if more > 0 else "")
+
+
 def commit_line(report: "CommitReport") -> str:
     """One log line."""
     bad = f", quarantined {sum(report.bad_codes.values()):,} messages" if report.bad_codes else ""
+    unknown = f", {describe_unknown(report.unknown)}" if report.unknown.fields else ""
     change = f", columns changed: {join_changes(report.schema_change.changes)}" if report.schema_change else ""
     return (
         f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){bad}, "
-        f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}{change}"
+        f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}"
+        f"{unknown}{change}"
     )

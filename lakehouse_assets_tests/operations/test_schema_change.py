@@ -9,6 +9,7 @@ import pytest
 from pyiceberg.types import LongType
 
 from lakehouse_assets.model.errors import CommitConflictError, TableDiffersError
+from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.replay import ReplayResult, run_replay
 from lakehouse_assets_tests import faults, judge
 from lakehouse_assets_tests.builders import make_spec
@@ -316,6 +317,24 @@ def test_a_quarantine_table_changed_by_hand_takes_messages_all_the_same(lake: Ma
     table.ingest()
 
     table.assert_holds({0: [1]}, bad={0: [0, 2]})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_fields_without_a_column_travel_with_the_commit_whose_rows_lack_them(lake: MakeLake, workers: int) -> None:
+    table = lake(topic_partitions=2, schema=[ID], workers=workers)
+    send(table, {"id": 1, "price": 0.5}, {"id": 2}, {"id": "bad", "price": 1})
+    send(table, {"id": 3, "price": 3, "user": {"name": "x"}}, {"id": 4}, partition=1)
+    table.ingest()
+    send(table, {"id": 5})
+    table.ingest()
+
+    total, clean = UnknownFields(), table.reports[-1].unknown
+    for report in table.reports[:-1]:
+        total = total.joined(report.unknown)
+    assert [(f.name, f.count, f.kind, total.share(f)) for f in total.ranked] == [
+        ("price", 2, "double", 0.5), ("user", 1, "struct<name: string>", 0.25),
+    ]  # fmt: skip
+    assert (clean.messages, clean.fields) == (1, {})
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["commits", "every"])

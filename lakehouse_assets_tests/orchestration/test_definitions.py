@@ -46,7 +46,7 @@ def test_a_table_is_an_asset_downstream_of_its_topic_with_checks_sensor_and_sche
     assert graph.get(key).parent_keys == {topic_key("clicks")}
     assert not graph.get(topic_key("clicks")).is_materializable
     assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
-        "lag", "freshness", "continuity", "unique_offsets", "quarantine", "timestamps",
+        "lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps",
     }  # fmt: skip
     assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations"}
     assert {s.name for s in defs.schedules or ()} == {"ods__clicks__schedule"}

@@ -165,7 +165,7 @@ def test_the_run_answers_every_check(platform: Platform, broker: Broker, clicks:
 
     platform.run_requested((platform.tick().run_requests or ())[0])
 
-    for check in ("lag", "freshness", "continuity", "unique_offsets", "quarantine", "timestamps"):
+    for check in ("lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps"):
         (record,) = platform.instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(KEY, check), limit=1
         )
@@ -260,6 +260,26 @@ def test_a_changed_declaration_shows_the_change_of_columns_with_the_rows_it_came
     ]
     columns = metadata["dagster/column_schema"].value.columns  # type: ignore[union-attr]
     assert [(c.name, c.type, c.description) for c in columns][-1] == ("price", "double", "In euros.")
+
+
+def test_fields_without_a_column_are_shown_with_the_line_to_add_and_by_a_check(
+    platform: Platform, broker: Broker, clicks: str
+) -> None:
+    now = int(time.time() * 1000)
+    broker.produce(clicks, ['{"id": 1, "price": 0.5}', '{"id": 2}'], timestamp_ms=now)
+
+    assert platform.materialize(_hour(now)).success
+
+    (newest,) = platform.instance.fetch_materializations(KEY, limit=1).records
+    assert newest.asset_materialization is not None
+    metadata = newest.asset_materialization.metadata
+    assert metadata["unknown_field_count"].value == 1
+    assert [record.data for record in metadata["unknown_fields"].records] == [  # type: ignore[union-attr]
+        {"field": "price", "share": 0.5, "type": "double", "declare": "- {name: price, type: double}"}
+    ]
+    check = evaluate_check("unknown_fields", _spec(platform), LakehouseResource().systems)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.description == "of the newest 2 messages: fields without a column: price (50.0%)"
 
 
 @pytest.mark.parametrize("on_bad_record", ["fail"])

@@ -21,19 +21,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
-    """Print each message's row, or why it has none."""
+    """Print each message's row, or why it has none; then the fields that no column reads."""
     from lakehouse_assets.cli.tables import choose_tables, open_systems
+    from lakehouse_assets.model.unknown import UnknownFields
     from lakehouse_assets.operations.peek import peek_newest
 
     (spec,) = choose_tables(environment, [arguments.table])
+    unknown = UnknownFields()
     for message in peek_newest(open_systems(environment), spec, arguments.count):
+        unknown = unknown.joined(message.unknown)
         if arguments.json:
             at = {"offset": message.offset, "timestamp_ms": message.timestamp_ms}
-            print_json(**message.log._asdict(), **at, row=message.row, error=message.error)
+            names = [found.name for found in message.unknown.ranked]
+            print_json(**message.log._asdict(), **at, row=message.row, error=message.error, unknown_fields=names)
             continue
         place = f"{message.log} offset {message.offset}"
         if message.row is not None:
             print(f"{place}: {json.dumps(message.row, default=str)}")
         else:
             print(f"{place}: {'no row: ' + message.error if message.error else 'a tombstone, skipped'}")
+    if unknown.fields and not arguments.json:
+        print("fields without a column, of the rows above:")
+        for found in unknown.ranked:
+            print(f"  {found.name}: in {unknown.share(found):.0%}, {found.kind or 'no one type'}  {found.line}".rstrip())
     return 0

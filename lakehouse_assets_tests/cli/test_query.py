@@ -148,6 +148,14 @@ def test_rows_that_are_not_printed_are_counted_and_a_script_gets_all(run: Run) -
     assert (len(every.stdout.splitlines()), every.stderr) == (1234, "")
 
 
+def test_a_limit_below_none_is_a_wrong_call(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("query", "SELECT 1", "--limit", "-1")
+
+    assert end.value.code == 2
+    assert "expected a number of rows" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [

@@ -9,6 +9,7 @@ import pytest
 from pyiceberg.catalog import load_catalog
 
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, TableReplacedError
+from lakehouse_assets.operations.query import answer_query
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import append_foreign_rows, make_message, roll_back
@@ -103,6 +104,20 @@ def test_a_bad_message_waits_in_quarantine_once_and_leaves_it_when_it_can_be_a_r
     head = lake.table.current_snapshot()
     assert head is not None
     assert judge.query(lake.quarantine, 'SELECT value FROM {table} WHERE "offset" = 1') == [(values[1],)]  # type: ignore[arg-type]
+
+
+def test_sql_reads_the_table_as_duckdb_reads_its_files(lake: Lake) -> None:
+    lake.produce(10, partition=0)
+    lake.produce(20, partition=1)
+    lake.ingest()
+    lake.produce(5, partition=1)
+    lake.ingest()
+    sql = "SELECT _kafka_partition, count(*), max(text) FROM {table} WHERE id > 2 GROUP BY 1 ORDER BY 1"
+
+    with answer_query(lake.reopened().systems.catalog, sql.format(table=lake.spec.table)) as answer:
+        rows = [tuple(row.values()) for batch in answer.batches for row in batch.to_pylist()]
+
+    assert rows == judge.query(lake.table, sql)
 
 
 def test_a_commit_that_is_refused_is_judged_anew_and_lands_on_what_came_first(lake: Lake) -> None:

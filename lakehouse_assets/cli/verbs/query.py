@@ -26,11 +26,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the verb takes."""
     parser.add_argument("sql", help="one statement of DuckDB's SQL; - reads it from the standard input")
     parser.add_argument(
-        "--limit", type=int, help=f"rows to print, 0 for all (default: {_SHOWN_ROWS}; with --json and --csv all)"
+        "--limit", type=_read_limit, help=f"rows to print, 0 for all (default: {_SHOWN_ROWS}; with --json and --csv all)"
     )
     form = parser.add_mutually_exclusive_group()
     add_json(form)
     form.add_argument("--csv", action="store_true", help="comma-separated values with a line of names")
+
+
+def _read_limit(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number of rows, or 0")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:

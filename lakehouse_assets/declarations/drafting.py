@@ -13,6 +13,7 @@ from lakehouse_assets.model.written import IDENTIFIER_PATTERN
 
 _SHOWN_CHARACTERS = 40
 _LISTED = 50
+_LONGEST_SUBJECT = 300  # a topic has up to 249 characters
 
 
 def render_draft(table: str, topic: str, draft: Draft) -> str:
@@ -26,9 +27,10 @@ def render_draft(table: str, topic: str, draft: Draft) -> str:
         "",
         "source:",
         f"  topic: {_scalar(topic)}",
+        *([] if draft.format == "json" else [f"  format: {draft.format}"]),
         "  start: earliest                   # a new table begins with the oldest message; or latest, or a time",
         "",
-        "# required: every message that was looked at has it. A message without it goes to the quarantine.",
+        _about_columns(draft),
         "schema:",
         *map(_column, draft.columns),
         *_left_out(draft.left_out),
@@ -40,12 +42,20 @@ def render_draft(table: str, topic: str, draft: Draft) -> str:
 
 
 def _head(topic: str, draft: Draft) -> Iterator[str]:
-    yield f"# A draft, from {draft.message_count:,} messages of the topic {topic}, old and new ones. Look at each line, then:"
+    messages = f"{draft.message_count:,} messages of the topic {topic}, old and new ones"
+    source = messages if draft.subject is None else _safe(draft.subject, _LONGEST_SUBJECT)
+    yield f"# A draft, from {source}. Look at each line, then:"
     yield "#   lakehouse validate        what is wrong, with file and line"
     yield "#   lakehouse peek TABLE      the newest messages as this file reads them"
     if draft.unreadable:
         codes = ", ".join(f"{count:,} {_safe(code)}" for code, count in sorted(draft.unreadable.items()))
         yield f"# Beside them, {sum(draft.unreadable.values()):,} can't become rows under any declaration: {codes}."
+
+
+def _about_columns(draft: Draft) -> str:
+    if draft.subject is not None:
+        return "# Without `schema:` and its lines, the columns are those of the newest version, and the table follows it."
+    return "# required: every message that was looked at has it. A message without it goes to the quarantine."
 
 
 def _column(column: ColumnDraft) -> str:
@@ -54,8 +64,9 @@ def _column(column: ColumnDraft) -> str:
     if column.path != (column.name,):
         text += f", from: [{', '.join(map(_scalar, column.path))}]"
     text += ", required: true" if column.required else ""
+    text += f", doc: {_scalar(column.doc)}" if column.doc else ""
     remarks = [
-        "" if column.required else f"{_percent(column.share)} of messages have it",
+        "" if column.required or column.share is None else f"{_percent(column.share)} of messages have it",
         f'as "{_safe(column.example)}"' if column.example else "",
         column.hint,
     ]

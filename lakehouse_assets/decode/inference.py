@@ -245,7 +245,7 @@ def _joined(one: _Shape, other: _Shape) -> _Shape:
 
 def _draft_columns(whole: _Shape, message_count: int, left_out: dict[str, str]) -> Iterator[ColumnDraft]:
     common = set(sorted(whole.members, key=lambda key: -whole.members[key].count)[:_MOST_COLUMNS])
-    names = _name_columns(whole.members)
+    names = name_columns(whole.members)
     for key, shape in whole.members.items():
         if not key or key not in common:
             left_out[key] = "others are more common, and these are too many columns" if key else "a field without a name"
@@ -262,11 +262,11 @@ def _draft_columns(whole: _Shape, message_count: int, left_out: dict[str, str]) 
             share=shape.count / message_count,
             example=str(shape.example) if isinstance(shape.example, str) else "",
             hint=_hint(shape, kind, epoch),
-            event_time=_event_time(key, kind),
+            event_time=event_time_score(key, kind),
         )
 
 
-def _name_columns(keys: Iterable[str]) -> dict[str, str]:
+def name_columns(keys: Iterable[str]) -> dict[str, str]:
     """A name for the column of each field, letter case aside no two alike: the field's own wherever that can be one."""
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -301,7 +301,7 @@ def _hint(shape: _Shape, kind: DataType, epoch: str | None) -> str:
     return ""
 
 
-def _event_time(key: str, kind: DataType) -> int:
+def event_time_score(key: str, kind: DataType) -> int:
     """How much a column looks like the time of the event; 0: it is no time."""
     order = [Primitive("date"), Primitive("timestamp"), Primitive("timestamptz")]
     return 1 + order.index(kind) + 3 * bool(_EVENT_WORDS.search(key)) if kind in order else 0

@@ -1,12 +1,18 @@
-"""Drafts a declaration from a sample of a topic: the oldest and the newest messages of each topic partition. Writes nothing."""
+"""Drafts a declaration from a sample of a topic's messages, or from the registry if they name its schemas. Writes nothing.
 
-from lakehouse_assets.decode.inference import infer_from_messages
-from lakehouse_assets.model.drafts import Draft
-from lakehouse_assets.model.errors import NothingToDraftError
+The sample are the oldest and the newest messages of each topic partition.
+"""
+
+from lakehouse_assets.decode.decoded import BrokenSchema
+from lakehouse_assets.decode.decoder import derive_columns
+from lakehouse_assets.decode.inference import event_time_score, infer_from_messages, name_columns
+from lakehouse_assets.model.drafts import ColumnDraft, Draft
+from lakehouse_assets.model.errors import BrokenSchemaError, NothingToDraftError
 from lakehouse_assets.model.offsets import Bounds
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.messages import Ranges
 
+_SCHEMA_FOLLOWS = b"\0"  # Confluent's first byte, before the id of a schema; no JSON begins so
 _MOST_BYTES = 64 * 2**20
 
 
@@ -15,12 +21,39 @@ def draft_from_topic(systems: Systems, table: str, topic: str, count: int) -> Dr
 
     Raises:
         NothingToDraftError: there are no messages, or no field of theirs can be a column.
-        SourceError
+        BrokenSchemaError: the newest schema of the topic's subject gives no columns.
+        SourceError, RegistryError
     """
-    draft = infer_from_messages(_sample(systems, table, topic, count))
+    values = _sample(systems, table, topic, count)
+    if sum(value[:1] == _SCHEMA_FOLLOWS for value in values) * 2 > len(values):
+        return _draft_from_registry(systems, topic, len(values))
+    draft = infer_from_messages(values)
     if not draft.columns:
         raise NothingToDraftError(table, topic, draft.message_count, draft.unreadable, draft.left_out)
     return draft
+
+
+def _draft_from_registry(systems: Systems, topic: str, message_count: int) -> Draft:
+    source = systems.registry.latest(f"{topic}-value")
+    place = f"the registry's subject {source.subject}, version {source.version}"
+    kind = source.schema.kind.lower()
+    try:
+        derived = derive_columns(kind, source.schema)
+    except BrokenSchema as error:
+        raise BrokenSchemaError(place, str(error)) from None
+    names = name_columns(column.name for column in derived)
+    columns = [
+        ColumnDraft(
+            name=names[column.name],
+            path=(column.name,),
+            type=column.type,
+            required=column.required,
+            doc=column.doc,
+            event_time=event_time_score(column.name, column.type),
+        )
+        for column in derived
+    ]
+    return Draft(tuple(columns), {}, message_count, {}, kind, place)
 
 
 def _sample(systems: Systems, table: str, topic: str, count: int) -> list[bytes]:

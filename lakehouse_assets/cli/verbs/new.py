@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
     from lakehouse_assets.model.drafts import Draft
 
-HELP = "write a declaration from the messages of a topic, ready to edit"
+HELP = "write a declaration from the messages of a topic or its schema in the registry, ready to edit"
 _SAMPLED = 1000
 
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     elif arguments.dry_run:
         print(text, end="")
     else:
-        print(f"wrote {file}: {len(draft.columns)} columns from {draft.message_count:,} messages")
+        print(f"wrote {file}: {len(draft.columns)} columns from {draft.subject or f'{draft.message_count:,} messages'}")
         if draft.left_out or draft.unreadable:
             left, bad = len(draft.left_out), sum(draft.unreadable.values())
             print(f"left out: {left} fields; {bad:,} messages that are no JSON objects; the file says why", file=sys.stderr)
@@ -89,6 +89,8 @@ def _print_document(arguments: argparse.Namespace, file: Path, draft: "Draft", t
     print_json(
         table=arguments.table,
         topic=arguments.topic,
+        format=draft.format,
+        subject=draft.subject,
         file=None if arguments.dry_run else str(file),
         text=text,
         messages=draft.message_count,

@@ -1,0 +1,70 @@
+"""`lakehouse new` over a topic whose messages name schemas of a real registry."""
+
+from pathlib import Path
+
+import pytest
+
+from lakehouse_assets.cli import main
+from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.reading import load_table
+from lakehouse_assets_tests import judge
+from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.conftest import TopicFactory
+from lakehouse_assets_tests.decode.avro.messages import messages, record
+from lakehouse_assets_tests.registry import Registry
+
+pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("registry")]
+
+ID = {"name": "id", "type": "long", "doc": 'The "number": # 1\n- {name: evil, type: long}'}
+OLD = record(ID)
+CREATED = {"name": "created_at", "type": ["null", {"type": "long", "logicalType": "timestamp-millis"}], "default": None}
+NEW = record(ID, CREATED, {"name": "_rest", "type": ["null", "string"], "default": None})
+
+
+@pytest.fixture
+def folder(
+    tmp_path: Path, kafka: LocalKafka, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    (tmp_path / "tables").mkdir()
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tmp_path / "tables"))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    monkeypatch.setenv("SCHEMA_REGISTRY_URL", registry.url)
+    return tmp_path / "tables"
+
+
+def test_the_columns_are_those_of_the_newest_version_and_every_message_becomes_a_row(
+    folder: Path, registry: Registry, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = topic()
+    broker.produce(name, messages(OLD, [{"id": 1}], registry.register(f"{name}-value", OLD)))
+    rows = [{"id": 2, "created_at": 1_790_000_000_000, "_rest": "x"}]
+    broker.produce(name, messages(NEW, rows, registry.register(f"{name}-value", NEW)))
+
+    assert main(["new", "ods.clicks", "--topic", name]) == 0
+
+    assert capsys.readouterr().out == (
+        f"wrote {folder}/ods_clicks.yaml: 3 columns from the registry's subject {name}-value, version 2\n"
+    )
+    text = (folder / "ods_clicks.yaml").read_text()
+    assert "\n  format: avro\n" in text
+    assert "\n  - {name: rest, type: string, from: [_rest]}\n" in text
+    assert '\n# partition_by: ["day(created_at)"]\n' in text
+    assert main(["validate"]) == 0
+    assert main(["ingest", "ods.clicks"]) == 0
+    sql = "SELECT id, rest FROM {table} ORDER BY id"
+    assert judge.query(load_table("ods.clicks"), sql) == [(1, None), (2, "x")]
+
+
+def test_a_subject_that_is_not_there_is_an_error_of_one_line(
+    folder: Path, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = topic()
+    broker.produce(name, messages(OLD, [{"id": 1}], 12345))
+
+    assert main(["new", "ods.clicks", "--topic", name]) == 1
+
+    said = capsys.readouterr().err
+    assert f"{name}-value" in said
+    assert len(said.splitlines()) == 1
+    assert list(folder.iterdir()) == []

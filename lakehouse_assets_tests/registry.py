@@ -2,11 +2,13 @@
 
 import base64
 import json
+import ssl
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
@@ -40,8 +42,8 @@ class Registry:
 
 
 @contextmanager
-def gate(url: str, user: str, password: str) -> Iterator[str]:
-    """The address of a gate that lets only this user through to `url`."""
+def gate(url: str, user: str, password: str, key_store: Path | None = None) -> Iterator[str]:
+    """The address of a gate that lets only this user through to `url`; with `key_store`, by TLS."""
     wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -65,10 +67,14 @@ def gate(url: str, user: str, password: str) -> Iterator[str]:
             pass
 
     server = ThreadingHTTPServer((HOST, 0), Handler)
+    if key_store is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(key_store)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://{HOST}:{server.server_port}"
+        yield f"{'http' if key_store is None else 'https'}://{HOST}:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

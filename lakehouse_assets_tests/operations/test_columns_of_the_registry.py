@@ -159,3 +159,24 @@ def test_a_schema_file_gives_columns_too(bare_lake: MakeLake, broker: Broker, tm
 
     assert judge.query(lake.table, "SELECT id, text FROM {table}") == [(5, None)]
     assert "registry_schema_version" not in commit_metadata(lake.reports[0], 1)
+
+
+def test_a_field_that_leaves_the_subject_or_is_widened_there_keeps_its_column(
+    bare_lake: MakeLake, registry: Registry, broker: Broker
+) -> None:
+    lake = bare_lake()
+    subject = f"{lake.topic}-value"
+    old = record(("id", "int"), ("gone", "string"))
+    new = record(("id", "long"), {"name": "more", "type": "int", "default": 5})
+    first = registry.register(subject, old)
+    broker.produce(lake.topic, messages(old, [{"id": 1, "gone": "a"}], first))
+    lake.ingest()
+    second = registry.register(subject, new)
+    broker.produce(lake.topic, messages(new, [{"id": 2**40, "more": 6}], second))
+    broker.produce(lake.topic, messages(old, [{"id": 3, "gone": "b"}], first))
+
+    lake.ingest()
+
+    assert columns_of(lake) == [("id", "long", True), ("gone", "string", False), ("more", "int", False)]
+    found = judge.query(lake.table, "SELECT id, gone, more FROM {table} ORDER BY _kafka_offset")
+    assert found == [(1, "a", None), (2**40, None, 6), (3, None, 5)]

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.systems.registry import SchemaRegistry
 from lakehouse_assets_tests.registry import Registry, gate
+from lakehouse_assets_tests.secured_kafka import Authority
 
 pytestmark = pytest.mark.xdist_group("registry")
 
@@ -93,6 +95,24 @@ def test_the_right_password_opens(registry: Registry) -> None:
     schema_id = registry.register("guarded-value", {"type": "record", "name": "Guarded", "fields": []})
     with gate(registry.url, "ann", "p:w") as url:
         assert SchemaRegistry({"url": url, "basic.auth.user.info": "ann:p:w"}).schema_of(schema_id) is not None
+
+
+def test_a_certificate_is_checked_against_the_authority_that_the_setting_names(registry: Registry, tmp_path: Path) -> None:
+    schema_id = registry.register("tls-value", {"type": "record", "name": "Tls", "fields": []})
+    ours, other = Authority.create("ours"), Authority.create("another")
+    user = {"basic.auth.user.info": "ann:hunter2"}
+    with gate(registry.url, "ann", "hunter2", ours.write_key_store(tmp_path / "server.pem")) as url:
+        trusting = {**user, "url": url, "ssl.ca.location": str(ours.write_certificate(tmp_path / "ours.pem"))}
+        assert SchemaRegistry(trusting).schema_of(schema_id) is not None
+
+        for authority in (None, str(other.write_certificate(tmp_path / "other.pem"))):
+            distrusting = {**user, "url": url} | ({"ssl.ca.location": authority} if authority else {})
+            with pytest.raises(RegistryAccessError, match="certificate") as caught:
+                SchemaRegistry(distrusting).schema_of(schema_id)
+            assert "hunter2" not in str(caught.value)
+
+        with pytest.raises(ConfigurationError, match="SCHEMA_REGISTRY_SSL"):
+            SchemaRegistry({**trusting, "ssl.ca.location": str(tmp_path / "nowhere.pem")}).schema_of(schema_id)
 
 
 @pytest.fixture

@@ -32,11 +32,15 @@ _NOT_A_NUMBER = re.compile(rb"[:,\[\s-](?:NaN|Inf)")
 
 @dataclass(frozen=True, slots=True)
 class FastRead:
-    """A row per value. The rows where `suspects` is true hold nothing to rely on."""
+    """A row per value. The rows where `suspects` is true hold nothing to rely on.
+
+    `has_declared_only`: no value has a field that no column reads, not even a null.
+    """
 
     table: pa.Table
     suspects: npt.NDArray[np.bool_]
     unknown: UnknownFields
+    has_declared_only: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,7 @@ class FastDecoder:
         block, longest = joined
         try:
             read, is_watched = self._read(block)
+            has_declared_only = is_watched and read.schema.equals(self._wire_schema)
         except pa.ArrowInvalid as error:
             hint = _ROW_HINT.search(str(error))
             return Doubt([int(hint[1])] if hint else [], certain=False)
@@ -84,7 +89,7 @@ class FastDecoder:
             return _NO_CLUE
         good = ~suspects.rows
         unknown = self._watch.count(read, good) if is_watched else self._watch.look(values, good)
-        return FastRead(pa.Table.from_arrays(arrays, schema=self._schema), suspects.rows, unknown)
+        return FastRead(pa.Table.from_arrays(arrays, schema=self._schema), suspects.rows, unknown, has_declared_only)
 
     def _read(self, block: bytes) -> tuple[pa.Table, bool]:
         """The block, and whether every field in it was read, also those that no column asks for."""

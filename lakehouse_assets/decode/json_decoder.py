@@ -6,7 +6,7 @@ changes a result.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -17,8 +17,10 @@ from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.decoded import Decoded
 from lakehouse_assets.decode.exact import ExactDecoder, Judged
 from lakehouse_assets.decode.fast import FastDecoder, FastRead
+from lakehouse_assets.decode.rest import RestReader
 from lakehouse_assets.decode.screen import Screen
 from lakehouse_assets.decode.wire import plan_wire_schema
+from lakehouse_assets.model.columns import REST_COLUMN
 from lakehouse_assets.model.unknown import UnknownFields
 
 _BLOCK_BYTES = 3 << 19  # larger: a bad value costs more; smaller: each call of the reader costs 0.2 ms
@@ -33,18 +35,22 @@ class JsonDecoder:
     """Decodes JSON messages of one table. Remembers the unknown fields that it met, so threads can't share it."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        """`columns` must not be empty."""
+        """`columns` must not be empty. One named `_rest` keeps what the others don't read."""
+        self._names = [column.name for column in columns]
+        columns = [column for column in columns if column.name != REST_COLUMN]
+        self._rest = RestReader(columns) if len(columns) < len(self._names) else None
         self._exact = ExactDecoder(columns)
         wire_schema = plan_wire_schema(columns)
-        self._fast = None if wire_schema is None else _Prover(FastDecoder(columns, wire_schema), self._exact)
+        self._fast = None if wire_schema is None else _Prover(FastDecoder(columns, wire_schema), self._exact, self._rest)
         self._screen = None if wire_schema is None else Screen(wire_schema)
 
     def decode(self, values: Sequence[bytes]) -> Decoded:
         """Every value becomes a row or stands in `bad`, never both. No value may be None (a tombstone)."""
         pieces = [piece for block in _blocks(values) for piece in self._decode_block(values, block)]
-        tables = [piece.table for piece in pieces] or [self._exact.decode([], []).table]
+        tables = [piece.table for piece in pieces] or [self._judge([], []).table]
         unknown = reduce(UnknownFields.joined, (piece.unknown for piece in pieces), UnknownFields())
-        return Decoded(pa.concat_tables(tables), tuple(bad for piece in pieces for bad in piece.bad), unknown)
+        bad = tuple(one for piece in pieces for one in piece.bad)
+        return Decoded(pa.concat_tables(tables).select(self._names), bad, unknown)
 
     def _decode_block(self, values: Sequence[bytes], block: range) -> Iterator[Decoded]:
         if self._fast is None or self._screen is None:
@@ -64,8 +70,12 @@ class JsonDecoder:
             yield self._fast.prove(values, chunk, candidates) or self._judge(values, chunk)
 
     def _judge(self, values: Sequence[bytes], indices: Sequence[int]) -> Decoded:
-        judged = self._exact.decode(values, indices)
+        judged = _with_rest(self._exact.decode(values, indices), values, self._rest)
         return Decoded(judged.table, judged.bad, judged.unknown)
+
+
+def _with_rest(judged: Judged, values: Sequence[bytes], rest: RestReader | None) -> Judged:
+    return judged if rest is None else replace(judged, table=rest.add(judged.table, values, judged.good))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,7 @@ class _Prover:
 
     fast: FastDecoder
     exact: ExactDecoder
+    rest: RestReader | None
 
     def prove(self, values: Sequence[bytes], block: range, candidates: Sequence[int]) -> Decoded | None:
         """All of `block`: `candidates` fast, what is left exactly. None: nothing is proved."""
@@ -96,9 +107,11 @@ class _Prover:
         proved, table = np.asarray(candidates), read.table
         if read.suspects.any():
             proved, table = proved[~read.suspects], table.filter(pa.array(~read.suspects))
+        if self.rest is not None:
+            table = self.rest.add(table, values, proved.tolist(), has_none=read.has_declared_only)
         if len(proved) == len(block):
             return Decoded(table, (), read.unknown)
-        judged = self.exact.decode(values, np.setdiff1d(block, proved).tolist())
+        judged = _with_rest(self.exact.decode(values, np.setdiff1d(block, proved).tolist()), values, self.rest)
         return _merge(table, proved, judged, read.unknown)
 
 

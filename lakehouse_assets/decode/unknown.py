@@ -62,7 +62,7 @@ class Shape:
                 self.reads_all = True
 
     def find_unread(self, value: Any, at: FieldPath = (), *, inside: bool = False) -> Iterator[tuple[FieldPath, Any, bool]]:
-        """Each part of a value that is not null and not read: its path, the value, and whether a column holds it."""
+        """Each part of a value that is not read, nulls too: its path, the value, and whether a column holds it."""
         if self.reads_all:
             return
         inside = inside or self.is_column
@@ -77,7 +77,7 @@ class Shape:
                     yield from known.find_unread(item, (*at, key), inside=inside)
                 elif self.items is not None:
                     yield from self.items.find_unread(item, at, inside=inside)
-                elif item is not None:
+                else:
                     yield (*at, key), item, inside
 
 
@@ -107,12 +107,12 @@ class UnknownCounter:
         self._messages += 1
         seen: set[FieldPath] = set()
         for path, value, inside in self._shape.find_unread(message):
-            if path not in self._counts and len(self._counts) >= _MAX_NAMES:
+            if path not in self._kinds and len(self._kinds) >= _MAX_NAMES:
                 self._other_names += 1
                 continue
             self._kinds[path] = merge(self._kinds.get(path), kind_of(value))
             self._inside[path] = inside
-            if path not in seen:
+            if value is not None and path not in seen:
                 seen.add(path)
                 self._counts[path] = self._counts.get(path, 0) + 1
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lakehouse_assets.model.types import DataType, ListType, Primitive, StructField, StructType
 
 KAFKA_TOPIC = "_kafka_topic"
+REST_COLUMN = "_rest"  # declared: keeps the fields of a JSON message that no other column reads
 KAFKA_PARTITION = "_kafka_partition"
 KAFKA_OFFSET = "_kafka_offset"
 KAFKA_TIMESTAMP = "_kafka_timestamp"

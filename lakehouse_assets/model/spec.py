@@ -37,7 +37,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 
 from lakehouse_assets.model import fields, transforms
 from lakehouse_assets.model.changes import OnSchemaChange
-from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_SUFFIX, TOPIC_COLUMNS
+from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_SUFFIX, REST_COLUMN, TOPIC_COLUMNS
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
 from lakehouse_assets.model.schemas import SubjectVersion
@@ -198,6 +198,15 @@ class ColumnSpec(_Declared):
         if (place == () or info.field_name == "from_header") and kind is not None and not is_text:
             raise ValueError(Mistake(f"{info.field_name} on a column of type {kind}", ", ".join(_TYPES_OF_TEXT)))
         return place
+
+    @model_validator(mode="after")
+    def _rest_is_an_optional_text(self) -> Self:
+        if self.name == REST_COLUMN:
+            is_text = self.type == Primitive("string") and not self.required and self.epoch is None
+            if not is_text or not self.is_in_value or self.path != (REST_COLUMN,):
+                allowed = f"{{name: {REST_COLUMN}, type: string}}, which keeps the fields that no other column reads"
+                raise ValueError(Mistake(f"a column {REST_COLUMN} of another kind", allowed))
+        return self
 
     @property
     def is_in_value(self) -> bool:
@@ -396,9 +405,13 @@ class TableSpec(_Declared):
 
     @field_validator("columns")
     @classmethod
-    def _columns_are_declared(cls, columns: tuple[ColumnSpec, ...]) -> tuple[ColumnSpec, ...]:
+    def _columns_are_declared(cls, columns: tuple[ColumnSpec, ...], info: ValidationInfo) -> tuple[ColumnSpec, ...]:
         if not columns:
             raise ValueError(Mistake("an empty list", "at least one column"))
+        source = info.data.get("source")
+        if source is not None and source.format != "json" and any(column.name == REST_COLUMN for column in columns):
+            found = f"the column {REST_COLUMN} of {source.format} messages"
+            raise ValueError(Mistake(found, f"{REST_COLUMN} of JSON messages only"))
         return columns
 
     @model_validator(mode="wrap")
@@ -436,6 +449,11 @@ class TableSpec(_Declared):
         spec = self.model_copy(update={"columns": type(self)(**related, columns=columns).columns})
         spec._column_source = source
         return spec
+
+    @property
+    def keeps_rest(self) -> bool:
+        """Whether a column keeps the fields that no other reads."""
+        return any(column.name == REST_COLUMN for column in self.columns)
 
     @property
     def namespace(self) -> str:

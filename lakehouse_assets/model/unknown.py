@@ -100,6 +100,11 @@ class UnknownFields:
         dropped = max(self.other_names, len(self.fields) - MAX_NAMES)
         return UnknownFields(self.messages, self.looked_at, kept, dropped)
 
+    def unkept(self, *, has_rest: bool) -> "UnknownFields":
+        """Those that a column `_rest` does not keep, if there is one."""
+        fields = {path: found for path, found in self.fields.items() if not has_rest or found.is_inside or len(path) > 1}
+        return UnknownFields(self.messages, self.looked_at, fields, 0 if has_rest else self.other_names)
+
     @property
     def ranked(self) -> list[UnknownField]:
         """The most frequent first."""

@@ -215,11 +215,12 @@ def _check_quarantine(spec: TableSpec, systems: "Systems") -> _Verdict:
 def _check_unknown_fields(spec: TableSpec, systems: "Systems") -> _Verdict:
     from lakehouse_assets.operations.peek import find_unknown
 
-    unknown = find_unknown(systems, spec, _LOOKED_AT)
+    unknown = find_unknown(systems, spec, _LOOKED_AT).unkept(has_rest=spec.keeps_rest)
     if not unknown.fields:
         if not unknown.messages:
             return True, "there is no message whose fields could be unknown", unknown_metadata(unknown)
-        return True, f"every field of the newest {unknown.messages:,} messages is read by a column", unknown_metadata(unknown)
+        found = f"every field of the newest {unknown.messages:,} messages is read or kept by a column"
+        return True, found, unknown_metadata(unknown)
     return False, f"of the newest {describe_sample(unknown)}: {describe_unknown(unknown)}", unknown_metadata(unknown)
 
 

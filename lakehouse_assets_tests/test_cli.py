@@ -134,7 +134,7 @@ def test_plan_says_what_would_change_in_the_columns_and_changes_nothing(clicks: 
 def test_peek_shows_rows_reasons_and_tombstones(clicks: str, capsys: Output) -> None:
     assert main(["peek", "ods.clicks"]) == 0
     first, second, third, fourth = capsys.readouterr().out.splitlines()
-    assert first == f'{clicks}-0 offset 0: {{"id": 1, "at": "2026-11-25 10:00:00+00:00"}}'
+    assert first == f'{clicks}-0 offset 0: {{"id": 1, "at": "2026-11-25T10:00:00Z"}}'
     assert second.startswith(f"{clicks}-0 offset 1: no row: field 'id'")
     assert third == f"{clicks}-0 offset 2: a tombstone, skipped"
     assert fourth == f'{clicks}-0 offset 3: {{"id": 4, "at": null}}'

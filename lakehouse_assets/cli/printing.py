@@ -1,9 +1,10 @@
 """How results are printed: sentences for people, JSON documents for scripts."""
 
 import argparse
+import base64
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 from lakehouse_assets.model.errors import LakehouseError
@@ -16,7 +17,16 @@ def add_json(parser: argparse._ActionsContainer) -> None:
 
 def print_json(**parts: Any) -> None:
     """One document on one line."""
-    print(json.dumps(parts, default=str))
+    print(json.dumps(parts, default=json_value))
+
+
+def json_value(value: Any) -> Any:
+    """What JSON has no word for, as `query` writes it too: times as ISO 8601, bytes as base64, the rest as text."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, date | time):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 def print_failure(error: LakehouseError, *, as_json: bool, **about: Any) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.offsets import TopicRanges
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.decoding import resolve_columns
 from lakehouse_assets.operations.ingest import CommitReport, open_table, run_ingest
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.status import read_status
@@ -76,5 +77,5 @@ def run_drain(
 
 
 def _read_missing(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> TopicRanges:
-    open_table(systems, spec, now_ms)  # a new table begins where its declaration says
+    open_table(systems, resolve_columns(systems, spec), now_ms)  # a new table begins where its declaration says
     return read_status(systems, spec).missing

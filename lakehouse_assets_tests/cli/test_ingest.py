@@ -173,6 +173,8 @@ def test_one_table_that_can_not_go_on_does_not_hold_up_the_others(shell: Shell, 
         {"table": table, "ended": "caught up", "commits": 1, "rows": 3, "quarantined": 1, "tombstones": 1}
         for table in ("ods.one", "ods.two")
     ]
+    quarantined = shell.run("query", "SELECT value, error_code FROM ods.one__quarantine", "--json")
+    assert documents(quarantined) == [{"value": "ew==", "error_code": "invalid_json"}]
 
 
 def test_a_table_that_has_everything_is_done_at_once(shell: Shell, topic: TopicFactory) -> None:

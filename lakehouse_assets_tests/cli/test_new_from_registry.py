@@ -56,6 +56,23 @@ def test_the_columns_are_those_of_the_newest_version_and_every_message_becomes_a
     assert judge.query(load_table("ods.clicks"), sql) == [(1, None), (2, "x")]
 
 
+def test_a_table_without_declared_columns_is_brought_up_to_date_too(
+    folder: Path, registry: Registry, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = topic()
+    broker.produce(name, messages(OLD, [{"id": 1}], registry.register(f"{name}-value", OLD)))
+    (folder / "bare.yaml").write_text(f"table: ods.bare\nsource: {{topic: {name}, format: avro}}\ncommit_interval: 1s\n")
+
+    assert main(["ingest", "ods.bare"]) == 0
+    newer = record(ID, CREATED)
+    broker.produce(name, messages(newer, [{"id": 2, "created_at": 1000}], registry.register(f"{name}-value", newer)))
+    assert main(["ingest", "ods.bare"]) == 0
+
+    assert capsys.readouterr().out.count("ods.bare caught up: 1 rows in 1 commits\n") == 2
+    rows = judge.query(load_table("ods.bare"), "SELECT id, epoch(created_at) FROM {table} ORDER BY id")
+    assert rows == [(1, None), (2, 1.0)]
+
+
 def test_a_subject_that_is_not_there_is_an_error_of_one_line(
     folder: Path, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.cli.printing import add_json, print_json
+from lakehouse_assets.cli.printing import add_json, json_value, print_json
 
 if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
             continue
         place = f"{message.log} offset {message.offset}"
         if message.row is not None:
-            print(f"{place}: {json.dumps(message.row, default=str)}")
+            print(f"{place}: {json.dumps(message.row, default=json_value)}")
         else:
             print(f"{place}: {'no row: ' + message.error if message.error else 'a tombstone, skipped'}")
     if unknown.fields and not arguments.json:

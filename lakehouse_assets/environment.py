@@ -193,22 +193,24 @@ def _read_registry(given: Mapping[str, str], home: Path) -> dict[str, str]:
     if "url" not in settings and (address := _read_address(home / LOCAL_REGISTRY_ADDRESS)):
         return {"url": address}
     if "url" in settings:
-        url, user_info = _split_url(settings["url"])
+        urls, users = zip(*map(_split_url, settings["url"].split(",")), strict=True)
         # A password in the address would be shown wherever the address is.
-        settings = {**({"basic.auth.user.info": user_info} if user_info else {}), **settings, "url": url}
+        user_info = next(filter(None, users), None)
+        settings = {**({"basic.auth.user.info": user_info} if user_info else {}), **settings, "url": ",".join(urls)}
     return settings
 
 
 def _split_url(text: str) -> tuple[str, str]:
     """The address without user and password, and those."""
     try:
-        url = urlsplit(text)
+        url = urlsplit(text.strip())
         is_right = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        is_right = is_right and not url.query and not url.fragment and "@" not in url.path
     except ValueError:
         is_right = False
     if not is_right:
         # The text is not shown: it may hold a password in a place where nobody expects one.
-        allowed = "http:// or https://, a host, and perhaps a port and a path"
+        allowed = "http:// or https://, a host, and perhaps a port and a path; several with commas between them"
         raise ConfigurationError("SCHEMA_REGISTRY_URL", "something else", allowed)
     user_info, _, host = url.netloc.rpartition("@")
     return url._replace(netloc=host).geturl().rstrip("/"), unquote(user_info)

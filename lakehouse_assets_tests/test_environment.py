@@ -269,7 +269,13 @@ def test_a_password_in_the_registrys_address_leaves_the_address() -> None:
     assert dict(registry) == {"url": "http://registry:8081", "basic.auth.user.info": "ann:hunt@er2"}
 
 
-@pytest.mark.parametrize("url", ["registry:8081", "ftp://registry", "http://", "ann:hunter2@registry", "http://[registry"])
+def test_several_addresses_of_a_registry_stand_with_commas_between_them() -> None:
+    registry = Environment.read({"SCHEMA_REGISTRY_URL": "http://ann:hunter2@a:1/, https://b/api"}).registry
+
+    assert dict(registry) == {"url": "http://a:1,https://b/api", "basic.auth.user.info": "ann:hunter2"}
+
+
+@pytest.mark.parametrize("url", ["http://registry?token=hunter2", "http://ann:1/hunter2@registry", "registry:8081", "ftp://registry", "http://", "ann:hunter2@registry", "http://[registry"])
 def test_an_address_that_is_none_is_an_error_that_does_not_quote_it(url: str) -> None:
     with pytest.raises(ConfigurationError, match="SCHEMA_REGISTRY_URL") as caught:
         Environment.read({"SCHEMA_REGISTRY_URL": url})

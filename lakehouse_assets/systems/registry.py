@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from lakehouse_assets.model.errors import (
     ConfigurationError,
@@ -98,6 +99,7 @@ class SchemaRegistry:
 
     @property
     def _url(self) -> str:
+        """The address, or several with commas between them."""
         url = self._settings.get("url")
         if url is None:
             raise ConfigurationError("SCHEMA_REGISTRY_URL", "no value", "the address of the messages' schema registry")
@@ -111,11 +113,22 @@ class SchemaRegistry:
     def _ask(
         self, action: str, path: str, key: str, unknown: Sequence[int] = (), body: Mapping[str, str] | None = None
     ) -> Mapping[str, Any]:
-        """The answer, which has `key`, or says that it does not know what was asked for."""
+        """The answer, which has `key`, or says that what was asked for is unknown; of the first address that gives one."""
+        *others, last = self._url.split(",")
+        for url in others:
+            try:
+                return self._ask_at(url, action, path, key, unknown, body)
+            except RegistryUnavailableError:
+                continue  # the last one says what is wrong
+        return self._ask_at(last, action, path, key, unknown, body)
+
+    def _ask_at(
+        self, url: str, action: str, path: str, key: str, unknown: Sequence[int], body: Mapping[str, str] | None
+    ) -> Mapping[str, Any]:
         try:
             response = requests.request(
                 "GET" if body is None else "POST",
-                f"{self._url}/{path}",
+                f"{url}/{path}",
                 json=body,
                 headers={"Accept": "application/vnd.schemaregistry.v1+json, application/json"} | self._bearer(),
                 auth=self._basic(),
@@ -124,33 +137,22 @@ class SchemaRegistry:
                 timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS),
             )
         except requests.exceptions.SSLError as error:
-            raise RegistryAccessError(self._url, action, _reason(error)) from None
+            raise RegistryAccessError(url, action, _reason(error)) from None
         except requests.RequestException as error:
-            raise RegistryUnavailableError(self._url, action, _reason(error)) from None
+            raise RegistryUnavailableError(url, action, _reason(error)) from None
         except OSError as error:  # of the files that the settings name
             raise ConfigurationError("SCHEMA_REGISTRY_SSL_*_LOCATION", str(error), "files that can be read") from None
         answer = _json(response)
         if response.status_code == requests.codes.not_found and answer.get("error_code") in unknown:
             return answer
         if response.status_code != requests.codes.ok or key not in answer:
-            raise self._translate(response, action)
+            raise _translate(response, url, action)
         return answer
 
-    def _translate(self, response: requests.Response, action: str) -> RegistryError | ConfigurationError:
-        status = f"HTTP {response.status_code}"
-        if response.status_code in _REFUSED:
-            return RegistryAccessError(self._url, action, status)
-        if response.status_code >= requests.codes.server_error or response.status_code in _TRANSIENT:
-            return RegistryUnavailableError(self._url, action, status)
-        return ConfigurationError(
-            "SCHEMA_REGISTRY_URL",
-            f"{self._url}, which gives the answer {status} to the request to {action}",
-            "an address under which a registry answers by Confluent's API",
-        )
-
-    def _basic(self) -> tuple[str, str] | None:
-        user, _, password = self._settings.get("basic.auth.user.info", "").partition(":")
-        return (user, password) if user else None
+    def _basic(self) -> HTTPBasicAuth | None:
+        # As bytes: the library would encode text as Latin-1, and quote what is none in its error.
+        user, _, password = self._settings.get("basic.auth.user.info", "").encode().partition(b":")
+        return HTTPBasicAuth(user, password) if user else None
 
     def _bearer(self) -> dict[str, str]:
         token = self._settings.get("bearer.auth.token")
@@ -159,6 +161,19 @@ class SchemaRegistry:
     def _certificate(self) -> tuple[str, str] | str | None:
         certificate, key = self._settings.get("ssl.certificate.location"), self._settings.get("ssl.key.location")
         return (certificate, key) if certificate and key else certificate
+
+
+def _translate(response: requests.Response, url: str, action: str) -> RegistryError | ConfigurationError:
+    status = f"HTTP {response.status_code}"
+    if response.status_code in _REFUSED:
+        return RegistryAccessError(url, action, status)
+    if response.status_code >= requests.codes.server_error or response.status_code in _TRANSIENT:
+        return RegistryUnavailableError(url, action, status)
+    return ConfigurationError(
+        "SCHEMA_REGISTRY_URL",
+        f"{url}, which gives the answer {status} to the request to {action}",
+        "an address under which a registry answers by Confluent's API",
+    )
 
 
 def _json(response: requests.Response) -> Mapping[str, Any]:

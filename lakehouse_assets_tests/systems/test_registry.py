@@ -79,7 +79,7 @@ def test_a_subject_that_is_missing_is_named(client: SchemaRegistry, subject: str
     assert repr(subject) in str(caught.value)
 
 
-@pytest.mark.parametrize("user_info", ["", "ann:wrong", "bob:hunter2"])
+@pytest.mark.parametrize("user_info", ["", "ann:wrong", "bob:hunter2", "ann:пароль€"])
 def test_a_wrong_password_is_called_authentication_and_not_shown(registry: Registry, user_info: str) -> None:
     with gate(registry.url, "ann", "hunter2") as url:
         client = SchemaRegistry({"url": url, "basic.auth.user.info": user_info})
@@ -134,6 +134,14 @@ def test_a_registry_that_hangs_is_given_up_on_within_seconds(silent: str) -> Non
 def test_a_registry_that_is_away_is_transient() -> None:
     with pytest.raises(RegistryUnavailableError, match="refused"):
         SchemaRegistry({"url": f"http://{HOST}:1"}).schema_of(1)
+
+
+def test_of_several_addresses_the_first_that_answers_is_taken(registry: Registry) -> None:
+    schema_id = registry.register("several-value", {"type": "record", "name": "Several", "fields": []})
+
+    assert SchemaRegistry({"url": f"http://{HOST}:1,{registry.url}"}).schema_of(schema_id) is not None
+    with pytest.raises(RegistryUnavailableError, match=f"{HOST}:2"):
+        SchemaRegistry({"url": f"http://{HOST}:1,http://{HOST}:2"}).schema_of(schema_id)
 
 
 def test_a_wrong_path_is_a_wrong_setting_and_no_unknown_id(registry: Registry) -> None:

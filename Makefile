@@ -54,7 +54,7 @@ architecture: $(VENV)/installed-dev ## Check which module may import which (impo
 
 check: lint typecheck architecture test ## All that CI runs
 
-bench: $(VENV)/installed-dev ## Measure speed and memory on a local Kafka, beside what others reach
+bench: $(VENV)/installed-dev ## Measure speed and memory on a local Kafka, beside what others reach (ARGS='ingest shapes' for some)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(VENV)/installed-dev ## Ten minutes of random faults on real components (SECONDS=60, SEED=... to see one again)

@@ -1,7 +1,27 @@
-"""Every benchmark, one after the other: `python -m benchmarks`, or `make bench`."""
+"""Every benchmark, one after the other, or those named: `make bench ARGS="ingest shapes"`."""
 
-from benchmarks import bench_commit, bench_decode, bench_ingest, bench_status
+import sys
 
-for bench in (bench_decode, bench_commit, bench_status, bench_ingest):
-    print(f"\n== {(bench.__doc__ or '').splitlines()[0]}", flush=True)
-    bench.main()
+from benchmarks import bench_commit, bench_decode, bench_ingest, bench_shapes, bench_status
+
+BENCHES = {
+    "decode": bench_decode,
+    "commit": bench_commit,
+    "status": bench_status,
+    "ingest": bench_ingest,
+    "shapes": bench_shapes,
+}
+
+
+def main() -> None:
+    """Run them with their own defaults; `python -m benchmarks.bench_ingest --help` shows what one of them can be told."""
+    named = sys.argv[1:] or list(BENCHES)
+    if unknown := [name for name in named if name not in BENCHES]:
+        sys.exit(f"Cannot run {', '.join(unknown)}: the benchmarks are {', '.join(BENCHES)}.")
+    del sys.argv[1:]  # each of them reads its own
+    for name in named:
+        print(f"\n== {name}: {(BENCHES[name].__doc__ or '').splitlines()[0]}", flush=True)
+        BENCHES[name].main()
+
+
+main()

@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.clicks import SCHEMA, fill_topic
+from benchmarks.clicks import fill_topic
+from benchmarks.shapes import SHAPES, Shape
 from lakehouse_assets.local.dagster_services import ALLOCATOR_ENVIRONMENT
 from lakehouse_assets.local.kafka import LocalKafka
 
 CONTENDERS = ("consume-only", "lakehouse", "lakehouse-2-workers", "python-loop")
 _LOOP_BATCH = 10_000
+_LOOP_MESSAGES = 300_000
 _FEW_MESSAGES = 1_000_000
 _MANY_PARTITIONS = 50
 
@@ -33,6 +35,8 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=5_000_000)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--contender", choices=CONTENDERS)
+    parser.add_argument("--shape", choices=SHAPES, default="clicks")
+    parser.add_argument("--commit-interval", default="5s")
     parser.add_argument("--servers")
     parser.add_argument("--topic")
     arguments = parser.parse_args()
@@ -49,15 +53,11 @@ def _compare(servers: str, messages: int, partitions: int) -> None:
     fill_topic(servers, topic, messages, partitions)
     seconds = time.perf_counter() - began
     print(f"{messages:,} messages of about 295 bytes, {partitions} topic partitions, produced in {seconds:.0f} s")
-    print(f"{'':22}{'messages':>11}{'whole k/s':>11}{'steady k/s':>12}{'CPU s/M':>9}{'peak MB':>9}{'files':>7}")
+    print_head()
     figures = {}
     for contender in CONTENDERS:
-        figures[contender] = figure = _measure(contender, servers, topic)
-        print(
-            f"{contender:22}{figure['messages']:>11,}{figure['whole']:>11.0f}{figure['steady']:>12.0f}"
-            f"{figure['cpu']:>9.2f}{figure['peak_mb']:>9.0f}{figure['files']:>7}",
-            flush=True,
-        )
+        figures[contender] = measure(contender, servers, topic)
+        print_figure(contender, figures[contender])
     one, two = figures["lakehouse"]["steady"], figures["lakehouse-2-workers"]["steady"]
     print(f"one process / consume-only: {one / figures['consume-only']['steady']:.0%}")
     print(f"two workers / one process: {two / one:.2f} times")
@@ -70,14 +70,29 @@ def _compare_memory(servers: str, peaks_mb: dict[str, float]) -> None:
         topic = f"clicks-{partitions}"
         fill_topic(servers, topic, _FEW_MESSAGES, partitions)
         name = f"{_FEW_MESSAGES:,} messages, {partitions} topic partitions"
-        peaks_mb[name] = _measure("lakehouse", servers, topic)["peak_mb"]
+        peaks_mb[name] = measure("lakehouse", servers, topic)["peak_mb"]
     print("peak memory of one process: " + "; ".join(f"{name}: {peak:.0f} MB" for name, peak in peaks_mb.items()))
 
 
-def _measure(contender: str, servers: str, topic: str) -> dict[str, float]:
+def print_head() -> None:
+    """What stands in which column."""
+    print(f"{'':34}{'messages':>11}{'whole k/s':>11}{'steady k/s':>12}{'CPU s/M':>9}{'peak MB':>9}{'files':>7}")
+
+
+def print_figure(name: str, figure: dict[str, float]) -> None:
+    """One line of the table."""
+    print(
+        f"{name:34}{figure['messages']:>11,}{figure['whole']:>11.0f}{figure['steady']:>12.0f}"
+        f"{figure['cpu']:>9.2f}{figure['peak_mb']:>9.0f}{figure['files']:>7}",
+        flush=True,
+    )
+
+
+def measure(contender: str, servers: str, topic: str, shape: str = "clicks", interval: str = "5s") -> dict[str, float]:
+    """Have a contender read a topic, in a process of its own; rates in thousands a second, CPU seconds per million."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.bench_ingest", "--contender", contender]
-    command += ["--servers", servers, "--topic", topic]
+    command += ["--servers", servers, "--topic", topic, "--shape", shape, "--commit-interval", interval]
     environment = {**os.environ, **ALLOCATOR_ENVIRONMENT}  # as every run of the platform has it
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     said = json.loads(done.stdout.splitlines()[-1])
@@ -93,11 +108,12 @@ def _measure(contender: str, servers: str, topic: str) -> dict[str, float]:
 
 
 def _be(arguments: argparse.Namespace) -> None:
+    shape, interval = SHAPES[arguments.shape], arguments.commit_interval
     run: dict[str, Callable[[str, str], dict[str, float]]] = {
         "consume-only": _consume_only,
-        "lakehouse": lambda servers, topic: _lakehouse(servers, topic, 1),
-        "lakehouse-2-workers": lambda servers, topic: _lakehouse(servers, topic, 2),
-        "python-loop": _python_loop,
+        "lakehouse": lambda servers, topic: _lakehouse(servers, topic, shape, interval, 1),
+        "lakehouse-2-workers": lambda servers, topic: _lakehouse(servers, topic, shape, interval, 2),
+        "python-loop": lambda servers, topic: _python_loop(servers, topic, shape),
     }
     said = run[arguments.contender](arguments.servers, arguments.topic)
     if said.get("steady_last", 0.0) <= said.get("steady_first", 0.0):  # too few messages for two commits
@@ -120,24 +136,27 @@ def _consume_only(servers: str, topic: str) -> dict[str, float]:
     return {"messages": count, "first": first, "last": time.perf_counter(), "files": 0}
 
 
-def _lakehouse(servers: str, topic: str, workers: int) -> dict[str, float]:
+def _lakehouse(servers: str, topic: str, shape: Shape, interval: str, workers: int) -> dict[str, float]:
     from lakehouse_assets.model.spec import TableSpec
     from lakehouse_assets.operations.ingest import CommitReport, run_ingest
     from lakehouse_assets.operations.systems import SystemSettings, open_systems
 
-    spec = TableSpec(table="bench.clicks", source={"topic": topic}, schema=SCHEMA, workers=workers, commit_interval="5s")
     said: dict[str, float] = {"messages": 0, "steady_messages": 0, "files": 0}
 
     def note(report: CommitReport) -> None:
-        said["messages"] += report.row_count
+        said["messages"] += report.read_count
         said["files"] += report.data_file_count
         said["last"] = time.perf_counter()
         if report.lag_after and "steady_first" in said:
-            said["steady_messages"] += report.row_count
+            said["steady_messages"] += report.read_count
             said["steady_last"] = said["last"]
         said.setdefault("steady_first", said["last"])
 
     with tempfile.TemporaryDirectory() as folder:
+        source = {"topic": topic, **shape.source(Path(folder))}
+        spec = TableSpec(
+            table="bench.rows", source=source, schema=shape.columns, workers=workers, commit_interval=interval
+        )
         catalog = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
         systems = open_systems(SystemSettings({"bootstrap.servers": servers}, "bench", catalog))
         said["first"] = time.perf_counter()
@@ -152,8 +171,8 @@ def _lakehouse(servers: str, topic: str, workers: int) -> dict[str, float]:
     return said
 
 
-def _python_loop(servers: str, topic: str) -> dict[str, float]:
-    """What people write today: poll, json.loads, from_pylist, append."""
+def _python_loop(servers: str, topic: str, shape: Shape) -> dict[str, float]:
+    """What people write today: poll, json.loads, from_pylist, append. Its rate falls as commits gather, so it reads a part."""
     import pyarrow as pa
     from confluent_kafka import Consumer, TopicPartition
     from pyiceberg.catalog.sql import SqlCatalog
@@ -161,23 +180,25 @@ def _python_loop(servers: str, topic: str) -> dict[str, float]:
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "loop", "enable.auto.commit": False})
     partitions = sorted(consumer.list_topics(topic).topics[topic].partitions)
     wanted = sum(consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in partitions)
+    wanted = min(wanted, _LOOP_MESSAGES)
     consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-    arrow = {"string": pa.string(), "long": pa.int64(), "int": pa.int32(), "double": pa.float64(), "boolean": pa.bool_()}
-    schema = pa.schema([pa.field(str(c["name"]), arrow[str(c["type"])]) for c in SCHEMA])
-    count, files, rows = 0, 0, []
+    count, files, rows, table = 0, 0, [], None
     with tempfile.TemporaryDirectory() as folder:
         catalog = SqlCatalog("loop", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}")
         catalog.create_namespace("bench")
-        table = catalog.create_table("bench.clicks", schema)
         first = time.perf_counter()
-        while count + len(rows) < wanted:
+        while count < wanted:
             message = consumer.poll(1.0)
             if message is None or message.error() is not None:
                 continue
-            rows.append(json.loads(message.value()))
-            if len(rows) >= _LOOP_BATCH or count + len(rows) >= wanted:
-                table.append(pa.Table.from_pylist(rows, schema=schema))
-                count, files, rows = count + len(rows), files + 1, []
+            count += 1
+            if (row := shape.read(message.value())) is not None:
+                rows.append(row)
+            if len(rows) >= _LOOP_BATCH or count >= wanted:
+                batch = pa.Table.from_pylist(rows, schema=table.schema().as_arrow() if table is not None else None)
+                table = table or catalog.create_table("bench.rows", batch.schema)
+                table.append(batch)
+                files, rows = files + 1, []
         last = time.perf_counter()
     return {"messages": count, "first": first, "last": last, "files": files}
 

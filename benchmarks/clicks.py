@@ -3,7 +3,7 @@
 import io
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import fastavro
 from confluent_kafka import Producer
@@ -79,11 +79,13 @@ def encode_avro(clicks: Iterable[bytes], schema_id: int = 1) -> Iterator[bytes]:
         yield stream.getvalue()
 
 
-def fill_topic(servers: str, topic: str, count: int, partitions: int) -> None:
-    """Create a topic and produce `count` messages, evenly over its topic partitions."""
+def fill_topic(
+    servers: str, topic: str, count: int, partitions: int, generate: Callable[[int], Iterator[bytes]] = generate_clicks
+) -> float:
+    """Create a topic and produce `count` messages, evenly over its topic partitions; their mean size in bytes."""
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(30)
-    messages = list(generate_clicks(min(count, DISTINCT_MESSAGES)))
+    messages = list(generate(min(count, DISTINCT_MESSAGES)))
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 50, "batch.size": 1_000_000})
     for i in range(count):
         while True:
@@ -93,3 +95,4 @@ def fill_topic(servers: str, topic: str, count: int, partitions: int) -> None:
             except BufferError:
                 producer.poll(0.1)
     producer.flush()
+    return sum(map(len, messages)) / len(messages)

@@ -12,8 +12,10 @@ import pyarrow as pa
 from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.model.columns import REST_COLUMN
 
-_WHITESPACE = re.compile(r"[ \t\n\r]*")
-# Finds the end of a value; converts no number.
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+# A field of an object that is valid JSON, behind a comma or not; its value unless that is an object or a list.
+_FIELD = re.compile(rf"[\s,]*({_STRING})\s*:\s*({_STRING}|[^\s{{\[,}}]+)?", re.DOTALL)
+# Finds the end of any value; converts no number.
 _scan = JSONDecoder(parse_int=str, parse_float=str).scan_once  # type: ignore[attr-defined]
 
 
@@ -33,21 +35,14 @@ class RestReader:
     def _text(self, value: bytes) -> str | None:
         """The fields of an object that is valid JSON; None where there are none."""
         text = value.decode()
-        at = _skip(text, text.index("{") + 1)
+        at = text.index("{") + 1
         fields = []
-        while text[at] != "}":
-            key, colon = scanstring(text, at + 1)
-            begin = _skip(text, _skip(text, colon) + 1)
-            _, end = _scan(text, begin)
-            if key not in self._read:
-                fields.append(f"{text[at:colon]}:{text[begin:end]}")
-            at = _skip(text, end)
-            if text[at] == ",":
-                at = _skip(text, at + 1)
+        while (match := _FIELD.match(text, at)) is not None:
+            key, found = match.groups()
+            at = match.end()
+            if found is None:
+                _, end = _scan(text, at)
+                found, at = text[at:end], end
+            if (scanstring(key, 1)[0] if "\\" in key else key[1:-1]) not in self._read:
+                fields.append(f"{key}:{found}")
         return f"{{{','.join(fields)}}}" if fields else None
-
-
-def _skip(text: str, at: int) -> int:
-    """The place of the next character that is no whitespace."""
-    match = _WHITESPACE.match(text, at)
-    return match.end() if match is not None else at

@@ -1,9 +1,6 @@
 """Runs and ticks as Dagster makes them, against a real broker: what lands, what is reported, what a person reads."""
 
 import json
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,7 +14,6 @@ from lakehouse_assets.environment import Environment
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.orchestration.checks import evaluate_check
 from lakehouse_assets.orchestration.resources import LakehouseResource
-from lakehouse_assets.orchestration.sensors import build_ingest_request
 from lakehouse_assets.reading import load_table
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.conftest import TopicFactory
@@ -364,26 +360,6 @@ def test_control_records_at_the_end_are_no_lag(platform: Platform, broker: Broke
     tick = platform.tick()
     assert not tick.run_requests
     assert "0 messages behind" in str(tick.skip_reason.skip_message)  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
-def test_an_interrupted_run_ends_at_a_commit_boundary(
-    platform: Platform, broker: Broker, clicks: str, ending: signal.Signals, tmp_path: Path
-) -> None:
-    broker.produce(clicks, ['{"id": 1}'])
-    command = [sys.executable, "-m", "lakehouse_assets.cli", "ingest", "ods.clicks"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert "committed 1 rows" in process.stdout.readline()
-        broker.produce(clicks, ['{"id": 2}'])
-
-        process.send_signal(ending)
-        process.wait(30)
-
-    ids = _table_ids()
-    assert ids in ([1], [1, 2])
-    platform.run_requested(build_ingest_request(_spec(platform)))
-    assert _table_ids() == [1, 2]
 
 
 def _spec(platform: Platform):  # type: ignore[no-untyped-def]

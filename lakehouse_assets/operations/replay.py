@@ -26,6 +26,7 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import resolve_columns, table_decoder
 from lakehouse_assets.operations.ingest import open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, settle
+from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.swapping import swap_rows
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.commit import Delivery
@@ -45,14 +46,25 @@ class ReplayResult:
     still_bad: int
 
 
-def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> ReplayResult:
+def run_replay(
+    systems: Systems,
+    spec: TableSpec,
+    now_ms: Callable[[], int],
+    on_retry: Callable[[LakehouseError, float], None] = lambda _error, _seconds: None,
+) -> ReplayResult:
     """Move every message of the quarantine that can be a row now. Safe to repeat, and beside ingestion.
+
+    Errors that can pass by themselves are tried again; `on_retry` hears of them.
 
     Raises:
         TableDiffersError: the declaration was changed so far that the table does not fit it.
         TopicReplacedError: the messages are of another topic than the table's.
         LakehouseError: of the tree; then what was not moved still is in the quarantine.
     """
+    return retry_transient(lambda: _replay_once(systems, spec, now_ms), lambda: False, on_retry)
+
+
+def _replay_once(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> ReplayResult:
     quarantine = load_quarantine(systems, spec)
     if quarantine is None:
         return ReplayResult(0, 0)
@@ -68,16 +80,16 @@ def run_replay(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> 
     if not moved:
         return result
     taken = SliceFiles(moved, ledger.first_topic)
-    delivery = Delivery(
-        topic_ids=ledger.topic_ids,
-        ranges=moved,
-        files=build_data_files(table, staged),
-        last_row={log: held.stop - 1 for log, held in moved.partitions.items()},
-        newest_ms={},
-        base=Base.of(table),
-        replaces=taken.swap,
-    )
     try:
+        delivery = Delivery(
+            topic_ids=ledger.topic_ids,
+            ranges=moved,
+            files=build_data_files(table, staged),
+            last_row={log: held.stop - 1 for log, held in moved.partitions.items()},
+            newest_ms={},
+            base=Base.of(table),
+            replaces=taken.swap,
+        )
         swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
     except CommitOutcomeUnknownError:
         raise

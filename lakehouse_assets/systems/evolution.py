@@ -114,7 +114,7 @@ def find_schema_change(metadata: TableMetadata, snapshot_id: int) -> SchemaChang
         before = metadata.snapshot_by_id(before.parent_snapshot_id) if before.parent_snapshot_id is not None else None
         if before is not None and before.summary and LEDGER_KEY in before.summary.additional_properties:
             earlier = _schema_of(metadata, before)
-            changes = compare_schemas(earlier, after) if earlier is not None else ()
+            changes = compare_schemas(earlier, after) if earlier is not None and earlier is not after else ()
             return SchemaChange(changes, tuple(map(_describe_column, after.fields))) if changes else None
     return None
 

@@ -190,6 +190,20 @@ def test_a_replay_evolves_the_table_and_moves_what_did_not_fit(lake: MakeLake) -
     assert rows(evolved, "id, price") == [(1, None), (2, 1.5), (3, None)]
 
 
+def test_a_replay_whose_table_changes_meanwhile_stages_again(lake: MakeLake) -> None:
+    table = lake(schema=[ID])
+    table.broker.produce(table.topic, [b'{"id": 1}', b'{"id": "7", "number": 7}'])
+    table.ingest()
+    fixed = declaring(table, {**ID, "from": "number"})
+    heard: list[type[Exception]] = []
+    catalog_of(fixed).before_commit = [change_by_hand(fixed, lambda update: update.add_column("theirs", LongType()))]
+    result = run_replay(fixed.systems, fixed.spec, clock_ms, lambda error, _: heard.append(type(error)))
+
+    assert result == ReplayResult(moved=1, still_bad=0)
+    assert heard == [CommitConflictError]
+    assert rows(fixed, "id") == [(1,), (7,)]
+
+
 def test_a_policy_of_fail_writes_nothing(lake: MakeLake) -> None:
     table = lake(schema=[ID])
     send(table, {"id": 1})
@@ -335,6 +349,22 @@ def test_fields_without_a_column_travel_with_the_commit_whose_rows_lack_them(lak
         ("price", 2, "double", 0.5), ("user", 1, "struct<name: string>", 0.25),
     ]  # fmt: skip
     assert (clean.messages, clean.fields) == (1, {})
+
+
+def test_a_field_moves_from_the_rest_into_its_own_column_when_it_is_declared(lake: MakeLake) -> None:
+    rest = {"name": "_rest", "type": "string"}
+    table = lake(schema=[ID, rest])
+    send(table, {"id": 1, "price": 0.5, "note": "a"}, {"id": 2})
+    table.ingest()
+    assert rows(table, "id, _rest") == [(1, '{"price":0.5,"note":"a"}'), (2, None)]
+
+    newer = declaring(table, ID, PRICE, rest)
+    send(table, {"id": 3, "price": 1.5, "note": "b"})
+    newer.ingest()
+    assert rows(newer, "price, _rest")[-1] == (1.5, '{"note":"b"}')
+
+    newer.replace(newer.key(hours_ago(0)))
+    assert rows(newer, "price, _rest") == [(0.5, '{"note":"a"}'), (None, None), (1.5, '{"note":"b"}')]
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["commits", "every"])

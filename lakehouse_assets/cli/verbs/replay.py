@@ -1,6 +1,7 @@
 """`lakehouse replay`: reads the messages in quarantine again."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from lakehouse_assets.cli.printing import add_json, print_json
@@ -23,7 +24,12 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     from lakehouse_assets.operations.replay import run_replay
 
     (spec,) = choose_tables(environment, [arguments.table])
-    result = run_replay(open_systems(environment), spec, now_ms)
+    result = run_replay(
+        open_systems(environment),
+        spec,
+        now_ms,
+        lambda error, seconds: print(f"trying again in {seconds:g} s: {error}", file=sys.stderr),
+    )
     if arguments.json:
         print_json(table=spec.table, moved=result.moved, still_bad=result.still_bad)
     else:

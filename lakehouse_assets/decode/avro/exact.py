@@ -42,7 +42,6 @@ MAX_EMPTY_ITEMS = 100_000
 _SHOWN_CHARACTERS = 40
 _LAST_SHIFT = 63
 _FLOATS = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
-_NULL = Scalar("null")
 
 
 class BadBody(Exception):
@@ -93,7 +92,8 @@ class _Body:
             case ScalarPlan():
                 return self.read_scalar(plan)
             case RecordPlan():
-                found = [self.read(field, depth + 1) for field in plan.fields]
+                deeper = depth + 1
+                found = [self.read_scalar(f) if type(f) is ScalarPlan else self.read(f, deeper) for f in plan.fields]
                 return [self.give(out, found) for out in plan.outs]
             case UnionPlan():
                 return self.read(plan.branches[self.read_branch(len(plan.branches))], depth + 1)
@@ -102,7 +102,7 @@ class _Body:
 
     def read_scalar(self, plan: ScalarPlan) -> list[Any]:
         raw = self.read_raw(plan.node)
-        if plan.node == _NULL:
+        if raw is None:
             return [None] * len(plan.outs)
         values = []
         for out in plan.outs:
@@ -187,7 +187,11 @@ class _Body:
             if not 0 <= number < len(node.symbols):
                 raise self.broken(f"symbol {number} of an enum that has {len(node.symbols)}")
             return number
-        match node.kind:
+        match node.kind:  # the most frequent first
+            case "string" | "bytes":
+                return self.take(self.read_length(), node.kind)
+            case "long":
+                return self.read_long("a long")
             case "null":
                 return None
             case "boolean":
@@ -200,15 +204,11 @@ class _Body:
                 if not -(2**31) <= number < 2**31:
                     raise self.broken(f"the number {number} for an int of 32 bits")
                 return number
-            case "long":
-                return self.read_long("a long")
             case "float" | "double":
                 layout = _FLOATS[node.kind]
                 return layout.unpack(self.take(layout.size, f"a {node.kind}"))[0]
-            case "fixed":
-                return self.take(node.size, f"a fixed of {node.size} bytes")
             case _:
-                return self.take(self.read_length(), node.kind)
+                return self.take(node.size, f"a fixed of {node.size} bytes")
 
     def read_length(self) -> int:
         length = self.read_long("a length")
@@ -224,8 +224,11 @@ class _Body:
         return taken
 
     def read_long(self, what: str) -> int:
-        number = shift = 0
         at, value = self.at, self.value
+        if at < len(value) and (octet := value[at]) < 0x80:  # as most are
+            self.at = at + 1
+            return (octet >> 1) ^ -(octet & 1)
+        number = shift = 0
         while at < len(value):
             octet = value[at]
             at += 1

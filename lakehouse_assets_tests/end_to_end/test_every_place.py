@@ -9,6 +9,7 @@ import pytest
 from pyiceberg.catalog import load_catalog
 
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, TableReplacedError
+from lakehouse_assets.model.spec import ColumnSpec
 from lakehouse_assets.operations.query import answer_query
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
@@ -104,6 +105,26 @@ def test_a_bad_message_waits_in_quarantine_once_and_leaves_it_when_it_can_be_a_r
     head = lake.table.current_snapshot()
     assert head is not None
     assert judge.query(lake.quarantine, 'SELECT value FROM {table} WHERE "offset" = 1') == [(values[1],)]  # type: ignore[arg-type]
+
+
+def test_a_declaration_that_moves_on_brings_its_table_along_and_older_snapshots_stay_readable(lake: Lake) -> None:
+    lake.produce(3)
+    lake.ingest()
+    first = lake.table.current_snapshot()
+    assert first is not None
+    again = lake.reopened()
+    columns = [ColumnSpec(name="price", type="double", doc="In euros."), ColumnSpec(name="id", type="long")]
+    again.spec = lake.spec.model_copy(update={"columns": (*columns, lake.spec.columns[1])})
+    lake.broker.produce(lake.topic, [b'{"price": 1.5}'])
+    again.ingest()
+
+    again.assert_holds({0: [0, 1, 2, 3]})
+    found = judge.query(again.table, "SELECT id, price FROM {table} ORDER BY _kafka_offset")
+    assert found == [(0, None), (1, None), (2, None), (None, 1.5)]
+    assert judge.count_rows(again.table, first.snapshot_id) == 3
+    change = again.reports[-1].schema_change
+    assert change is not None
+    assert [str(it) for it in change.changes] == ["id: long required -> long", "price: no such column -> double"]
 
 
 def test_sql_reads_the_table_as_duckdb_reads_its_files(lake: Lake) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import yaml
 
+from lakehouse_assets.model.columns import REST_COLUMN
 from lakehouse_assets.model.drafts import ColumnDraft, Draft
 from lakehouse_assets.model.written import IDENTIFIER_PATTERN
 
@@ -76,7 +77,7 @@ def _column(column: ColumnDraft) -> str:
 
 def _left_out(left_out: Mapping[str, str]) -> Iterator[str]:
     if left_out:
-        yield "  # Left out:"
+        yield f"  # Left out. A column {{name: {REST_COLUMN}, type: string}} would keep whole fields of these, as JSON:"
     for place, reason in list(left_out.items())[:_LISTED]:
         yield f'  #   "{_safe(place)}": {_safe(reason, _SHOWN_CHARACTERS * 4)}'
     if len(left_out) > _LISTED:

@@ -1,6 +1,7 @@
 """Columns guessed from messages: which types, and that every message becomes a row by them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +160,17 @@ def test_whatever_a_topic_holds_the_file_is_valid_and_every_message_becomes_a_ro
     bad = JsonDecoder(spec.columns).decode(values).bad
     assert len(bad) <= sum(draft.unreadable.values())
     assert len(values) == draft.message_count + sum(draft.unreadable.values())
+
+
+def test_the_column_that_the_draft_proposes_for_what_it_left_out_keeps_it(tmp_path: Path) -> None:
+    values = [b'{"id": 1, "mixed": "x"}', b'{"id": 2, "mixed": 3}']
+    text = render_draft("ods.clicks", "clicks", infer_from_messages(values))
+    proposed = re.search(r"# Left out. A column (\{.*\}) would keep whole fields", text)
+    assert proposed is not None
+    file = tmp_path / "draft.yaml"
+    file.write_text(text.replace("\nmode: ", f"  - {proposed[1]}\n\nmode: "))
+
+    (spec,) = load_declarations(file).specs
+
+    rows = JsonDecoder(spec.columns).decode(values).table.to_pylist()
+    assert [json.loads(row["_rest"]) for row in rows] == [{"mixed": "x"}, {"mixed": 3}]

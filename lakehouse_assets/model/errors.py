@@ -59,6 +59,10 @@ class LakehouseError(Exception):
 
     retryable: ClassVar[bool] = False
 
+    def __str__(self) -> str:
+        # What others wrote (a schema, a server's answer) may be quoted in it, and a terminal obeys control characters.
+        return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in super().__str__())
+
     def __reduce__(self) -> tuple[object, ...]:
         # Errors make their own sentence from facts, so pickling by arguments would not find its way back.
         return _revive, (type(self), self.args, self.__dict__)

@@ -12,6 +12,7 @@ from pyiceberg.exceptions import (
     ForbiddenError,
     NamespaceAlreadyExistsError,
     NoSuchTableError,
+    NotInstalledError,
     OAuthError,
     RESTError,
     TableAlreadyExistsError,
@@ -39,6 +40,7 @@ from lakehouse_assets.model.errors import (
     CatalogAccessError,
     CatalogUnavailableError,
     CommitConflictError,
+    ConfigurationError,
     StorageError,
     TableDiffersError,
 )
@@ -66,6 +68,7 @@ def open_catalog(name: str, properties: Mapping[str, str]) -> Catalog:
 
     Raises:
         CatalogUnavailableError, CatalogAccessError: the catalog did not answer, or refused.
+        ConfigurationError: it needs a package that is not installed.
     """
     metadata_cache.install()
     rest_patience.install()
@@ -82,6 +85,9 @@ def catalog_errors(catalog: str, action: str) -> Iterator[None]:
     """Translate what a catalog or its storage raises into the platform's tree; NoSuchTableError passes."""
     try:
         yield
+    except (ImportError, NotInstalledError) as error:
+        allowed = "what PyIceberg's documentation names for this kind of catalog or database, installed"
+        raise ConfigurationError(f"for the catalog {catalog!r}", _first_line(error), allowed) from error
     except (UnauthorizedError, ForbiddenError, OAuthError) as error:
         raise CatalogAccessError(catalog, action, _first_line(error)) from error
     except (RESTError, RequestException, SQLAlchemyError, ConnectionError, TimeoutError) as error:

@@ -19,6 +19,7 @@ from lakehouse_assets.local.processes import ProcessGroup
 from lakehouse_assets_tests.waiting import wait_until
 
 USER = "lakehouse"
+GUARDED = "guarded"  # a user who needs a password, where there is one
 _START_SECONDS = 60.0
 _NOBODY = 65534
 # PostgreSQL refuses to run as root, which is who runs tests in a container.
@@ -49,6 +50,8 @@ class PostgresServer:
         command = [*self._become, self._binaries / "initdb", "-D", data, "-U", USER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
         done = run(command, capture_output=True, text=True, check=False, cwd=self._folder)
         assert done.returncode == 0, done.stdout + done.stderr
+        rules = data / "pg_hba.conf"
+        rules.write_text(f"host all {GUARDED} all scram-sha-256\n{rules.read_text()}")
         self.start()
         return self
 
@@ -79,6 +82,11 @@ class PostgresServer:
     def create_database(self, name: str) -> None:
         """An empty one."""
         self._execute(f'CREATE DATABASE "{name}"')
+
+    def create_guarded_user(self, password: str) -> None:
+        """Without rights to anybody's tables. Safe to repeat."""
+        self._execute(f"DROP ROLE IF EXISTS {GUARDED}")
+        self._execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{password}'")
 
     def _starts(self) -> bool:
         """Whether it is up. Right after a kill, its children may still hold its memory, and it gives up."""

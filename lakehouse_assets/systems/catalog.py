@@ -3,6 +3,7 @@
 Hides which catalog it is, and translates what catalogs and storages raise. Creates no snapshot.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -33,7 +34,7 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 from requests.exceptions import RequestException
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from lakehouse_assets.model.changes import ColumnChange, join_changes
 from lakehouse_assets.model.errors import (
@@ -61,6 +62,10 @@ DEFAULT_PROPERTIES = {
 
 _ATTEMPTS = 20  # at bringing a table to its declaration while others commit
 _SQL_TABLES = 2  # that PyIceberg's SQL catalog keeps
+# PostgreSQL, "Error Codes": invalid authorisation, and insufficient privilege. While it connects, the driver keeps the code to
+# itself, so the server's words have to do.
+_SQL_REFUSALS = ("28000", "28P01", "42501")
+_REFUSAL = re.compile(r'authentication failed|no password supplied|no pg_hba.conf entry|role ".*" does not exist')
 
 
 def open_catalog(name: str, properties: Mapping[str, str]) -> Catalog:
@@ -87,13 +92,21 @@ def catalog_errors(catalog: str, action: str) -> Iterator[None]:
         yield
     except (ImportError, NotInstalledError) as error:
         allowed = "what PyIceberg's documentation names for this kind of catalog or database, installed"
-        raise ConfigurationError(f"for the catalog {catalog!r}", _first_line(error), allowed) from error
+        raise ConfigurationError(f"for the catalog {catalog!r}", _first_line(error.__cause__ or error), allowed) from error
     except (UnauthorizedError, ForbiddenError, OAuthError) as error:
         raise CatalogAccessError(catalog, action, _first_line(error)) from error
     except (RESTError, RequestException, SQLAlchemyError, ConnectionError, TimeoutError) as error:
+        if _is_refused(error):
+            raise CatalogAccessError(catalog, action, _first_line(error)) from error
         raise CatalogUnavailableError(catalog, action, _first_line(error)) from error
     except OSError as error:
         raise StorageError(action, "through the storage of the catalog", _first_line(error)) from error
+
+
+def _is_refused(error: BaseException) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    return getattr(error.orig, "pgcode", None) in _SQL_REFUSALS or _REFUSAL.search(_first_line(error)) is not None
 
 
 def _first_line(error: BaseException) -> str:

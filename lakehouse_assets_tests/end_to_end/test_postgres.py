@@ -8,11 +8,11 @@ from threading import Thread
 import pytest
 from sqlalchemy import create_engine, text
 
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError
+from lakehouse_assets.model.errors import CatalogAccessError, CommitOutcomeUnknownError, ConfigurationError
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.operations.lake import Lake
 from lakehouse_assets_tests.places import PostgresPlace
-from lakehouse_assets_tests.postgres import PostgresServer
+from lakehouse_assets_tests.postgres import GUARDED, USER, PostgresServer
 from lakehouse_assets_tests.proxy import FaultyProxy
 from lakehouse_assets_tests.test_docs import OPERATIONS
 from lakehouse_assets_tests.waiting import wait_until
@@ -76,3 +76,25 @@ def test_with_the_limits_that_the_documents_give_a_commit_that_hangs_holds_up_no
     run.join()
     assert hanging.reports == []
     lake.assert_holds({0: list(range(10))})
+
+
+@pytest.mark.parametrize(("password", "words"), [("never-shown", "password authentication failed"), ("right", "permission denied")])
+def test_a_server_that_refuses_is_not_asked_again_and_no_password_is_shown(
+    lake: Lake, postgres_server: PostgresServer, password: str, words: str
+) -> None:
+    postgres_server.create_guarded_user("right")
+    uri = lake.catalog["uri"].replace(f"//{USER}@", f"//{GUARDED}:{password}@")
+    lake.catalog = {**lake.catalog, "uri": uri}
+
+    with pytest.raises(CatalogAccessError, match=words) as caught:
+        lake.reopened().ingest()
+
+    assert not caught.value.retryable
+    assert password == "right" or password not in str(caught.value)
+
+
+def test_a_driver_that_is_not_installed_is_a_wrong_setting_that_names_it(lake: Lake) -> None:
+    lake.catalog = {**lake.catalog, "uri": "postgresql+psycopg://lakehouse@127.0.0.1/catalog"}
+
+    with pytest.raises(ConfigurationError, match="No module named 'psycopg'"):
+        lake.reopened()

@@ -7,6 +7,7 @@ from lakehouse_assets.decode.avro.decoder import AvroDecoder
 from lakehouse_assets.decode.beside import MessageDecoder
 from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, ValueDecoder
 from lakehouse_assets.decode.json_decoder import JsonDecoder
+from lakehouse_assets.decode.protobuf import derive as protobuf
 from lakehouse_assets.decode.protobuf.decoder import ProtobufDecoder
 from lakehouse_assets.model.derived import DerivedColumn
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
@@ -35,6 +36,8 @@ def derive_columns(kind: str, schema: RegisteredSchema) -> list[DerivedColumn]:
     match kind:
         case "avro":
             return avro.derive_columns(schema)
+        case "protobuf":
+            return protobuf.derive_columns(schema)
         case _:
             raise BrokenSchema(f"messages of {kind} have no schema")
 

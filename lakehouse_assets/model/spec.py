@@ -49,7 +49,7 @@ Value = TypeVar("Value")
 EARLIEST_PARTITION = datetime(2026, 1, 1, tzinfo=UTC)  # older messages belong to the first partition
 _MIB = 2**20
 _TIMESTAMPS = ("timestamp", "timestamptz")
-_FORMATS_WITH_SCHEMA = ("avro",)
+_FORMATS_WITH_SCHEMA = ("avro", "protobuf")
 _TYPES_OF_TEXT = ("string", "binary", "int", "long")  # what a whole key or header may be
 
 

@@ -42,7 +42,7 @@ def test_unknown_keys_and_missing_ones_are_marked_by_editors() -> None:
     schema = build_json_schema()
 
     assert schema["required"] == ["table", "source"]
-    assert schema["if"]["properties"]["source"]["properties"]["format"]["enum"] == ["avro"]
+    assert schema["if"]["properties"]["source"]["properties"]["format"]["enum"] == ["avro", "protobuf"]
     assert schema["else"] == {"required": ["schema"]}
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["ColumnSpec"]["additionalProperties"] is False

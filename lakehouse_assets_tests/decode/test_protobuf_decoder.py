@@ -11,9 +11,10 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakehouse_assets.decode.decoded import Decoded
+from lakehouse_assets.decode.decoded import BrokenSchema, Decoded
 from lakehouse_assets.decode.protobuf.decoder import ProtobufDecoder
-from lakehouse_assets.decode.protobuf.schema import BrokenSchema, CompiledSchema, compile_schema
+from lakehouse_assets.decode.protobuf.derive import derive_columns
+from lakehouse_assets.decode.protobuf.schema import CompiledSchema, compile_schema
 from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import parse_type
 from lakehouse_assets_tests.decode.declared import DeclaredColumn
@@ -420,3 +421,28 @@ def test_an_import_can_reach_no_file_outside(name: str) -> None:
 def test_a_broken_schema_says_what_is_wrong() -> None:
     with pytest.raises(BrokenSchema, match="1:28"):
         compile_schema('syntax = "proto3"; message {')
+
+
+def test_the_first_message_gives_columns_that_its_messages_fit() -> None:
+    text = EVERYTHING.replace("Order order = 3;", "").replace("  Nothing nothing = 34;\n", "")
+    derived = derive_columns(RegisteredSchema("PROTOBUF", text))
+
+    types = {one.name: str(one.type) for one in derived}
+    assert types["lines"] == "list<struct<article: string, amount: int>>"
+    assert types["by_name"] == "map<string, struct<article: string, amount: int>>"
+    assert [types[name] for name in ("u64", "state", "at", "boxed", "raw", "single")] == [
+        "long", "string", "timestamptz", "long", "binary", "float",
+    ]  # fmt: skip
+    assert not any(one.required for one in derived)
+    columns = [DeclaredColumn(one.name, one.type, path=(one.name,)) for one in derived]
+    value = HEAD + order_class()(i64=3, lines=[{"article": "a"}]).SerializeToString()
+    assert decoder_of(columns, text).decode([value] * 40).table.column("i64").to_pylist() == [3] * 40
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["message M {}", "", "message M { M inner = 1; }", "message N {} message M { N n = 1; }", "message M { map<int32, string> m = 1; }"],
+)
+def test_a_schema_that_can_give_no_columns_is_refused(text: str) -> None:
+    with pytest.raises(BrokenSchema):
+        derive_columns(RegisteredSchema("PROTOBUF", f'syntax = "proto3"; {text}'))

@@ -131,3 +131,17 @@ def test_peek_shows_what_a_run_would_write(protobuf_lake: MakeLake, registry: Re
     assert good.row is not None
     assert (good.row["id"], good.row["text"], bad.row) == (5, None, None)
     assert "0x78" in str(bad.error)
+
+
+def test_columns_that_are_not_declared_come_from_the_registry(protobuf_lake: MakeLake, registry: Registry, broker: Broker) -> None:
+    lake = protobuf_lake(schema=None)
+    known = registry.register(f"{lake.topic}-value", MONEY, kind="PROTOBUF")
+    broker.produce(lake.topic, [b"\0" + known.to_bytes(4) + b"\0\x08\x05"] * 2)
+    lake.ingest()
+    grown = registry.register(f"{lake.topic}-value", MONEY.replace("}", "string note = 3; }"), kind="PROTOBUF")
+    broker.produce(lake.topic, [b"\0" + grown.to_bytes(4) + b"\0\x08\x06\x1a\x01n"])
+
+    replace(lake, systems=make_systems(lake.folder, broker.bootstrap_servers, registry.url, **FAULTY)).ingest()
+
+    rows = judge.query(lake.table, "SELECT cents, currency, note FROM {table} ORDER BY _kafka_offset")
+    assert rows == [(5, "", None), (5, "", None), (6, "", "n")]

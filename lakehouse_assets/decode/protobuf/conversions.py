@@ -14,7 +14,7 @@ from lakehouse_assets.decode.avro.schema import Scalar
 from lakehouse_assets.decode.rules import MAX_MICROS, MIN_MICROS, Rejected
 from lakehouse_assets.model.types import DataType, Primitive
 
-_KINDS = {
+KINDS = {
     FieldDescriptor.TYPE_BOOL: "boolean",
     FieldDescriptor.TYPE_INT32: "int",
     FieldDescriptor.TYPE_SINT32: "int",
@@ -46,7 +46,7 @@ def find_conversion(field: FieldDescriptor, to: DataType, epoch: str | None) -> 
         return _enum(field.enum_type)
     if field.type == FieldDescriptor.TYPE_BYTES and to.name == "fixed":
         return _fixed(to.parameters[0])
-    found = find_plain(Scalar(_KINDS[field.type]), Target(to, epoch))
+    found = find_plain(Scalar(KINDS[field.type]), Target(to, epoch))
     return _unsigned(found) if found is not None and field.type in _UNSIGNED else found
 
 

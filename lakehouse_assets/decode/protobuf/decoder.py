@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from lakehouse_assets.decode.columns import Column, arrow_schema
-from lakehouse_assets.decode.decoded import BadValue, Decoded
+from lakehouse_assets.decode.decoded import BadValue, BrokenSchema, Decoded
 from lakehouse_assets.decode.nested import build_array
 from lakehouse_assets.decode.protobuf.exact import BadBody, ExactDecoder
 from lakehouse_assets.decode.protobuf.fast import read_columns, suspect_missing
 from lakehouse_assets.decode.protobuf.frame import USUAL_SIZE, Frame, Unframed, read_frame
 from lakehouse_assets.decode.protobuf.plan import MessagePlan, plan_columns
 from lakehouse_assets.decode.protobuf.scan import Integers, Scope, Source
-from lakehouse_assets.decode.protobuf.schema import BrokenSchema, CompiledSchema, compile_schema
+from lakehouse_assets.decode.protobuf.schema import CompiledSchema, compile_schema
 from lakehouse_assets.model.schemas import SchemaOf
 
 _BLOCK_BYTES = 1 << 23  # larger ones leave the processor's cache

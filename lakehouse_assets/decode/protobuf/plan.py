@@ -14,8 +14,8 @@ from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.protobuf.conversions import find_conversion
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructField, StructType
 
-_TIMESTAMP = "google.protobuf.Timestamp"
-_WRAPPERS = {
+TIMESTAMP = "google.protobuf.Timestamp"
+WRAPPERS = {
     f"google.protobuf.{name}Value"
     for name in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 }
@@ -162,12 +162,12 @@ def _give(message: Descriptor, asked: _Asked, want: _Want) -> Given:
         return asked.ask(found.number, _Want(want.steps[1:], want.type, want.epoch, want.label))
     if isinstance(want.type, StructType):
         return Built(tuple(_give(message, asked, _member(want, one)) for one in want.type.fields), want.type)
-    if want.type == Primitive("timestamptz") and message.full_name == _TIMESTAMP:
+    if want.type == Primitive("timestamptz") and message.full_name == TIMESTAMP:
         seconds, nanos = (
             asked.ask(number, _Want((), Primitive(kind), None, want.label)) for number, kind in ((1, "long"), (2, "int"))
         )
         return Instant(seconds, nanos, want.label, want.type)
-    if isinstance(want.type, Primitive) and message.full_name in _WRAPPERS:
+    if isinstance(want.type, Primitive) and message.full_name in WRAPPERS:
         return asked.ask(message.fields[0].number, want)
     return _refuse(want)
 

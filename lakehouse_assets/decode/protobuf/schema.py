@@ -14,15 +14,12 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
+from lakehouse_assets.decode.decoded import BrokenSchema
 from lakehouse_assets.model.errors import ConfigurationError
 
 _COMPILER = "grpc_tools"
 _MAIN = "lakehouse_schema.proto"  # a schema has no file name in the registry
 _SECONDS = 30.0
-
-
-class BrokenSchema(Exception):
-    """A text is no Protobuf schema, or lacks what it imports; says why in a clause."""
 
 
 class CompiledSchema:

@@ -102,9 +102,9 @@ class UnknownCounter:
         """Whether every name could be told apart."""
         return not self._other_names
 
-    def add(self, message: dict[str, Any]) -> None:
-        """Look at one message."""
-        self._messages += 1
+    def add(self, message: dict[str, Any], *, is_counted: bool = True) -> None:
+        """Look at one message; what is not counted is known all the same."""
+        self._messages += is_counted
         seen: set[FieldPath] = set()
         for path, value, inside in self._shape.find_unread(message):
             if path not in self._kinds and len(self._kinds) >= _MAX_NAMES:
@@ -112,7 +112,7 @@ class UnknownCounter:
                 continue
             self._kinds[path] = merge(self._kinds.get(path), kind_of(value))
             self._inside[path] = inside
-            if value is not None and path not in seen:
+            if is_counted and value is not None and path not in seen:
                 seen.add(path)
                 self._counts[path] = self._counts.get(path, 0) + 1
 
@@ -156,7 +156,8 @@ class UnknownWatch:
 
     def look(self, values: Sequence[bytes], good: Mask) -> UnknownFields:
         """The same of values that `read_schema` does not fit; what is learnt from them, it fits then."""
-        rows = np.flatnonzero(good)
+        # Also a field that only bad messages have is to be known, or it would be refused in every block.
+        rows = np.flatnonzero(good) if self._read_schema is None else np.arange(len(good))
         if self._read_schema is None and len(rows) > _FEW:
             rows = rows[:: -(-len(rows) // _SAMPLE)]
             rows = rows[np.cumsum([len(values[row]) for row in rows.tolist()]) <= _SAMPLE_BYTES]
@@ -164,7 +165,7 @@ class UnknownWatch:
         for row in rows.tolist():
             message = _parse(values[row])
             if message is not None:
-                counter.add(message)
+                counter.add(message, is_counted=bool(good[row]))
         for path, kind in counter.kinds.items():
             if path in self._kinds or len(self._kinds) < _MAX_NAMES:
                 self._kinds[path] = merge(self._kinds.get(path), kind)

@@ -76,6 +76,19 @@ def test_bad_messages_are_not_counted_among_them() -> None:
         assert (decoded.unknown.messages, found(decoded.unknown)) == (100, {"x": (50, "long")})
 
 
+def test_a_field_that_only_bad_messages_have_is_learnt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    loads = json.loads
+    values = encode(*({"l": i} if i % 10 else {"x": i} for i in range(1000)))
+    monkeypatch.setattr(json, "loads", lambda value: parsed.append(value) or loads(value))
+    reader = decoder(column("l", "long", required=True))
+
+    counts = [found(reader.decode(values).unknown) for _ in range(5)]
+
+    assert counts == [{}] * 5
+    assert len(parsed) == 1000
+
+
 MEMBERS = st.sampled_from(["a", "b", "c"])
 SCALARS = st.sampled_from([1, 7, True, "s", None, [], [1], {"a": 1}, {"a": {"b": "s"}}])
 MESSAGES = st.fixed_dictionaries(

@@ -131,7 +131,7 @@ def test_plan_says_what_would_change_in_the_columns_and_changes_nothing(clicks: 
 
 
 @pytest.mark.kafka
-def test_peek_shows_rows_reasons_and_tombstones(clicks: str, capsys: Output) -> None:
+def test_peek_shows_rows_reasons_and_what_is_skipped(clicks: str, folder: Path, capsys: Output) -> None:
     assert main(["peek", "ods.clicks"]) == 0
     first, second, third, fourth = capsys.readouterr().out.splitlines()
     assert first == f'{clicks}-0 offset 0: {{"id": 1, "at": "2026-11-25T10:00:00Z"}}'
@@ -141,11 +141,15 @@ def test_peek_shows_rows_reasons_and_tombstones(clicks: str, capsys: Output) -> 
 
     assert main(["peek", "ods.clicks", "--count", "2", "--json"]) == 0
     tombstone, newest = documents(capsys)
-    assert (tombstone["row"], tombstone["error"]) == (None, None)
+    assert (tombstone["row"], tombstone["error"], tombstone["skipped"]) == (None, None, "tombstone")
     assert newest == {
         "topic": clicks, "partition": 0, "offset": 3, "timestamp_ms": 1_790_000_000_000, "row": {"id": 4, "at": None}, "error": None,
-        "unknown_fields": [],
+        "skipped": None, "unknown_fields": [],
     }  # fmt: skip
+
+    (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks) + "where: id = 4\n")
+    assert main(["peek", "ods.clicks"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"{clicks}-0 offset 0: filtered by where, skipped"
 
 
 @pytest.mark.kafka
@@ -193,7 +197,7 @@ def test_replay_says_what_it_moved(clicks: str, folder: Path, capsys: Output) ->
     (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks).replace("name: at,", "name: at, from: nowhere,"))
     assert main(["replay", "ods.clicks", "--json"]) == 0
 
-    assert documents(capsys) == [{"table": "ods.clicks", "moved": 0, "still_bad": 1}]
+    assert documents(capsys) == [{"table": "ods.clicks", "moved": 0, "still_bad": 1, "filtered": 0}]
 
 
 @pytest.mark.kafka

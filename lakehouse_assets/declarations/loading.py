@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lakehouse_assets.declarations.problems import list_problems
+from lakehouse_assets.declarations.problems import list_expression_problems, list_problems
 from lakehouse_assets.declarations.python_file import load_python
 from lakehouse_assets.declarations.yaml_file import YamlFile, load_yaml
 from lakehouse_assets.model.errors import ConfigurationError, DeclarationError, Problem
@@ -112,7 +112,7 @@ def _read_yaml(path: Path) -> _Found:
             problems += list_problems(error, file, document.line_of)
         else:
             spec, missing = _find_schema_file(spec, path, file, document.line_of(("source", "schema_file")))
-            problems += missing
+            problems += missing + list_expression_problems(spec, file, document.line_of)
     if problems:
         ordered = sorted(problems, key=lambda problem: problem.line)
         return _Found(file, 1, table=_read_table(document), problems=tuple(ordered))

@@ -43,6 +43,20 @@ def list_problems(
     return sorted(problems, key=lambda problem: problem.line)
 
 
+def list_expression_problems(
+    spec: TableSpec, file: str, line_of: Callable[[Location], int], within: Location = ()
+) -> list[Problem]:
+    """Every mistake in the SQL of a declaration that is right otherwise. Loads DuckDB only where there is SQL."""
+    if not spec.has_expressions:
+        return []
+    from lakehouse_assets.expressions import find_expression_mistakes
+
+    return [
+        Problem(file, line_of(place), format_path((*within, *place)), mistake.found, mistake.allowed, mistake.suggestion)
+        for place, mistake in find_expression_mistakes(spec)
+    ]
+
+
 def format_path(place: Location) -> str:
     """A place as people read it: `schema[2].type`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)

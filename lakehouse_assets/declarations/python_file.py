@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lakehouse_assets.declarations.problems import Location, list_problems
+from lakehouse_assets.declarations.problems import Location, list_expression_problems, list_problems
 from lakehouse_assets.model.errors import Problem
 from lakehouse_assets.model.mistakes import describe
 from lakehouse_assets.model.spec import TableSpec
@@ -43,15 +43,21 @@ def _take_tables(tables: object, path: Path, file: str) -> PythonFile:
     if not isinstance(tables, (list, tuple)):
         return PythonFile(problems=(Problem(file, lines.get((), 1), "TABLES", describe(tables), _ALLOWED),))
     whole = lines.get((), 1)
-    numbered = [(table, lines.get((i,), whole)) for i, table in enumerate(tables)]
-    return PythonFile(
-        specs=tuple((table, line) for table, line in numbered if isinstance(table, TableSpec)),
-        problems=tuple(
-            Problem(file, line, f"TABLES[{i}]", describe(table), "a TableSpec")
-            for i, (table, line) in enumerate(numbered)
-            if not isinstance(table, TableSpec)
-        ),
-    )
+    specs: list[tuple[TableSpec, int]] = []
+    problems: list[Problem] = []
+    for i, table in enumerate(tables):
+        line = lines.get((i,), whole)
+        if isinstance(table, TableSpec):
+            found = _list_sql_problems(table, file, line, i)
+            specs += [] if found else [(table, line)]
+            problems += found
+        else:
+            problems.append(Problem(file, line, f"TABLES[{i}]", describe(table), "a TableSpec"))
+    return PythonFile(tuple(specs), tuple(problems))
+
+
+def _list_sql_problems(table: TableSpec, file: str, line: int, i: int) -> list[Problem]:
+    return list_expression_problems(table, file, lambda place: line, within=("TABLES", i))
 
 
 def _find_table_lines(path: Path) -> dict[Location, int]:

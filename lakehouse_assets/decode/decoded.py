@@ -1,9 +1,11 @@
 """What decoding gives, whatever the format: rows of good values, reasons for bad ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from lakehouse_assets.model.unknown import UnknownFields
@@ -18,16 +20,26 @@ class BadValue:
     reason: str
 
 
+def _no_indices() -> npt.NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """The declared columns with one row per good value, in the order of the values, and the bad values, ascending.
 
-    `unknown`: the fields of the good ones that no column reads.
+    `unknown`: the fields of the good ones that no column reads. `filtered`: indices, ascending, of what `where` leaves out.
     """
 
     table: pa.Table
     bad: tuple[BadValue, ...]
     unknown: UnknownFields = UnknownFields()
+    filtered: npt.NDArray[np.int64] = field(default_factory=_no_indices)
+
+    def rows(self, count: int) -> npt.NDArray[np.int64]:
+        """Of `count` values, the indices of those that became rows."""
+        others = np.concatenate([np.array([one.index for one in self.bad], np.int64), self.filtered])
+        return np.delete(np.arange(count), others)
 
 
 class BrokenSchema(Exception):
@@ -53,7 +65,7 @@ class Decoder(Protocol):
     """Decodes the messages of one table. Not shared between threads."""
 
     def decode(self, messages: Messages) -> Decoded:
-        """Every message becomes a row or stands in `bad`, never both.
+        """Every message becomes a row, stands in `bad`, or is filtered.
 
         Raises:
             RegistryError: a schema can't be had; nothing is said of the messages.

@@ -23,8 +23,14 @@ def build_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Deco
     Raises:
         BrokenSchemaError: the one schema can't be used.
     """
-    in_values = [column for column in spec.columns if column.is_in_value]
-    return MessageDecoder(spec.columns, _build_value_decoder(spec, in_values, schemas) if in_values else None)
+    columns = spec.decoded_columns
+    in_values = [column for column in columns if column.is_in_value]
+    decoder = MessageDecoder(columns, _build_value_decoder(spec, in_values, schemas) if in_values else None)
+    if not spec.has_expressions:
+        return decoder
+    from lakehouse_assets.decode.deriving import DerivingDecoder  # it loads DuckDB
+
+    return DerivingDecoder(spec, decoder)
 
 
 def derive_columns(kind: str, schema: RegisteredSchema) -> list[DerivedColumn]:

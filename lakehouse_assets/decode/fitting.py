@@ -26,19 +26,19 @@ class FittingDecoder:
     table_schema: pa.Schema
 
     def decode(self, messages: Messages) -> Decoded:
-        """Every message becomes a row or stands in `bad`, never both."""
+        """Every message becomes a row, stands in `bad`, or is filtered."""
         decoded = self.decoder.decode(messages)
         rows = decoded.table
         reasons = find_misfits(rows, self.table_schema)
         kept = rows.select([name for name in rows.column_names if name in self.table_schema.names])
         if not reasons:
-            return Decoded(kept, decoded.bad, decoded.unknown)
-        good = np.setdiff1d(np.arange(len(messages)), [one.index for one in decoded.bad])
+            return Decoded(kept, decoded.bad, decoded.unknown, decoded.filtered)
+        good = decoded.rows(len(messages))
         misfits = [BadValue(int(good[row]), MISFIT_CODE, reason) for row, reason in reasons.items()]
         fits = np.ones(rows.num_rows, np.bool_)
         fits[list(reasons)] = False
         bad = tuple(sorted((*decoded.bad, *misfits), key=lambda one: one.index))
-        return Decoded(kept.filter(pa.array(fits)), bad, decoded.unknown)
+        return Decoded(kept.filter(pa.array(fits)), bad, decoded.unknown, decoded.filtered)
 
 
 def find_misfits(rows: pa.Table, table_schema: pa.Schema) -> dict[int, str]:

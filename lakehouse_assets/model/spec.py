@@ -162,7 +162,6 @@ class ColumnSpec(_Declared):
         description="For timestamp and timestamptz: the message carries a number of these since 1970 instead "
         "of ISO 8601 text.",
     )
-
     from_key: fields.KeyPlace | None = Field(
         default=None,
         description="Instead of 'from': the message's key. true is the whole key, for string, binary, int and long (as text); "
@@ -174,13 +173,18 @@ class ColumnSpec(_Declared):
         min_length=1,
         description="Instead of 'from': the last header of this name, for string, binary, int and long (as text).",
     )
+    expr: fields.Sql | None = Field(
+        default=None,
+        description="The column is derived: an SQL expression, in DuckDB's dialect, over the columns that the message "
+        "holds. Instead of the keys that say where it is in the message.",
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _path_is_the_name(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        if any(data.get(place) is not None for place in ("from_key", "from_header")):
+        if any(data.get(place) is not None for place in ("from_key", "from_header", "expr")):
             return {name: value for name, value in data.items() if name not in ("from", "path") or value}
         return {**data, "from": [data["name"]]} if data.get("name") and not data.keys() & {"from", "path"} else data
 
@@ -222,6 +226,18 @@ class ColumnSpec(_Declared):
             found = f"{epoch!r} on a column of type {kind}"
             raise ValueError(Mistake(found, "epoch on timestamp and timestamptz only"))
         return epoch
+
+    @field_validator("expr")
+    @classmethod
+    def _expr_stands_alone(cls, expr: str | None, info: ValidationInfo) -> str | None:
+        beside = [key for key in ("epoch", "from_key", "from_header") if info.data.get(key) is not None]
+        beside += ["from"] if info.data.get("path") else []
+        if expr is not None and beside:
+            raise ValueError(Mistake(f"expr beside {beside[0]}", "expr alone: it says where the value comes from"))
+        kind = info.data.get("type")
+        if expr is not None and kind is not None and not isinstance(kind, Primitive):
+            raise ValueError(Mistake(f"expr on a column of type {kind}", "expr on columns of a primitive type"))
+        return expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +356,11 @@ class TableSpec(_Declared):
         "the schema file. The platform adds _kafka_partition, _kafka_offset and _kafka_timestamp, and _kafka_topic to "
         "tables of several topics.",
     )
+    where: fields.Sql | None = Field(
+        default=None,
+        description="Which messages become rows: an SQL condition, in DuckDB's dialect, over the columns that the message "
+        "holds. The others are skipped and counted.",
+    )
     mode: Literal["append"] = Field(
         default="append", description="What a message does to the table: append adds one row."
     )
@@ -412,6 +433,8 @@ class TableSpec(_Declared):
         if source is not None and source.format != "json" and any(column.name == REST_COLUMN for column in columns):
             found = f"the column {REST_COLUMN} of {source.format} messages"
             raise ValueError(Mistake(found, f"{REST_COLUMN} of JSON messages only"))
+        if all(column.expr is not None for column in columns):
+            raise ValueError(Mistake("nothing but columns with expr", "at least one column that the message holds"))
         return columns
 
     @model_validator(mode="wrap")
@@ -464,6 +487,16 @@ class TableSpec(_Declared):
     def name(self) -> str:
         """The part of `table` after the dot."""
         return self.table.split(".")[1]
+
+    @property
+    def decoded_columns(self) -> tuple[ColumnSpec, ...]:
+        """The columns that the message holds; the others are derived from them."""
+        return tuple(column for column in self.columns if column.expr is None)
+
+    @property
+    def has_expressions(self) -> bool:
+        """Whether SQL decides which rows there are, or makes a column."""
+        return self.where is not None or len(self.decoded_columns) < len(self.columns)
 
     @property
     def quarantine_table(self) -> str:

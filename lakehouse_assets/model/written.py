@@ -20,6 +20,7 @@ OWNER_PATTERN = (
 DURATION_PATTERN = r"^[0-9]+(ms|s|m|h|d)$"
 SIZE_PATTERN = r"^[0-9]+(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 RESERVED_PREFIX = "_kafka_"
+MAX_SQL_CHARACTERS = 4000  # "simple": what is longer belongs into a view
 
 _DURATION_UNITS = {
     "d": timedelta(days=1),
@@ -62,6 +63,13 @@ def read_column_name(value: object) -> str:
             )
         )
     return name
+
+
+def read_sql(value: object) -> str:
+    """The text of an SQL expression; whether it is one, DuckDB knows."""
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_SQL_CHARACTERS:
+        raise ValueError(Mistake(describe(value), f"an SQL expression of at most {MAX_SQL_CHARACTERS:,} characters"))
+    return value.strip()
 
 
 def read_topic(value: object) -> str:

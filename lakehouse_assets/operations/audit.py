@@ -22,6 +22,7 @@ from lakehouse_assets.model.offsets import (
 )
 from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.decoding import messages_at, open_decoder, resolve_columns
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.positions import (
     Offsets,
@@ -99,9 +100,10 @@ class StampedOffsets:
 def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Bounds) -> StampedOffsets:
     """Of the gaps, the offsets at which Kafka does have a message with a value: rows that the table lost.
 
-    Control records, aborted messages, tombstones and compacted offsets are gaps of the topic. Only what Kafka still holds can
-    be told.
+    Control records, aborted messages, tombstones and compacted offsets are gaps of the topic; so are messages that `where`
+    leaves out, which are decoded again. Only what Kafka still holds can be told.
     """
+    decoder = open_decoder(systems, resolve_columns(systems, spec)) if spec.where is not None else None
     still_there = gaps & TopicRanges.of({log: [(b.low, b.stop)] for log, b in bounds.items()})
     stretches = {log: _join_near(held) for log, held in still_there.partitions.items()}
     lost, stamps_ms = NO_OFFSETS, list[int]()
@@ -113,6 +115,9 @@ def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Boun
                 has_value = np.fromiter((value is not None for value in batch.values), bool, len(batch))
                 for log, mine in batch.by_log():
                     is_lost = has_value & mine & contains(still_there[log], batch.offsets)
+                    if decoder is not None:
+                        at = np.flatnonzero(is_lost)
+                        is_lost[at[decoder.decode(messages_at(batch, at)).filtered]] = False
                     lost |= TopicRanges.of({log: list_runs(batch.offsets[is_lost])})
                     stamps_ms += _extremes(batch.timestamps_ms[is_lost])
     return StampedOffsets.of(lost, stamps_ms)

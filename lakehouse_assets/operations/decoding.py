@@ -5,17 +5,20 @@ Where the table must stay as it is, by the table too.
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoded import BrokenSchema, Decoder
+from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, Messages
 from lakehouse_assets.decode.decoder import build_decoder, derive_columns
 from lakehouse_assets.decode.fitting import FittingDecoder
 from lakehouse_assets.model.errors import BrokenSchemaError, SchemaMovedError
 from lakehouse_assets.model.schemas import RegisteredSchema, SubjectVersion
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.messages import MessageBatch
+from lakehouse_assets.systems.positions import Offsets
 from lakehouse_assets.systems.registry import SchemaRegistry
 from lakehouse_assets.systems.schema import build_file_schema
 
@@ -83,3 +86,12 @@ def _read_schema_file(path: str) -> RegisteredSchema:
         return RegisteredSchema("AVRO", Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
         raise BrokenSchemaError(path, f"it can't be read ({error})") from error
+
+
+def messages_at(batch: MessageBatch, present: Offsets) -> Messages:
+    """Those at `present` in the batch, which have a value."""
+    columns: list[list[Any]] = [batch.values, batch.keys, batch.headers]
+    if len(present) < len(batch):
+        places = present.tolist()
+        columns = [[column[place] for place in places] for column in columns]
+    return Messages(*columns)

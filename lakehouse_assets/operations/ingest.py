@@ -43,7 +43,7 @@ class CommitReport:
 
     `says_topic`: rows of the table say their topic. `slice_rows`: rows by the beginning of their slice, ms since 1970.
     `bad_codes`: quarantined messages by their error code. `schema_change`: since the commit before, whoever made it.
-    `read_count` = `row_count` + quarantined + `tombstone_count`.
+    `read_count` = `row_count` + quarantined + `tombstone_count` + `filtered_count`.
     `column_source`: the schema that gave `derived_columns`, where none are declared.
     """
 
@@ -56,6 +56,7 @@ class CommitReport:
     row_count: int
     read_count: int
     tombstone_count: int
+    filtered_count: int
     bad_codes: Mapping[str, int]
     bytes_written: int
     data_file_count: int
@@ -246,7 +247,8 @@ class _Run:
     def _publish(self, table: Table, batch: StagedBatch, description: SourceDescription) -> None:
         if self._rowless is not None:
             batch = self._rowless.joined(batch)
-        if not batch.row_count and not batch.bad.count:
+        # Filtered messages may be all there is, for ever: unless they are committed, every run reads them again.
+        if not batch.row_count and not batch.bad.count and not batch.filtered_count:
             self._rowless = batch
             return
         source, spec = self._systems.source, self._spec
@@ -254,7 +256,7 @@ class _Run:
         try:
             delivery = build_delivery(table, description, batch)
             if batch.bad.count or self._unsettled & batch.ranges:
-                read_again = batch.row_offsets | batch.bad.offsets
+                read_again = batch.good_offsets | batch.bad.offsets
                 settle(self._systems, spec, self._ledger, batch.ranges, batch.bad, read_again)
             landed = publish(self._systems.catalog, spec.table, delivery)
         except CommitOutcomeUnknownError:
@@ -295,6 +297,7 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         row_count=batch.row_count,
         read_count=batch.read_count,
         tombstone_count=batch.tombstone_count,
+        filtered_count=batch.filtered_count,
         bad_codes=batch.bad.codes,
         bytes_written=sum(file.size_bytes for file in batch.files),
         data_file_count=len(batch.files),

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from lakehouse_assets.decode.decoded import Messages
+from lakehouse_assets.decode.decoded import Decoder, Messages
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
@@ -12,16 +12,20 @@ from lakehouse_assets.operations.decoding import open_decoder, resolve_columns
 from lakehouse_assets.operations.status import describe_source
 from lakehouse_assets.operations.systems import Systems
 
+_Skipped = Literal["tombstone", "filtered"] | None
+_Reading = tuple[dict[str, Any] | None, str | None, _Skipped, UnknownFields]
+
 
 @dataclass(frozen=True, slots=True)
 class Peeked:
-    """One message: where it stands, and its row, or why it has none. Without both it is a tombstone."""
+    """One message: where it stands, and its row, or why it has none: what is wrong with it, or the rule that skips it."""
 
     log: TopicPartition
     offset: int
     timestamp_ms: int
     row: dict[str, Any] | None
     error: str | None
+    skipped: _Skipped
     unknown: UnknownFields = UnknownFields()
 
 
@@ -39,11 +43,19 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
             positions = zip(batch.places.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), strict=True)
             messages = zip(batch.values, batch.keys, batch.headers, strict=True)
             for (place, offset, stamp), (value, key, headers) in zip(positions, messages, strict=True):
-                decoded = decoder.decode(Messages([value], [key], [headers])) if value is not None else None
-                row = decoded.table.to_pylist()[0] if decoded is not None and not decoded.bad else None
-                error = decoded.bad[0].reason if decoded is not None and decoded.bad else None
-                unknown = decoded.unknown if decoded is not None else UnknownFields()
-                yield Peeked(batch.logs[place], offset, stamp, row, error, unknown)
+                message = Messages([value], [key], [headers]) if value is not None else None
+                yield Peeked(batch.logs[place], offset, stamp, *_read(decoder, message))
+
+
+def _read(decoder: Decoder, message: Messages | None) -> _Reading:
+    if message is None:
+        return None, None, "tombstone", UnknownFields()
+    decoded = decoder.decode(message)
+    if decoded.bad:
+        return None, decoded.bad[0].reason, None, decoded.unknown
+    if len(decoded.filtered):
+        return None, None, "filtered", decoded.unknown
+    return decoded.table.to_pylist()[0], None, None, decoded.unknown
 
 
 def find_unknown(systems: Systems, spec: TableSpec, count: int) -> UnknownFields:

@@ -88,10 +88,8 @@ class QuarantineStager:
         rows = _rows(batch, bad, self._schema)
         self._writer.add(rows)
         self._checksum += _sum_up(rows)
-        is_bad = np.zeros(len(batch), np.bool_)
-        is_bad[[one.at for one in bad]] = True
-        for log, mine in batch.by_log():
-            self._runs.setdefault(log, []).extend(list_runs(batch.offsets[mine & is_bad]))
+        for log, offsets in batch.offsets_by_log(np.array([one.at for one in bad])):
+            self._runs.setdefault(log, []).extend(list_runs(offsets))
         self._codes.update(one.code for one in bad)
 
     def finish(self) -> Quarantined:

@@ -228,8 +228,8 @@ def _publish_slice(
     except LakehouseError:
         delete_staged(table.io, [file.location for file in batch.files])
         raise
-    if batch.row_offsets and load_quarantine(systems, spec) is not None:
-        settle(systems, spec, ledger, plan.ranges, Quarantined(), batch.row_offsets)
+    if batch.good_offsets and load_quarantine(systems, spec) is not None:
+        settle(systems, spec, ledger, plan.ranges, Quarantined(), batch.good_offsets)
     return build_report(spec, batch, landed, plan.stops) if landed is not None else None
 
 
@@ -239,7 +239,7 @@ def _refuse_if_kafka_has_less(
     """Raise if the table holds an offset of the slice that Kafka did not give again (log compaction, deleted records)."""
     missing: dict[TopicPartition, tuple[int, int]] = {}
     for log, offsets in taken.read_offsets(table).items():
-        lost = outside(offsets, batch.row_offsets[log] | batch.bad.offsets[log])
+        lost = outside(offsets, batch.good_offsets[log] | batch.bad.offsets[log])
         if len(lost):
             missing[log] = (int(lost[0]), int(lost[-1]) + 1)
     if missing:

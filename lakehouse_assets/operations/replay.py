@@ -1,7 +1,8 @@
 """Reads the messages in quarantine again, by the declaration as it is now; what can be a row moves into the table.
 
-For messages that Kafka no longer has; as long as it has them, materializing their hours does the same. The rows enter the
-table before the messages leave the quarantine, in the place of rows of the same offsets: the next call mends a crash between.
+What `where` leaves out now, leaves the quarantine too. For messages that Kafka no longer has; as long as it has them,
+materializing their hours does the same. The rows enter the table before the messages leave the quarantine, in the place of rows
+of the same offsets: the next call mends a crash between.
 """
 
 from collections.abc import Callable
@@ -40,10 +41,11 @@ from lakehouse_assets.systems.slice_files import SliceFiles
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """How many messages of the quarantine became rows, and how many still can't."""
+    """How many messages of the quarantine became rows, how many still can't, and how many `where` leaves out."""
 
     moved: int
     still_bad: int
+    filtered: int = 0
 
 
 def run_replay(
@@ -110,30 +112,30 @@ def _refuse_other_topic(spec: TableSpec, quarantine: Table, ledger: Ledger) -> N
 def _stage(
     decoder: Decoder, table: Table, quarantine: Table, writer: StagingWriter
 ) -> tuple[TopicRanges, ReplayResult]:
-    """Write the rows; which offsets they have, and the counts. Memory: one batch of a file, and the writer's buffer."""
+    """Write the rows; which offsets leave the quarantine, and counts. Memory: one batch of a file, and the writer's buffer."""
     runs: dict[TopicPartition, list[tuple[int, int]]] = {}
     says_topic = position_columns(table.schema()).topic is not None
-    moved = still_bad = 0
+    moved = still_bad = filtered = 0
     columns = QUARANTINE_POSITION
     names = (*columns.names, "timestamp", "value", "key", "headers")
     for batch in quarantine.scan(selected_fields=names).to_arrow_batch_reader():
         decoded = decoder.decode(_messages(batch))
-        good = np.ones(batch.num_rows, bool)
-        good[[bad.index for bad in decoded.bad]] = False
-        moved, still_bad = moved + int(good.sum()), still_bad + len(decoded.bad)
-        if not good.any():
-            continue
-        kept = batch.filter(pa.array(good))
-        rows = decoded.table.append_column(KAFKA_TOPIC, kept.column("topic")) if says_topic else decoded.table
-        writer.add(
-            rows.append_column(KAFKA_PARTITION, kept.column(columns.partition))
-            .append_column(KAFKA_OFFSET, kept.column(columns.offset))
-            .append_column(KAFKA_TIMESTAMP, kept.column("timestamp"))
-        )
-        offsets = read_offsets(kept, columns)
-        for log, mine in split_by_log(kept, columns, ""):
+        rows = decoded.rows(batch.num_rows)
+        moved, still_bad = moved + len(rows), still_bad + len(decoded.bad)
+        filtered += len(decoded.filtered)
+        if len(rows):
+            kept = batch.take(pa.array(rows))
+            found = decoded.table.append_column(KAFKA_TOPIC, kept.column("topic")) if says_topic else decoded.table
+            writer.add(
+                found.append_column(KAFKA_PARTITION, kept.column(columns.partition))
+                .append_column(KAFKA_OFFSET, kept.column(columns.offset))
+                .append_column(KAFKA_TIMESTAMP, kept.column("timestamp"))
+            )
+        settled = batch.take(pa.array(np.concatenate([rows, decoded.filtered])))
+        offsets = read_offsets(settled, columns)
+        for log, mine in split_by_log(settled, columns, ""):
             runs.setdefault(log, []).extend(list_runs(np.sort(offsets[mine])))
-    return TopicRanges.of(runs), ReplayResult(moved, still_bad)
+    return TopicRanges.of(runs), ReplayResult(moved, still_bad, filtered)
 
 
 def _messages(batch: pa.RecordBatch) -> Messages:

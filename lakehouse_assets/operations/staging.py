@@ -8,19 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoded import Decoder, Messages
+from lakehouse_assets.decode.decoded import Decoder
 from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC
 from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError, UnaccountedRecordsError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
+from lakehouse_assets.operations.decoding import messages_at
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
 from lakehouse_assets.systems.kafka_reader import RangeReader
 from lakehouse_assets.systems.messages import MessageBatch
@@ -36,13 +36,13 @@ _FEWEST_JUDGED = 1000  # of fewer messages, the share of bad ones says nothing
 class StagedBatch:
     """Rows of one commit, or of one worker's share of it, as files; plain values, so that it can cross processes.
 
-    `ranges` are the offsets read, gaps included; there may be no row in them. `row_offsets` are those that became rows.
-    `slice_rows` counts rows by the beginning of their slice (ms since 1970).
-    `read_count` = rows + `bad.count` + `tombstone_count` (null values, skipped by rule).
+    `ranges` are the offsets read, gaps included; there may be no row in them. `good_offsets` are those of messages that became
+    rows or were filtered. `slice_rows` counts rows by the beginning of their slice (ms since 1970).
+    `read_count` = rows + `bad.count` + skipped by rule: `tombstone_count` (null values) + `filtered_count` (by `where`).
     """
 
     ranges: TopicRanges
-    row_offsets: TopicRanges
+    good_offsets: TopicRanges
     files: tuple[StagedFile, ...]
     last_row: Mapping[TopicPartition, int]
     newest_ms: Mapping[TopicPartition, int]
@@ -50,6 +50,7 @@ class StagedBatch:
     read_count: int
     read_bytes: int
     tombstone_count: int
+    filtered_count: int = 0
     bad: Quarantined = Quarantined()
     unknown: UnknownFields = UnknownFields()
 
@@ -67,7 +68,7 @@ class StagedBatch:
         """Both in one commit. Their ranges are disjoint."""
         return StagedBatch(
             ranges=self.ranges | other.ranges,
-            row_offsets=self.row_offsets | other.row_offsets,
+            good_offsets=self.good_offsets | other.good_offsets,
             files=self.files + other.files,
             last_row={**self.last_row, **other.last_row},
             newest_ms={**self.newest_ms, **other.newest_ms},
@@ -75,6 +76,7 @@ class StagedBatch:
             read_count=self.read_count + other.read_count,
             read_bytes=self.read_bytes + other.read_bytes,
             tombstone_count=self.tombstone_count + other.tombstone_count,
+            filtered_count=self.filtered_count + other.filtered_count,
             bad=self.bad.joined(other.bad),
             unknown=self.unknown.joined(other.unknown),
         )
@@ -92,11 +94,12 @@ class _Tally:
     starts: dict[TopicPartition, int]
     began: float | None = None
     last_row: dict[TopicPartition, int] = field(default_factory=dict)
-    row_runs: dict[TopicPartition, list[tuple[int, int]]] = field(default_factory=dict)
+    good_runs: dict[TopicPartition, list[tuple[int, int]]] = field(default_factory=dict)
     slice_rows: Counter[int] = field(default_factory=Counter)
     read_count: int = 0
     read_bytes: int = 0
     tombstone_count: int = 0
+    filtered_count: int = 0
     example: BadRecordError | None = None
     unknown: UnknownFields = UnknownFields()
 
@@ -118,7 +121,7 @@ class Stager:
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._newest_ms = dict(newest_ms)
         self._handed_over = float("-inf")
-        self._seen = (0, 0)  # bad ones, and all with a value, of what was handed over
+        self._seen = (0, 0)  # bad ones, and all that were to become rows, of what was handed over
         self._writer = build_writer(table, buffer_bytes)
         self._says_topic = position_columns(table.schema()).topic is not None
 
@@ -181,7 +184,7 @@ class Stager:
         present = np.arange(len(batch))
         if None in batch.values:
             present = present[[value is not None for value in batch.values]]
-        messages = _messages(batch, present)
+        messages = messages_at(batch, present)
         values = messages.values
         decoded = self._decoder.decode(messages)
         bad = [BadMessage(int(present[one.index]), one.code, one.reason) for one in decoded.bad]
@@ -193,11 +196,13 @@ class Stager:
             self._quarantine.add(batch, bad)
             tally.example = tally.example or self._bad_record(batch, bad[0])
         if len(batch):
-            kept = np.delete(present, [one.index for one in decoded.bad])
-            self._add_rows(decoded.table, batch, kept, tally)
+            self._add_rows(decoded.table, batch, present[decoded.rows(len(values))], tally)
+            for log, offsets in batch.offsets_by_log(np.delete(present, [one.index for one in decoded.bad])):
+                tally.good_runs.setdefault(log, []).extend(list_runs(offsets))
             tally.read_count += len(batch)
             tally.read_bytes += sum(map(len, values))
             tally.tombstone_count += len(batch) - len(values)
+            tally.filtered_count += len(decoded.filtered)
             tally.unknown = tally.unknown.joined(decoded.unknown)
         return None
 
@@ -218,20 +223,15 @@ class Stager:
         )
         found, counts = np.unique(begins, return_counts=True)
         tally.slice_rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-        is_kept = np.zeros(len(batch), np.bool_)
-        is_kept[kept] = True
-        for log, mine in batch.by_log():
-            offsets = batch.offsets[mine & is_kept]
-            if len(offsets):
-                tally.last_row[log] = int(offsets[-1])
-                tally.row_runs.setdefault(log, []).extend(list_runs(offsets))
+        for log, offsets in batch.offsets_by_log(kept):
+            tally.last_row[log] = int(offsets[-1])
 
     def _bad_record(self, batch: MessageBatch, bad: BadMessage) -> BadRecordError:
         return BadRecordError(self._spec.table, *batch.position(bad.at), bad.reason)
 
     def _judge_share(self, tally: _Tally) -> None:
         """Raise if so many are bad, of this batch or of all since the start, that the declaration must be wrong."""
-        batch = (self._quarantine.count, tally.read_count - tally.tombstone_count)
+        batch = (self._quarantine.count, tally.read_count - tally.tombstone_count - tally.filtered_count)
         self._seen = (self._seen[0] + batch[0], self._seen[1] + batch[1])
         for bad, read in (batch, self._seen):
             if read >= _FEWEST_JUDGED and bad > read * self._spec.max_bad_share and tally.example is not None:
@@ -256,7 +256,7 @@ class Stager:
         self._handed_over = time.monotonic()
         batch = StagedBatch(
             ranges=TopicRanges.of({log: [(start, stops[log])] for log, start in tally.starts.items()}),
-            row_offsets=TopicRanges.of(tally.row_runs),
+            good_offsets=TopicRanges.of(tally.good_runs),
             files=tuple(self._writer.finish()),
             last_row=tally.last_row,
             newest_ms={log: ms for log, ms in self._newest_ms.items() if stops.get(log, 0) > tally.starts.get(log, 0)},
@@ -264,22 +264,15 @@ class Stager:
             read_count=tally.read_count,
             read_bytes=tally.read_bytes,
             tombstone_count=tally.tombstone_count,
+            filtered_count=tally.filtered_count,
             bad=self._quarantine.finish(),
             unknown=tally.unknown,
         )
         written = sum(file.row_count for file in (*batch.files, *batch.bad.files))
-        if written + batch.tombstone_count != batch.read_count:
-            raise UnaccountedRecordsError(self._spec.table, batch.read_count, written, batch.tombstone_count)
+        skipped = batch.tombstone_count + batch.filtered_count
+        if written + skipped != batch.read_count:
+            raise UnaccountedRecordsError(self._spec.table, batch.read_count, written, skipped)
         return batch
-
-
-def _messages(batch: MessageBatch, present: Offsets) -> Messages:
-    """Those at `present` in the batch, which have a value."""
-    columns: list[list[Any]] = [batch.values, batch.keys, batch.headers]
-    if len(present) < len(batch):
-        places = present.tolist()
-        columns = [[column[place] for place in places] for column in columns]
-    return Messages(*columns)
 
 
 def slice_begins_ms(

@@ -30,8 +30,8 @@ _DESCRIPTIONS = {
     "then raise 'workers', or 'checks.max_lag' if that much is fine.",
     "freshness": "How long the oldest waiting message can have waited. Too long: see whether the sensor is on and its "
     "runs succeed.",
-    "continuity": "No offset is missing from the table; gaps that the topic itself has are known. Otherwise: materialize "
-    "the hours of the missing offsets again.",
+    "continuity": "No offset is missing from the table; gaps that the topic itself has, and messages that 'where' leaves out, "
+    "are known. Otherwise, or after 'where' was changed: materialize the hours of the missing offsets again.",
     "unique_offsets": "No message stands in the table twice. Otherwise: materialize the hours of these offsets again.",
     "quarantine": "Every message could become a row. Otherwise: correct the declaration or the producer, then materialize the "
     "hours of the messages in the quarantine table again.",

@@ -23,11 +23,13 @@ def describe_table(spec: TableSpec) -> str:
     """Markdown for the asset's description: what it is, and what the buttons do."""
     slice_word = spec.partitions.every
     layout = ", ".join(f"`{field}`" for field in spec.partition_by) or "none"
+    where = [f"**Where** `{' '.join(spec.where.split())}`; other messages are skipped and counted."] if spec.where else []
     return "\n".join(
         [
             spec.description or f"Messages of the Kafka topic `{spec.source.label}`.",
             "",
             f"**Source** topic `{spec.source.label}`, {spec.source.format}, from {spec.source.start}.{_column_origin(spec)}",
+            *where,
             f"**Layout** {layout}. **Commits** about every {spec.commit_interval.total_seconds():g} s while messages arrive.",
             "",
             f"*Materialize* replaces the rows of exactly the {slice_word}s you choose with what Kafka holds of them; "
@@ -48,7 +50,7 @@ def _column_schema(declared: Sequence[ColumnSpec], *, says_topic: bool) -> dg.Ta
         dg.TableColumn(
             column.name,
             str(column.type),
-            description=column.doc or None,
+            description=column.doc or (f"= {' '.join(column.expr.split())}" if column.expr else None),
             constraints=dg.TableColumnConstraints(nullable=not column.required, unique=False),
         )
         for column in declared
@@ -87,6 +89,7 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "records_read": dg.MetadataValue.int(report.read_count),
         "records_quarantined": dg.MetadataValue.int(sum(report.bad_codes.values())),
         "tombstones_skipped": dg.MetadataValue.int(report.tombstone_count),
+        "records_filtered": dg.MetadataValue.int(report.filtered_count),
         "bytes_written": dg.MetadataValue.int(report.bytes_written),
         "data_file_count": dg.MetadataValue.int(report.data_file_count),
         "offset_lag_before": dg.MetadataValue.int(report.lag_before),
@@ -191,11 +194,12 @@ def describe_unknown(unknown: UnknownFields) -> str:
 
 def commit_line(report: "CommitReport") -> str:
     """One log line."""
-    bad = f", quarantined {sum(report.bad_codes.values()):,} messages" if report.bad_codes else ""
+    others = f", quarantined {sum(report.bad_codes.values()):,} messages" if report.bad_codes else ""
+    others += f", filtered {report.filtered_count:,}" if report.filtered_count else ""
     unknown = f", {describe_unknown(report.unknown)}" if report.unknown.fields else ""
     change = f", columns changed: {join_changes(report.schema_change.changes)}" if report.schema_change else ""
     return (
-        f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){bad}, "
+        f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){others}, "
         f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}"
         f"{unknown}{change}"
     )

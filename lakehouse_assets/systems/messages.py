@@ -39,6 +39,16 @@ class MessageBatch:
         for place in np.unique(self.places).tolist():
             yield self.logs[place], self.places == place
 
+    def offsets_by_log(
+        self, places: "np.ndarray[tuple[int], np.dtype[np.int64]]"
+    ) -> "Iterator[tuple[TopicPartition, np.ndarray[tuple[int], np.dtype[np.int64]]]]":
+        """Offsets of the messages at these places, by topic partition; of each at least one."""
+        chosen = np.zeros(len(self), np.bool_)
+        chosen[places] = True
+        for log, mine in self.by_log():
+            if (chosen & mine).any():
+                yield log, self.offsets[chosen & mine]
+
     def position(self, at: int) -> tuple[TopicPartition, int]:
         """Topic partition and offset of one message."""
         return self.logs[self.places[at]], int(self.offsets[at])

@@ -21,7 +21,7 @@ schema:
 """
 NO_TAGS = "plain values without tags"
 ALL_KEYS = (
-    "table, description, owners, source, schema, mode, key, partition_by, partitions, commit_interval, "
+    "table, description, owners, source, schema, where, mode, key, partition_by, partitions, commit_interval, "
     "commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, schedule, checks, "
     "properties"
 )
@@ -398,3 +398,30 @@ def test_columns_may_be_left_out_only_where_messages_have_schemas(tmp_path: Path
 
     assert [(spec.table, spec.columns) for spec in found.specs] == [("ods.a", ())]
     assert list_lines(found) == [(1, "schema", "no key 'schema'")]
+
+
+def test_a_mistake_in_sql_is_named_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    column = "  - name: cents\n    type: long\n    expr: id / 100\n"
+    found = load(tmp_path, clicks_yaml=f"{CLICKS}{column}where: >-\n  idd > 0\n  AND id < 9\n")
+
+    assert [str(problem).removeprefix(str(tmp_path)) for broken in found.broken for problem in broken.problems] == [
+        "/clicks.yaml:10: schema[2].expr: found id / 100, which is DOUBLE; allowed: BIGINT for a column of type long. "
+        "Did you mean 'CAST(id / 100 AS BIGINT)'?",
+        "/clicks.yaml:11: where: found the column 'idd'; allowed: columns that the message holds: id, at. Did you mean 'id'?",
+    ]
+
+
+def test_a_mistake_in_sql_of_a_python_file_takes_only_its_table_out(tmp_path: Path) -> None:
+    text = """\
+        from lakehouse_assets.model.spec import TableSpec
+
+        ID = {"name": "id", "type": "long"}
+        TABLES = [
+            TableSpec(table="ods.right", source={"topic": "a"}, schema=[ID], where="id > 0"),
+            TableSpec(table="ods.wrong", source={"topic": "a"}, schema=[ID], where="random() > 0"),
+        ]
+        """
+    found = load(tmp_path, tables_py=text)
+
+    assert [spec.table for spec in found.specs] == ["ods.right"]
+    assert list_lines(found) == [(6, "TABLES[1].where", "the function 'random'")]

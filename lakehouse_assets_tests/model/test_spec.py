@@ -419,3 +419,16 @@ def test_a_time_of_any_zone_becomes_the_same_moment_in_utc(moment: datetime) -> 
 @pytest.mark.parametrize("line", ["0 * * * *", "*/15 0-6 1,15 jan-mar mon", "5 4 * * 7", "0 0 1 */3 *"])
 def test_a_cron_line_of_five_fields_is_taken(line: str) -> None:
     assert written.read_cron(line) == line
+
+
+def test_an_expression_stands_alone_and_makes_a_primitive_value() -> None:
+    derived = {"name": "derived", "type": "long", "expr": " id * 2 "}
+    spec = make_spec(schema=[*CLICK_COLUMNS, derived], where="id > 0", partition_by=["bucket(4, derived)"])
+    assert (spec.columns[-1].expr, spec.columns[-1].path, spec.has_expressions) == ("id * 2", (), True)
+    assert spec.decoded_columns == spec.columns[:-1]
+    assert not make_spec().has_expressions
+
+    for beside in ({"from": "x"}, {"epoch": "seconds", "type": "timestamp"}, {"from_key": True}, {"from_header": "h"}, {"type": "list<long>"}, {"expr": " "}):
+        assert list(find_mistakes(schema=[*CLICK_COLUMNS, {**derived, **beside}])) == [f"schema.{len(CLICK_COLUMNS)}.expr"]
+    assert list(find_mistakes(schema=[derived])) == ["schema"]
+    assert list(find_mistakes(where=5)) == ["where"]

@@ -33,13 +33,16 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
         if arguments.json:
             at = {"offset": message.offset, "timestamp_ms": message.timestamp_ms}
             names = [found.name for found in message.unknown.ranked]
-            print_json(**message.log._asdict(), **at, row=message.row, error=message.error, unknown_fields=names)
+            reading = {"row": message.row, "error": message.error, "skipped": message.skipped, "unknown_fields": names}
+            print_json(**message.log._asdict(), **at, **reading)
             continue
         place = f"{message.log} offset {message.offset}"
         if message.row is not None:
             print(f"{place}: {json.dumps(message.row, default=json_value)}")
+        elif message.error is not None:
+            print(f"{place}: no row: {message.error}")
         else:
-            print(f"{place}: {'no row: ' + message.error if message.error else 'a tombstone, skipped'}")
+            print(f"{place}: {'a tombstone' if message.skipped == 'tombstone' else 'filtered by where'}, skipped")
     if unknown.fields and not arguments.json:
         print("fields without a column, of the rows above:")
         for found in unknown.ranked:

@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
         lambda error, seconds: print(f"trying again in {seconds:g} s: {error}", file=sys.stderr),
     )
     if arguments.json:
-        print_json(table=spec.table, moved=result.moved, still_bad=result.still_bad)
+        print_json(table=spec.table, moved=result.moved, still_bad=result.still_bad, filtered=result.filtered)
     else:
         print(f"moved {result.moved:,} messages into {spec.table}; {result.still_bad:,} still can't become rows")
+        if result.filtered:
+            print(f"{result.filtered:,} left the quarantine because 'where' leaves them out")
     return 0

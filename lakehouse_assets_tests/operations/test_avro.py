@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_assets.model.errors import ConfigurationError, RegistryAccessError, RegistryUnavailableError
+from lakehouse_assets.model.errors import (
+    ConfigurationError,
+    DeclarationError,
+    RegistryAccessError,
+    RegistryUnavailableError,
+)
+from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations import retrying
 from lakehouse_assets.operations.peek import peek_newest
 from lakehouse_assets.operations.replay import run_replay
@@ -175,3 +181,20 @@ def test_a_schema_file_needs_no_registry(tmp_path: Path, broker: Broker, topic: 
     lake.ingest()
 
     assert rows_of(lake) == [(i, "bare") for i in range(50)]
+
+
+def test_where_sees_the_columns_that_a_schema_gives(tmp_path: Path, broker: Broker, topic: Callable[..., str]) -> None:
+    file = tmp_path / "message.avsc"
+    file.write_text(json.dumps(OLD))
+    source = {"format": "avro", "schema_file": str(file)}
+    parts = {"table": "ods.clicks", "source": {"topic": topic(), **source}}
+    lake = Lake.open(tmp_path / "lake", broker, parts["source"]["topic"], source=source)
+    broker.produce(lake.topic, [body_of(OLD, {"id": i, "text": "bare"}) for i in range(10)])
+
+    lake.spec = TableSpec(**parts, where="id >= 7")
+    lake.ingest()
+    assert rows_of(lake) == [(i, "bare") for i in range(7, 10)]
+
+    lake.spec = TableSpec(**parts, where="idd >= 7")
+    with pytest.raises(DeclarationError, match="the column 'idd'"):
+        lake.reopened().ingest()

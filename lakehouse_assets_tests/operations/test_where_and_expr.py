@@ -39,7 +39,7 @@ def change(table: Lake, **parts: Any) -> Lake:
 
 
 def find_lost(table: Lake) -> TopicRanges:
-    found = audit.audit_positions(table.table, table.entry, table.quarantine)
+    found = audit.audit_positions(table.table, table.ledger, table.quarantine)
     return audit.read_lost(table.systems, table.spec, found.gaps, read_status(table.systems, table.spec).bounds).offsets
 
 
@@ -71,8 +71,8 @@ def test_filtered_messages_are_no_loss_and_no_lag_and_lost_rows_still_are(lake: 
 
     table.table.delete("_kafka_offset = 4")
 
-    assert find_lost(table) == TopicRanges.of({0: [(4, 5)]})
-    assert find_lost(change(table, where="id % 3 = 0")) == TopicRanges.of({0: [(3, 4), (9, 10)]})
+    assert find_lost(table) == table.ranges({0: [(4, 5)]})
+    assert find_lost(change(table, where="id % 3 = 0")) == table.ranges({0: [(3, 4), (9, 10)]})
 
 
 def test_filtered_messages_alone_bring_the_table_forward(lake: MakeLake) -> None:

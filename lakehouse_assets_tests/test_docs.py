@@ -9,7 +9,10 @@ from pydantic import BaseModel
 
 from lakehouse_assets.cli.command import VERBS
 from lakehouse_assets.model import errors
-from lakehouse_assets.model.spec import ChecksSpec, ColumnSpec, PartitionsSpec, SourceSpec, TableSpec
+from lakehouse_assets.model.column_spec import ColumnSpec
+from lakehouse_assets.model.layout_spec import PartitionsSpec
+from lakehouse_assets.model.source_spec import SourceSpec
+from lakehouse_assets.model.spec import ChecksSpec, TableSpec
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs/operations.md").read_text()

@@ -9,9 +9,10 @@ from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, ValueDecoder
 from lakehouse_assets.decode.json_decoder import JsonDecoder
 from lakehouse_assets.decode.protobuf import derive as protobuf
 from lakehouse_assets.decode.protobuf.decoder import ProtobufDecoder
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.derived import DerivedColumn
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
-from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.model.spec import TableSpec
 
 
 def build_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Decoder:

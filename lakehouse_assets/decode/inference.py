@@ -24,9 +24,9 @@ from lakehouse_assets.decode.rules import (
     micros_of_time,
     micros_of_timestamp,
 )
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import REST_COLUMN
 from lakehouse_assets.model.drafts import ColumnDraft, Draft
-from lakehouse_assets.model.spec import ColumnSpec
 from lakehouse_assets.model.types import (
     MAX_DECIMAL_PRECISION,
     DataType,

@@ -16,14 +16,11 @@ A wrong declaration raises pydantic's `ValidationError` with every mistake in it
 parts; what this package finds is a `ValueError(Mistake(...))` in it.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -35,277 +32,25 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails
 
-from lakehouse_assets.model import fields, transforms
+from lakehouse_assets.model import fields
 from lakehouse_assets.model.changes import OnSchemaChange
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_SUFFIX, REST_COLUMN, TOPIC_COLUMNS
+from lakehouse_assets.model.declared import Declared
+from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
 from lakehouse_assets.model.schemas import SubjectVersion
-from lakehouse_assets.model.types import DataType, Primitive
-from lakehouse_assets.model.written import format_moment
+from lakehouse_assets.model.source_spec import SourceSpec
+from lakehouse_assets.model.types import DataType
 
 Value = TypeVar("Value")
 
-EARLIEST_PARTITION = datetime(2026, 1, 1, tzinfo=UTC)  # older messages belong to the first partition
 _MIB = 2**20
-_TIMESTAMPS = ("timestamp", "timestamptz")
 _FORMATS_WITH_SCHEMA = ("avro", "protobuf")
-_TYPES_OF_TEXT = ("string", "binary", "int", "long")  # what a whole key or header may be
 
 
-class _Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
-
-
-class SourceSpec(_Declared):
-    """Where the rows come from."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": [key]} for key in ("topic", "topics", "topic_pattern")]}
-    )
-
-    if TYPE_CHECKING:
-        # Pydantic takes more than the fields' own types: text for types and durations, mappings for models.
-        def __init__(self, **parts: Any) -> None: ...
-
-    topic: fields.TopicName | None = Field(default=None, description="The Kafka topic.")
-    topics: tuple[fields.TopicName, ...] = Field(
-        default=(),
-        description="Several topics of equal messages instead of one; the table says in _kafka_topic which a row is from.",
-    )
-    topic_pattern: fields.TopicPattern | None = Field(
-        default=None,
-        description="A regular expression instead of names: every topic whose whole name matches, those that are created "
-        "later too.",
-    )
-    format: Literal["json", "avro", "protobuf"] = Field(
-        default="json",
-        description="How messages are encoded: JSON objects, or Avro or Protobuf in Confluent's wire format, whose schemas are "
-        "in the registry that SCHEMA_REGISTRY_URL names.",
-    )
-    schema_file: str | None = Field(
-        default=None,
-        strict=True,
-        min_length=1,
-        description="For Avro without a registry: the file with the schema of all messages, which then are bare bodies. A "
-        "relative path begins where the declaration stands.",
-    )
-    start: fields.SourceStart = Field(
-        default="earliest",
-        description="Where a new table begins: earliest (the oldest message that Kafka holds), latest "
-        "(messages from now on), or the first message at or after a time (UTC unless it names a zone).",
-    )
-
-
-    @field_validator("schema_file")
-    @classmethod
-    def _schema_file_fits_the_format(cls, schema_file: str | None, info: ValidationInfo) -> str | None:
-        kind = info.data.get("format", "avro")
-        if schema_file is not None and kind != "avro":
-            raise ValueError(Mistake(f"{schema_file!r} for messages of {kind}", "schema_file with format: avro only"))
-        return schema_file
-
-    @property
-    def named_topics(self) -> tuple[str, ...]:
-        """The topics that the declaration names; none where it has a pattern."""
-        return self.topics if self.topic is None else (self.topic,)
-
-    @property
-    def has_several(self) -> bool:
-        """Whether rows say which topic they are from."""
-        return self.topic is None
-
-    @property
-    def label(self) -> str:
-        """What it reads, as a phrase for people."""
-        if self.topic_pattern is not None:
-            return f"topics {self.topic_pattern}"
-        return ", ".join(self.named_topics)
-
-    def reads(self, topic: str) -> bool:
-        """Whether messages of this topic are the table's."""
-        if self.topic_pattern is not None:
-            return re.fullmatch(self.topic_pattern, topic) is not None
-        return topic in self.named_topics
-
-
-class ColumnSpec(_Declared):
-    """One column of the table. A field that a message lacks becomes null, never zero."""
-
-    if TYPE_CHECKING:
-
-        def __init__(self, **parts: Any) -> None: ...
-
-    name: fields.ColumnName = Field(description="Name of the column.")
-    type: fields.ColumnType = Field(
-        description="Type in Iceberg's spelling. Maps have string keys, because JSON has no others."
-    )
-    required: bool = Field(
-        default=False,
-        strict=True,
-        description="Whether every row has a value. A message without one can't become a row.",
-    )
-    doc: str = Field(
-        default="",
-        strict=True,
-        description="What the column means; kept in the table, shown by query engines.",
-    )
-    path: fields.MessagePath = Field(
-        default_factory=tuple,
-        validation_alias="from",
-        serialization_alias="from",
-        description="Where the message holds the value, if not in a field of the column's name: another "
-        'name, a path into nested objects (a.b), or a list where names contain dots (["a.b", "c"]).',
-    )
-    epoch: Literal["seconds", "milliseconds", "microseconds"] | None = Field(
-        default=None,
-        description="For timestamp and timestamptz: the message carries a number of these since 1970 instead "
-        "of ISO 8601 text.",
-    )
-    from_key: fields.KeyPlace | None = Field(
-        default=None,
-        description="Instead of 'from': the message's key. true is the whole key, for string, binary, int and long (as text); "
-        "where keys are JSON objects, a path into them as in 'from'.",
-    )
-    from_header: str | None = Field(
-        default=None,
-        strict=True,
-        min_length=1,
-        description="Instead of 'from': the last header of this name, for string, binary, int and long (as text).",
-    )
-    expr: fields.Sql | None = Field(
-        default=None,
-        description="The column is derived: an SQL expression, in DuckDB's dialect, over the columns that the message "
-        "holds. Instead of the keys that say where it is in the message.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _path_is_the_name(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        if any(data.get(place) is not None for place in ("from_key", "from_header", "expr")):
-            return {name: value for name, value in data.items() if name not in ("from", "path") or value}
-        return {**data, "from": [data["name"]]} if data.get("name") and not data.keys() & {"from", "path"} else data
-
-    @field_validator("from_key", "from_header")
-    @classmethod
-    def _place_is_the_only_one(cls, place: Any, info: ValidationInfo) -> Any:
-        if place is None:
-            return place
-        is_given = {"from": bool(info.data.get("path")), "from_key": info.data.get("from_key") is not None}
-        for other in (name for name, given in is_given.items() if given):
-            if other != info.field_name:
-                raise ValueError(Mistake(f"{info.field_name} beside {other}", "one of from, from_key and from_header"))
-        kind = info.data.get("type")
-        is_text = isinstance(kind, Primitive) and kind.name in _TYPES_OF_TEXT
-        if (place == () or info.field_name == "from_header") and kind is not None and not is_text:
-            raise ValueError(Mistake(f"{info.field_name} on a column of type {kind}", ", ".join(_TYPES_OF_TEXT)))
-        return place
-
-    @model_validator(mode="after")
-    def _rest_is_an_optional_text(self) -> Self:
-        if self.name == REST_COLUMN:
-            is_text = self.type == Primitive("string") and not self.required and self.epoch is None
-            if not is_text or not self.is_in_value or self.path != (REST_COLUMN,):
-                allowed = f"{{name: {REST_COLUMN}, type: string}}, which keeps the fields that no other column reads"
-                raise ValueError(Mistake(f"a column {REST_COLUMN} of another kind", allowed))
-        return self
-
-    @property
-    def is_in_value(self) -> bool:
-        """Whether the message's value has it, not its key or a header."""
-        return self.from_key is None and self.from_header is None
-
-    @field_validator("epoch")
-    @classmethod
-    def _epoch_fits_the_type(cls, epoch: str | None, info: ValidationInfo) -> str | None:
-        kind = info.data.get("type")
-        is_timestamp = isinstance(kind, Primitive) and kind.name in _TIMESTAMPS
-        if epoch is not None and kind is not None and not is_timestamp:
-            found = f"{epoch!r} on a column of type {kind}"
-            raise ValueError(Mistake(found, "epoch on timestamp and timestamptz only"))
-        return epoch
-
-    @field_validator("expr")
-    @classmethod
-    def _expr_stands_alone(cls, expr: str | None, info: ValidationInfo) -> str | None:
-        beside = [key for key in ("epoch", "from_key", "from_header") if info.data.get(key) is not None]
-        beside += ["from"] if info.data.get("path") else []
-        if expr is not None and beside:
-            raise ValueError(Mistake(f"expr beside {beside[0]}", "expr alone: it says where the value comes from"))
-        kind = info.data.get("type")
-        if expr is not None and kind is not None and not isinstance(kind, Primitive):
-            raise ValueError(Mistake(f"expr on a column of type {kind}", "expr on columns of a primitive type"))
-        return expr
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionFieldSpec:
-    """One way in which the table is partitioned; `parameter` is the number of buckets, or truncate's width.
-
-    Raises:
-        ValueError: no such transform, or a parameter that it does not take.
-    """
-
-    column: str
-    transform: str = "identity"
-    parameter: int | None = None
-
-    def __post_init__(self) -> None:
-        transforms.parse_partition_field(self._call)
-
-    @classmethod
-    def read(cls, value: object) -> "PartitionFieldSpec":
-        """Read `day(event_time)`, `bucket(16, user_id)` or a bare column."""
-        return value if isinstance(value, cls) else cls(*transforms.parse_partition_field(value))
-
-    @property
-    def field_name(self) -> str:
-        """Name of the partition field in the table, as `event_time_day`."""
-        return transforms.name_partition_field(self.column, self.transform, self.parameter)
-
-    @property
-    def _call(self) -> str:
-        argument = self.column if self.parameter is None else f"{self.parameter}, {self.column}"
-        return f"{self.transform}({argument})"
-
-    def __str__(self) -> str:
-        return self.column if self.transform == "identity" else self._call
-
-
-_PARTITION_FIELD_SCHEMA = {
-    "type": "string",
-    "pattern": transforms.PARTITION_FIELD_PATTERN,
-    "examples": ["day(event_time)", "bucket(16, user_id)", "truncate(4, url)", "country"],
-}
-PartitionField = Annotated[
-    PartitionFieldSpec, fields.Written(PartitionFieldSpec.read, _PARTITION_FIELD_SCHEMA)
-]
-
-
-class PartitionsSpec(_Declared):
-    """The asset's time partitions, in UTC: what one click in the UI replaces."""
-
-    every: Literal["hour", "day"] = Field(default="hour", description="Length of a partition.")
-    start: fields.Moment = Field(
-        default=EARLIEST_PARTITION,
-        description="Start of the first partition, in UTC, on a full hour or day. Older messages belong to "
-        "the first partition.",
-    )
-
-    @field_validator("start")
-    @classmethod
-    def _start_is_a_boundary(cls, start: datetime, info: ValidationInfo) -> datetime:
-        every = info.data.get("every")
-        hour = 0 if every == "day" else start.hour
-        boundary = start.replace(hour=hour, minute=0, second=0, microsecond=0)
-        if every is not None and start != boundary:
-            raise ValueError(Mistake(format_moment(start), f"a full {every} in UTC", format_moment(boundary)))
-        return start
-
-
-class ChecksSpec(_Declared):
+class ChecksSpec(Declared):
     """When the asset's checks fail."""
 
     max_lag: int = Field(
@@ -320,7 +65,7 @@ class ChecksSpec(_Declared):
     )
 
 
-class TableSpec(_Declared):
+class TableSpec(Declared):
     """An Iceberg table that is filled from a Kafka topic."""
 
     model_config = ConfigDict(

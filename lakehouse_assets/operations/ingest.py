@@ -13,12 +13,13 @@ from functools import partial
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.changes import SchemaChange
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.schemas import SubjectVersion
 from lakehouse_assets.model.slices import to_ms
-from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.decoding import resolve_columns
 from lakehouse_assets.operations.quarantine import find_unsettled, settle

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_COLUMNS, TOPIC_COLUMNS
-from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
 
 if TYPE_CHECKING:

@@ -31,7 +31,8 @@ from lakehouse_assets.model.columns import (
     QUARANTINE_POSITION,
     PositionColumns,
 )
-from lakehouse_assets.model.spec import PartitionFieldSpec, TableSpec
+from lakehouse_assets.model.layout_spec import PartitionFieldSpec
+from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
 
 FORMAT_VERSION: Final = 2  # the one that snapshots are written in

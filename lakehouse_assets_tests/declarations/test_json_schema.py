@@ -8,7 +8,10 @@ from lakehouse_assets.declarations.json_schema import (
     read_committed_json_schema,
     render_json_schema,
 )
-from lakehouse_assets.model.spec import ChecksSpec, ColumnSpec, PartitionsSpec, SourceSpec, TableSpec
+from lakehouse_assets.model.column_spec import ColumnSpec
+from lakehouse_assets.model.layout_spec import PartitionsSpec
+from lakehouse_assets.model.source_spec import SourceSpec
+from lakehouse_assets.model.spec import ChecksSpec, TableSpec
 
 
 def test_the_committed_schema_is_current() -> None:

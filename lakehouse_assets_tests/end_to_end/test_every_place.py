@@ -8,8 +8,8 @@ from threading import Thread
 import pytest
 from pyiceberg.catalog import load_catalog
 
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, TableReplacedError
-from lakehouse_assets.model.spec import ColumnSpec
 from lakehouse_assets.operations.query import answer_query
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker

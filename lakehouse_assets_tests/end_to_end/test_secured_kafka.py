@@ -128,7 +128,7 @@ def test_with_the_right_variables_each_message_lands_once(
     assert main(["ingest", "ods.clicks"]) == 0
     assert main(["status"]) == 0
 
-    assert "ods.clicks: 0 messages behind" in capsys.readouterr().out
+    assert "behind   0 messages" in capsys.readouterr().out
     assert held() == EVERY_MESSAGE
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lakehouse_assets.model.spec import ColumnSpec
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.operations.peek import peek_newest
 from lakehouse_assets.operations.replay import run_replay
 from lakehouse_assets_tests import judge

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.errors import StaleOffsetsError, TableDiffersError, TooManyBadRecordsError
-from lakehouse_assets.model.spec import ColumnSpec, TableSpec
+from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.replay import ReplayResult, run_replay
 from lakehouse_assets_tests import faults, judge
 from lakehouse_assets_tests.builders import make_message

@@ -1,0 +1,81 @@
+"""What a declaration may say of where rows come from: topics, and how their messages are encoded."""
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+
+from lakehouse_assets.model import fields
+from lakehouse_assets.model.declared import Declared
+from lakehouse_assets.model.mistakes import Mistake
+
+
+class SourceSpec(Declared):
+    """Where the rows come from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [key]} for key in ("topic", "topics", "topic_pattern")]}
+    )
+
+    if TYPE_CHECKING:
+        # Pydantic takes more than the fields' own types: text for types and durations, mappings for models.
+        def __init__(self, **parts: Any) -> None: ...
+
+    topic: fields.TopicName | None = Field(default=None, description="The Kafka topic.")
+    topics: tuple[fields.TopicName, ...] = Field(
+        default=(),
+        description="Several topics of equal messages instead of one; the table says in _kafka_topic which a row is from.",
+    )
+    topic_pattern: fields.TopicPattern | None = Field(
+        default=None,
+        description="A regular expression instead of names: every topic whose whole name matches, those that are created "
+        "later too.",
+    )
+    format: Literal["json", "avro", "protobuf"] = Field(
+        default="json",
+        description="How messages are encoded: JSON objects, or Avro or Protobuf in Confluent's wire format, whose schemas are "
+        "in the registry that SCHEMA_REGISTRY_URL names.",
+    )
+    schema_file: str | None = Field(
+        default=None,
+        strict=True,
+        min_length=1,
+        description="For Avro without a registry: the file with the schema of all messages, which then are bare bodies. A "
+        "relative path begins where the declaration stands.",
+    )
+    start: fields.SourceStart = Field(
+        default="earliest",
+        description="Where a new table begins: earliest (the oldest message that Kafka holds), latest "
+        "(messages from now on), or the first message at or after a time (UTC unless it names a zone).",
+    )
+
+    @field_validator("schema_file")
+    @classmethod
+    def _schema_file_fits_the_format(cls, schema_file: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("format", "avro")
+        if schema_file is not None and kind != "avro":
+            raise ValueError(Mistake(f"{schema_file!r} for messages of {kind}", "schema_file with format: avro only"))
+        return schema_file
+
+    @property
+    def named_topics(self) -> tuple[str, ...]:
+        """The topics that the declaration names; none where it has a pattern."""
+        return self.topics if self.topic is None else (self.topic,)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether rows say which topic they are from."""
+        return self.topic is None
+
+    @property
+    def label(self) -> str:
+        """What it reads, as a phrase for people."""
+        if self.topic_pattern is not None:
+            return f"topics {self.topic_pattern}"
+        return ", ".join(self.named_topics)
+
+    def reads(self, topic: str) -> bool:
+        """Whether messages of this topic are the table's."""
+        if self.topic_pattern is not None:
+            return re.fullmatch(self.topic_pattern, topic) is not None
+        return topic in self.named_topics

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakehouse_assets.decode.blocks import split_blocks
 from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.decoded import Decoded
 from lakehouse_assets.decode.exact import ExactDecoder, Judged
@@ -46,7 +47,7 @@ class JsonDecoder:
 
     def decode(self, values: Sequence[bytes]) -> Decoded:
         """Every value becomes a row or stands in `bad`, never both. No value may be None (a tombstone)."""
-        pieces = [piece for block in _blocks(values) for piece in self._decode_block(values, block)]
+        pieces = [piece for block in split_blocks(values, _BLOCK_BYTES) for piece in self._decode_block(values, block)]
         tables = [piece.table for piece in pieces] or [self._judge([], []).table]
         unknown = reduce(UnknownFields.joined, (piece.unknown for piece in pieces), UnknownFields())
         bad = tuple(one for piece in pieces for one in piece.bad)
@@ -119,17 +120,6 @@ def _select(values: Sequence[bytes], indices: Sequence[int]) -> Sequence[bytes]:
     if isinstance(indices, range):
         return values[indices.start : indices.stop]
     return [values[index] for index in indices]
-
-
-def _blocks(values: Sequence[bytes]) -> Iterator[range]:
-    """Runs of about `_BLOCK_BYTES`, at least one value each."""
-    total = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
-    start = 0
-    while start < len(values):
-        done = int(total[start - 1]) if start else 0
-        stop = max(start + 1, int(np.searchsorted(total, done + _BLOCK_BYTES, side="right")))
-        yield range(start, stop)
-        start = stop
 
 
 def _chunks(block: range) -> Iterator[range]:

@@ -35,6 +35,7 @@ from lakehouse_assets.systems.positions import (
 from lakehouse_assets.systems.schema import position_columns
 
 WINDOW_OFFSETS = 4_000_000  # over all topic partitions; at 12 bytes each, the memory that an audit takes
+FILTERED_WINDOW_OFFSETS = 200_000  # where `where` leaves messages out: what looks like a gap is read from Kafka again
 _NEAR_OFFSETS = 20_000  # gaps less far apart are read in one go: opening a reader costs more than so many messages
 
 

@@ -246,7 +246,7 @@ def _check_timestamps(spec: TableSpec, systems: "Systems") -> _Verdict:
 
 
 def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, Ledger, PositionAudit] | None":
-    from lakehouse_assets.operations.audit import audit_positions
+    from lakehouse_assets.operations.audit import FILTERED_WINDOW_OFFSETS, WINDOW_OFFSETS, audit_positions
     from lakehouse_assets.operations.quarantine import load_quarantine
     from lakehouse_assets.systems.history import read_ledger
 
@@ -254,7 +254,8 @@ def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, Ledger, Positio
     ledger = read_ledger(table) if table is not None else None
     if table is None or ledger is None or not ledger.held:
         return None
-    return table, ledger, audit_positions(table, ledger, load_quarantine(systems, spec))
+    window = WINDOW_OFFSETS if spec.where is None else FILTERED_WINDOW_OFFSETS
+    return table, ledger, audit_positions(table, ledger, load_quarantine(systems, spec), window)
 
 
 _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {

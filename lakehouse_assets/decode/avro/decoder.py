@@ -18,6 +18,7 @@ from lakehouse_assets.decode.avro.exact import BadBody, read_body
 from lakehouse_assets.decode.avro.lockstep import FEWEST, read_plan
 from lakehouse_assets.decode.avro.plan import Plan, plan_columns
 from lakehouse_assets.decode.avro.schema import Node, is_plain, parse_schema
+from lakehouse_assets.decode.blocks import split_blocks
 from lakehouse_assets.decode.columns import Column, arrow_schema
 from lakehouse_assets.decode.decoded import BadValue, BrokenSchema, Decoded
 from lakehouse_assets.decode.nested import build_array
@@ -93,7 +94,7 @@ class AvroDecoder:
         Raises:
             RegistryError: a schema can't be had; nothing is said of the values.
         """
-        pieces = [self._decode_block(values, block) for block in _blocks(values)]
+        pieces = [self._decode_block(values, block) for block in split_blocks(values, _BLOCK_BYTES)]
         tables = [piece.table for piece in pieces] or [self._empty]
         return Decoded(pa.concat_tables(tables), tuple(bad for piece in pieces for bad in piece.bad))
 
@@ -226,15 +227,3 @@ _CUT_PREFIX = _Unreadable("broken_avro", f"the value ends within the id of its s
 
 def _wrong_magic(octet: int) -> _Unreadable:
     return _Unreadable("wrong_magic_byte", f"the value begins with the byte {octet:#04x}, expected 0x00 and the id of a schema")
-
-
-def _blocks(values: Sequence[bytes]) -> list[range]:
-    """Runs of at most `_BLOCK_BYTES`, or one larger value."""
-    blocks: list[range] = []
-    start = size = 0
-    for place, value in enumerate(values):
-        if size and size + len(value) > _BLOCK_BYTES:
-            blocks.append(range(start, place))
-            start, size = place, 0
-        size += len(value)
-    return [*blocks, range(start, len(values))] if len(values) > start else blocks

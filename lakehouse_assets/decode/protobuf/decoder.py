@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from lakehouse_assets.decode.blocks import split_blocks
 from lakehouse_assets.decode.columns import Column, arrow_schema
 from lakehouse_assets.decode.decoded import BadValue, BrokenSchema, Decoded
 from lakehouse_assets.decode.nested import build_array
@@ -72,7 +73,7 @@ class ProtobufDecoder:
             RegistryError: a schema can't be had; nothing is said of the values.
             ConfigurationError: the compiler of schemas is not installed.
         """
-        pieces = [piece for block in _blocks(values) for piece in self._decode_block(values, block)]
+        pieces = [piece for block in split_blocks(values, _BLOCK_BYTES) for piece in self._decode_block(values, block)]
         bad = sorted((one for piece in pieces for one in piece.bad), key=lambda one: one.index)
         tables = [piece.table for piece in pieces] or [self._empty]
         table = pa.concat_tables(tables)
@@ -162,15 +163,3 @@ def _group(values: Sequence[bytes], scope: Scope) -> Iterator[tuple[Frame | Unfr
         others.setdefault(read_frame(values[row]), []).append(row)
     for frame, rows in others.items():
         yield frame, np.array(rows)
-
-
-def _blocks(values: Sequence[bytes]) -> Iterator[range]:
-    """Runs of at most `_BLOCK_BYTES`, or one larger value."""
-    start = size = 0
-    for place, value in enumerate(values):
-        if size and size + len(value) > _BLOCK_BYTES:
-            yield range(start, place)
-            start, size = place, 0
-        size += len(value)
-    if start < len(values):
-        yield range(start, len(values))

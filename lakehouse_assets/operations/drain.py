@@ -21,6 +21,7 @@ class DrainResult:
     row_count: int
     bad_count: int
     tombstone_count: int
+    filtered_count: int
     was_stopped: bool
 
 
@@ -31,6 +32,7 @@ class _Tally:
     row_count: int = 0
     bad_count: int = 0
     tombstone_count: int = 0
+    filtered_count: int = 0
 
     def add(self, report: CommitReport) -> None:
         self.left -= report.ranges
@@ -38,6 +40,7 @@ class _Tally:
         self.row_count += report.row_count
         self.bad_count += sum(report.bad_codes.values())
         self.tombstone_count += report.tombstone_count
+        self.filtered_count += report.filtered_count
 
 
 def run_drain(
@@ -72,7 +75,12 @@ def run_drain(
         # Another run may have brought some of it meanwhile.
         tally.left &= read_status(systems, spec, result.rowless).missing
     return DrainResult(
-        tally.commits, tally.row_count, tally.bad_count, tally.tombstone_count, was_stopped=bool(tally.left) and stop()
+        commits=tally.commits,
+        row_count=tally.row_count,
+        bad_count=tally.bad_count,
+        tombstone_count=tally.tombstone_count,
+        filtered_count=tally.filtered_count,
+        was_stopped=bool(tally.left) and stop(),
     )
 
 

@@ -56,6 +56,22 @@ def test_the_columns_are_those_of_the_newest_version_and_every_message_becomes_a
     assert judge.query(load_table("ods.clicks"), sql) == [(1, None), (2, "x")]
 
 
+def test_protobuf_messages_are_drafted_from_their_registered_schema_too(
+    folder: Path, registry: Registry, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = topic()
+    text = 'syntax = "proto3"; message Money { int64 cents = 1; string currency = 2; }'
+    known = registry.register(f"{name}-value", text, kind="PROTOBUF")
+    broker.produce(name, [b"\0" + known.to_bytes(4) + b"\0\x08\x07\x12\x03EUR"])
+
+    assert main(["new", "ods.clicks", "--topic", name]) == 0
+
+    assert "\n  format: protobuf\n" in (folder / "ods_clicks.yaml").read_text()
+    assert main(["validate"]) == 0
+    assert main(["ingest", "ods.clicks"]) == 0
+    assert judge.query(load_table("ods.clicks"), "SELECT cents, currency FROM {table}") == [(7, "EUR")]
+
+
 def test_a_table_without_declared_columns_is_brought_up_to_date_too(
     folder: Path, registry: Registry, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
 ) -> None:

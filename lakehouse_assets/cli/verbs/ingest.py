@@ -57,6 +57,7 @@ def _drain(systems: "Systems", spec: "TableSpec", stop: Callable[[], bool], bar:
         if report is not None and not quiet:
             bad = sum(report.bad_codes.values())
             aside = f", {bad:,} messages in quarantine" if bad else ""
+            aside += f", {report.filtered_count:,} filtered" if report.filtered_count else ""
             print(f"committed {report.row_count:,} rows{aside}; {left:,} offsets left", flush=True)
 
     def hear_retry(error: LakehouseError, seconds: float) -> None:
@@ -75,6 +76,7 @@ def _print_result(spec: "TableSpec", result: "DrainResult", *, as_json: bool) ->
             rows=result.row_count,
             quarantined=result.bad_count,
             tombstones=result.tombstone_count,
+            filtered=result.filtered_count,
         )
     else:
         print(f"{spec.table} {ended}: {result.row_count:,} rows in {result.commits:,} commits", flush=True)

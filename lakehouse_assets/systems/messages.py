@@ -46,8 +46,9 @@ class MessageBatch:
         chosen = np.zeros(len(self), np.bool_)
         chosen[places] = True
         for log, mine in self.by_log():
-            if (chosen & mine).any():
-                yield log, self.offsets[chosen & mine]
+            offsets = self.offsets[chosen & mine]
+            if len(offsets):
+                yield log, offsets
 
     def position(self, at: int) -> tuple[TopicPartition, int]:
         """Topic partition and offset of one message."""

@@ -16,6 +16,7 @@ SECURED_KAFKA = 400
 REGISTRY = 450
 POSTGRES = 450
 SOAK = 470
+WEB_SERVER = 490
 
 
 def port_of(purpose: int) -> int:

@@ -60,3 +60,5 @@ def _build_value_decoder(
         case "protobuf":
             assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
             return ProtobufDecoder(columns, schemas)
+        case _:
+            raise NotImplementedError(spec.source.format)

@@ -22,6 +22,19 @@ METADATA_COLUMNS: dict[str, tuple[DataType, str]] = {
     KAFKA_OFFSET: (Primitive("long"), "Offset of the message within its topic partition."),
     KAFKA_TIMESTAMP: (Primitive("timestamptz"), "Kafka's timestamp of the message; null where it has none."),
 }
+SOURCE_POSITION = "_source_position"
+DELETED = "_deleted"
+# Of tables that follow the changes of a database.
+SOURCE_COLUMNS: dict[str, tuple[DataType, str]] = {
+    SOURCE_POSITION: (
+        Primitive("long"),
+        "Where the change stands in the source's own log (LSN, binlog position); larger is newer. Null where it does not say.",
+    ),
+}
+# Of tables that keep the rows that were deleted.
+MARK_COLUMNS: dict[str, tuple[DataType, str]] = {
+    DELETED: (Primitive("boolean"), "Whether the row was deleted in the source; its last values are kept."),
+}
 
 
 @dataclass(frozen=True, slots=True)

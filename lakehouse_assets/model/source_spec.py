@@ -9,6 +9,8 @@ from lakehouse_assets.model import fields
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.mistakes import Mistake
 
+CHANGE_FORMATS = ("debezium-json", "debezium-avro", "canal-json", "maxwell-json")
+
 
 class SourceSpec(Declared):
     """Where the rows come from."""
@@ -31,10 +33,11 @@ class SourceSpec(Declared):
         description="A regular expression instead of names: every topic whose whole name matches, those that are created "
         "later too.",
     )
-    format: Literal["json", "avro", "protobuf"] = Field(
+    format: Literal["json", "avro", "protobuf", "debezium-json", "debezium-avro", "canal-json", "maxwell-json"] = Field(
         default="json",
         description="How messages are encoded: JSON objects, or Avro or Protobuf in Confluent's wire format, whose schemas are "
-        "in the registry that SCHEMA_REGISTRY_URL names.",
+        "in the registry that SCHEMA_REGISTRY_URL names. The others are the changes of a database's rows, as Debezium, Canal "
+        "or Maxwell send them.",
     )
     schema_file: str | None = Field(
         default=None,
@@ -66,6 +69,11 @@ class SourceSpec(Declared):
     def has_several(self) -> bool:
         """Whether rows say which topic they are from."""
         return self.topic is None
+
+    @property
+    def is_change_stream(self) -> bool:
+        """Whether messages are the changes of a database's rows."""
+        return self.format in CHANGE_FORMATS
 
     @property
     def label(self) -> str:

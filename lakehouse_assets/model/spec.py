@@ -35,7 +35,14 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 from lakehouse_assets.model import fields
 from lakehouse_assets.model.changes import OnSchemaChange
 from lakehouse_assets.model.column_spec import ColumnSpec
-from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_SUFFIX, REST_COLUMN, TOPIC_COLUMNS
+from lakehouse_assets.model.columns import (
+    MARK_COLUMNS,
+    METADATA_COLUMNS,
+    QUARANTINE_SUFFIX,
+    REST_COLUMN,
+    SOURCE_COLUMNS,
+    TOPIC_COLUMNS,
+)
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec
 from lakehouse_assets.model.mistakes import Mistake
@@ -106,12 +113,23 @@ class TableSpec(Declared):
         description="Which messages become rows: an SQL condition, in DuckDB's dialect, over the columns that the message "
         "holds. The others are skipped and counted.",
     )
-    mode: Literal["append"] = Field(
-        default="append", description="What a message does to the table: append adds one row."
+    mode: Literal["append", "upsert"] = Field(
+        default="append",
+        description="What a message does to the table: append adds one row; upsert puts its row in the place of the one with "
+        "the same key, or takes that out.",
     )
     key: tuple[Annotated[str, Field(strict=True)], ...] = Field(
         default=(),
-        description="Columns that name a row; they become Iceberg's identifier fields and must be required.",
+        description="Columns that name a row; they become Iceberg's identifier fields and must be required. Needed for upsert.",
+    )
+    on_delete: Literal["delete", "mark"] = Field(
+        default="delete",
+        description="For upsert, what a deletion does: delete takes the row out, mark keeps its last values and sets _deleted.",
+    )
+    keep_change_log: bool = Field(
+        default=False,
+        strict=True,
+        description="For upsert: keep every change too, in the append table <table>__changes.",
     )
     partition_by: tuple[PartitionField, ...] = Field(
         default=(),
@@ -200,7 +218,10 @@ class TableSpec(Declared):
     @property
     def metadata_columns(self) -> Mapping[str, tuple[DataType, str]]:
         """Type and description of the columns that the platform adds."""
-        return TOPIC_COLUMNS | METADATA_COLUMNS if self.source.has_several else METADATA_COLUMNS
+        columns = TOPIC_COLUMNS | METADATA_COLUMNS if self.source.has_several else METADATA_COLUMNS
+        if self.source.is_change_stream:
+            columns = columns | SOURCE_COLUMNS
+        return columns | MARK_COLUMNS if self.on_delete == "mark" else columns
 
     @property
     def column_source(self) -> SubjectVersion | None:

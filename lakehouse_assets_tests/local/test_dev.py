@@ -15,6 +15,7 @@ from lakehouse_assets.local.dagster_services import CodeLocation, find_project_f
 from lakehouse_assets.local.demo import read_produced
 from lakehouse_assets.local.errors import LocalPlatformError
 from lakehouse_assets.local.processes import MarkedProcess, list_marked
+from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.waiting import is_alive, wait_until
 
 pytestmark = [pytest.mark.platform, pytest.mark.xdist_group("make_dev"), pytest.mark.timeout(240)]
@@ -64,7 +65,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         "lakehouse_assets.cli",
         "dev",
         "--port",
-        "33000",
+        str(ports.port_of(ports.WEB_SERVER)),
         "--workspace",
         str(workspace),
     ]

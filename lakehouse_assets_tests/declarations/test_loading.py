@@ -21,9 +21,9 @@ schema:
 """
 NO_TAGS = "plain values without tags"
 ALL_KEYS = (
-    "table, description, owners, source, schema, where, mode, key, partition_by, partitions, commit_interval, "
-    "commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, schedule, checks, "
-    "properties"
+    "table, description, owners, source, schema, where, mode, key, on_delete, keep_change_log, partition_by, partitions, "
+    "commit_interval, commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, "
+    "schedule, checks, properties"
 )
 
 
@@ -93,7 +93,7 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
             type: timestamp
             epoch: secs
             epoch: seconds
-        mode: upsert
+        mode: upsret
         topic: orders
         description:
         columns: []
@@ -115,7 +115,7 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
         (7, "schema[0].required", "'yes'"),
         (10, "schema[1].epoch", "'secs'"),
         (11, "schema[1].epoch", "the key 'epoch' a second time (first on line 10)"),
-        (12, "mode", "'upsert'"),
+        (12, "mode", "'upsret'"),
         (13, "topic", "the key 'topic'"),
         (14, "description", "nothing"),
         (15, "columns", "the key 'columns'"),
@@ -126,7 +126,7 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
         (22, "properties.write.format.defualt", "the property 'write.format.defualt'"),
     ]
     assert [problem.suggestion for problem in found.broken[0].problems] == [
-        "table", "topic", None, "long", None, "seconds", None, None, "source.topic", None, "schema", None,
+        "table", "topic", None, "long", None, "seconds", None, "upsert", "source.topic", None, "schema", None,
         "day", "at", None, "write.format.default",
     ]  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
         ("max_bad_share: 2", ("max_bad_share", "2", "at most 1.0", None)),
         ("on_bad_record: skip", ("on_bad_record", "'skip'", "quarantine, fail", None)),
         ("on_schema_change: drop", ("on_schema_change", "'drop'", "evolve, quarantine, fail", None)),
-        ("mode: upsert", ("mode", "'upsert'", "append", None)),
+        ("mode: upsret", ("mode", "'upsret'", "append, upsert", "upsert")),
         ("comit_interval: 5s", ("comit_interval", "the key 'comit_interval'", ALL_KEYS, "commit_interval")),
         ("max_lag: 5", ("max_lag", "the key 'max_lag'", ALL_KEYS, "checks.max_lag")),
         ("partitions: {every: hours}", ("partitions.every", "'hours'", "hour, day", "hour")),

@@ -24,14 +24,19 @@ def build_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Deco
     Raises:
         BrokenSchemaError: the one schema can't be used.
     """
-    columns = spec.decoded_columns
-    in_values = [column for column in columns if column.is_in_value]
-    decoder = MessageDecoder(columns, _build_value_decoder(spec, in_values, schemas) if in_values else None)
+    decoder = build_message_decoder(spec, schemas)
     if not spec.has_expressions:
         return decoder
     from lakehouse_assets.decode.deriving import DerivingDecoder  # it loads DuckDB
 
     return DerivingDecoder(spec, decoder)
+
+
+def build_message_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Decoder:
+    """The same without the expressions: a decoder of what the message itself holds."""
+    columns = spec.decoded_columns
+    in_values = [column for column in columns if column.is_in_value]
+    return MessageDecoder(columns, _build_value_decoder(spec, in_values, schemas) if in_values else None)
 
 
 def derive_columns(kind: str, schema: RegisteredSchema) -> list[DerivedColumn]:

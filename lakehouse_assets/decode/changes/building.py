@@ -1,0 +1,23 @@
+"""Which decoder reads the changes of an upsert table: the one place that knows every format of them."""
+
+from lakehouse_assets.decode.changes.decoded import ChangeDecoder
+from lakehouse_assets.decode.changes.plain import JsonKeys, PlainChangeDecoder
+from lakehouse_assets.decode.decoder import build_message_decoder
+from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
+from lakehouse_assets.model.spec import TableSpec
+
+
+def build_change_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecoder:
+    """A decoder of the table's messages into changes of its decoded columns.
+
+    `schemas` as in `build_decoder`.
+
+    Raises:
+        BrokenSchemaError: the one schema can't be used.
+    """
+    key_columns = [column for column in spec.decoded_columns if column.name in spec.key]
+    match spec.source.format:
+        case "json" | "avro" | "protobuf":
+            return PlainChangeDecoder(build_message_decoder(spec, schemas), JsonKeys(key_columns))
+        case _:
+            raise NotImplementedError(spec.source.format)

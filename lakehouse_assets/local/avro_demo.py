@@ -66,12 +66,12 @@ def _run(environment: Environment, registry: LocalRegistry | None, stop: threadi
     except LakehouseError as error:
         _say(str(error))
         return 1
-    return 1 if registry is not None and not registry.is_running else 0
+    return 1 if registry is not None and registry.has_died else 0
 
 
 def _watch(registry: LocalRegistry | None, stop: threading.Event) -> None:
     while registry is not None and not stop.wait(_LOOK_SECONDS):
-        if not registry.is_running:
+        if registry.has_died:
             _say("the schema registry has died")
             stop.set()
 

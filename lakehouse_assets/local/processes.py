@@ -139,9 +139,9 @@ def end_processes(list_living: Callable[[], Sequence[MarkedProcess]], grace_seco
         time.sleep(_POLL_SECONDS)
 
 
-def end_process(process: "subprocess.Popen[bytes]", grace_seconds: float = _GRACE_SECONDS) -> None:
+def end_process(process: "subprocess.Popen[bytes]", grace_seconds: float, signal_: signal.Signals = signal.SIGTERM) -> None:
     """End one child: asked first, after `grace_seconds` made to. Safe to repeat."""
-    process.terminate()
+    process.send_signal(signal_)
     try:
         process.wait(grace_seconds)
     except subprocess.TimeoutExpired:

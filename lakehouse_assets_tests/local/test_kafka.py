@@ -111,7 +111,7 @@ def test_a_port_in_use_makes_it_take_the_next_one_and_say_so_to_its_clients(own:
 
 def test_a_second_broker_in_one_folder_is_refused_in_one_sentence(kafka: LocalKafka) -> None:
     with pytest.raises(
-        AlreadyRunningError, match=rf"^Cannot start Kafka: process {os.getpid()} runs it already"
+        AlreadyRunningError, match=rf"^Cannot start Kafka 4.1.0: process {os.getpid()} runs it already"
     ):
         LocalKafka(kafka.folder).start()
 

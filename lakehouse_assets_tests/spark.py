@@ -1,0 +1,127 @@
+"""Apache Spark with Iceberg's own engine, from Maven's jars: a second judge of what tables hold, and somebody else who writes them.
+
+A Java machine beside the test, to which statements go through Py4J; PySpark would be 300 MB more, and wants an older Java.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+
+from lakehouse_assets.local.java import JavaProgram, find_java, resolve_jars
+
+_SPARK = JavaProgram(
+    "Spark",
+    "4.1.3",
+    (
+        "org.apache.spark:spark-sql_2.13:4.1.3",
+        "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13:1.12.0",
+        "org.xerial:sqlite-jdbc:3.54.1.0",
+    ),
+    download_megabytes=356,
+)
+# Spark's own is 3.4.2, which needs a Java before 24. These stand before it on the class path.
+_HADOOP = JavaProgram(
+    "Hadoop client",
+    "3.4.3",
+    ("org.apache.hadoop:hadoop-client-api:3.4.3", "org.apache.hadoop:hadoop-client-runtime:3.4.3"),
+    download_megabytes=53,
+)
+# What `spark-submit` opens to Spark.
+_OPENED = (
+    "java.lang", "java.lang.invoke", "java.lang.reflect", "java.io", "java.net", "java.nio", "java.util", "java.util.concurrent",
+    "java.util.concurrent.atomic", "sun.nio.ch", "sun.nio.cs", "sun.security.action", "sun.util.calendar",
+)  # fmt: skip
+_SETTINGS = {
+    "spark.master": "local[1]",
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.jsonGenerator.ignoreNullFields": "false",
+    "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+    "spark.sql.iceberg.vectorization.enabled": "false",  # its buffers reach into Java in a way that Java 25 does not allow
+}
+
+
+class Spark:
+    """A context manager: entering starts it, leaving ends it. It dies with this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        folder = self._folder
+        jars = [*resolve_jars(_HADOOP, lambda _: None), *resolve_jars(_SPARK, lambda _: None)]
+        options = ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--enable-native-access=ALL-UNNAMED"]
+        options += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
+        self._log = (folder / "spark.log").open("w")
+        port, self._process = launch_gateway(
+            classpath=os.pathsep.join(map(str, jars)),
+            java_path=find_java(),
+            javaopts=options,
+            die_on_exit=True,
+            redirect_stdout=self._log,
+            redirect_stderr=self._log,
+            return_proc=True,
+        )
+        self._gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port))
+        builder = self._gateway.jvm.org.apache.spark.sql.SparkSession.builder()
+        for name, value in {**_SETTINGS, "spark.local.dir": str(folder)}.items():
+            builder = builder.config(name, value)
+        self._session = builder.getOrCreate()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.stop()
+        self._gateway.shutdown()
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._log.close()
+
+    def open(self, folder: Path) -> "SparkCatalog":
+        """The SQLite catalog of `make_settings(folder)`."""
+        session = self._session.newSession()
+        name = "spark.sql.catalog.lakehouse"
+        session.conf().set(name, "org.apache.iceberg.spark.SparkCatalog")
+        for key, value in {
+            "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
+            "uri": f"jdbc:sqlite:{folder}/catalog.db?busy_timeout=30000",
+            "jdbc.schema-version": "V1",
+            "warehouse": f"file://{folder}/warehouse",
+            "cache-enabled": "false",  # others write the tables too
+        }.items():
+            session.conf().set(f"{name}.{key}", value)
+        return SparkCatalog(session)
+
+
+class SparkCatalog:
+    """The tables of one test; `{table}` in a statement is `ods.clicks`."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def query(self, statement: str, table: str = "ods.clicks") -> list[tuple[Any, ...]]:
+        """Rows of a query; what JSON has no type for comes as text or as a float."""
+        frame = self._session.sql(statement.format(table=f"lakehouse.{table}"))
+        return [tuple(json.loads(line).values()) for line in frame.toJSON().collectAsList()]
+
+    def run(self, statement: str, table: str = "ods.clicks") -> None:
+        """A statement that changes something, as `MERGE INTO {table} …`."""
+        self._session.sql(statement.format(table=f"lakehouse.{table}"))
+
+    def read_every_snapshot(
+        self, columns: str, snapshot_ids: Iterable[int], table: str = "ods.clicks"
+    ) -> list[list[tuple[Any, ...]]]:
+        """Sorted rows of each snapshot."""
+        return [
+            self.query(f"SELECT {columns} FROM {{table}} VERSION AS OF {snapshot_id} ORDER BY ALL", table)
+            for snapshot_id in snapshot_ids
+        ]

@@ -23,7 +23,10 @@ METADATA_COLUMNS: dict[str, tuple[DataType, str]] = {
     KAFKA_TIMESTAMP: (Primitive("timestamptz"), "Kafka's timestamp of the message; null where it has none."),
 }
 SOURCE_POSITION = "_source_position"
-DELETED = "_deleted"
+DELETED = "_is_deleted"
+OPERATION = "_operation"
+# Iceberg's own names for what it knows of a row: engines refuse to read a table that has a column of such a name.
+ICEBERG_NAMES = ("_file", "_pos", "_deleted", "_spec_id", "_partition", "_row_id", "_last_updated_sequence_number")
 # Of tables that follow the changes of a database.
 SOURCE_COLUMNS: dict[str, tuple[DataType, str]] = {
     SOURCE_POSITION: (
@@ -34,6 +37,10 @@ SOURCE_COLUMNS: dict[str, tuple[DataType, str]] = {
 # Of tables that keep the rows that were deleted.
 MARK_COLUMNS: dict[str, tuple[DataType, str]] = {
     DELETED: (Primitive("boolean"), "Whether the row was deleted in the source; its last values are kept."),
+}
+# Of tables that keep every change.
+LOG_COLUMNS: dict[str, tuple[DataType, str]] = {
+    OPERATION: (Primitive("string"), "What happened to the row: insert, update, delete, or read (it was there already)."),
 }
 
 

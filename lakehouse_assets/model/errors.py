@@ -15,6 +15,7 @@
     │  ├─ TopicTruncatedError         R  the log ends before offsets that the table holds
     │  ├─ OffsetsExpiredError            Kafka dropped messages before the table had them
     │  ├─ SliceIncompleteError           Kafka holds only a part of what the table has
+    │  ├─ ReplayImpossibleError          the log no longer reaches back to the start of an hour
     │  ├─ NothingToDraftError            no message from which columns could be guessed
     │  ├─ NothingLostError               there is no loss to accept
     │  ├─ BadRecordError                 one record can't become a row
@@ -259,6 +260,25 @@ class SliceIncompleteError(SourceError):
         super().__init__(
             f"Cannot replace {partition_key} of {table}: {gaps}. Nothing was deleted. "
             "Choose hours that Kafka still holds whole, or keep the rows as they are."
+        )
+
+
+class ReplayImpossibleError(SourceError):
+    """An hour of an upsert table can't be replayed: Kafka dropped changes that belong to it.
+
+    `missing`: of each such log, the offset from which changes are wanted, and the oldest that Kafka still has.
+    """
+
+    def __init__(self, table: str, partition_key: str, missing: Mapping[TopicPartition, tuple[int, int]]) -> None:
+        self.table, self.partition_key, self.missing = table, partition_key, dict(missing)
+        gaps = "; ".join(
+            f"{log}: wanted from offset {wanted} on, the oldest that is held is {available}"
+            for log, (wanted, available) in sorted(self.missing.items())
+        )
+        super().__init__(
+            f"Cannot replay {partition_key} of {table}: the log no longer reaches back to its start ({gaps}), so an older row "
+            "could win over a change that is gone. Nothing was changed. Take a new snapshot of the source, which brings every "
+            "row again, or choose a later partition."
         )
 
 

@@ -100,7 +100,9 @@ COLUMN_PREFIXES = (
     "write.parquet.bloom-filter-fpp.column.",
     "write.parquet.stats-enabled.column.",
 )
+ROW_CHANGE_MODES = ("copy-on-write", "merge-on-read")
 ALLOWED_VALUES: Mapping[str, tuple[str, ...]] = {
+    **{f"write.{verb}.mode": ROW_CHANGE_MODES for verb in ("update", "delete", "merge")},
     "format-version": ("2",),
     "write.format.default": ("parquet",),
     "write.parquet.compression-codec": ("zstd", "snappy", "gzip", "brotli", "lz4", "uncompressed"),

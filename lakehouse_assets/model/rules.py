@@ -4,59 +4,29 @@ They look at what could be read of each part, so that one wrong column does not 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from lakehouse_assets.model.columns import METADATA_COLUMNS, TOPIC_COLUMNS
+from lakehouse_assets.model.columns import ICEBERG_NAMES
+from lakehouse_assets.model.facts import ColumnFacts, PartitionFacts, SpecFacts
 from lakehouse_assets.model.mistakes import Mistake, nearest
 from lakehouse_assets.model.properties import find_property_mistake, read_named_column
+from lakehouse_assets.model.property_aliases import (
+    BUCKET_SOURCE,
+    PROPERTY_ALIASES,
+    find_alias_mistakes,
+    read_bucket,
+)
 from lakehouse_assets.model.transforms import (
     TIME_TRANSFORMS,
     is_fitting,
     list_fitting_types,
     name_partition_field,
 )
-from lakehouse_assets.model.types import DataType, Primitive
+from lakehouse_assets.model.types import Primitive
+from lakehouse_assets.model.upsert_rules import Finding, Location, find_upsert_mistakes
 
 _TOPIC_KEYS = ("topic", "topics", "topic_pattern")
 _SOURCE_KEYS = frozenset((*_TOPIC_KEYS, "format", "schema_file", "start"))
 
-Location = tuple[str | int, ...]
-Finding = tuple[Location, Mistake]
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnFacts:
-    """What could be read of a declared column; None where it could not be."""
-
-    name: str | None
-    type: DataType | None
-    required: bool | None
-
-
-PartitionFacts = tuple[str, str, int | None]  # column, transform, parameter
-
-
-@dataclass(frozen=True, slots=True)
-class SpecFacts:
-    """What could be read of a declaration; positions are kept, None stands for what could not be read."""
-
-    source_keys: frozenset[str] | None
-    columns: Sequence[ColumnFacts]
-    key: Sequence[str | None]
-    partition_by: Sequence[PartitionFacts | None]
-    properties: Mapping[str, str]
-    may_lack_columns: bool = True
-
-    @property
-    def metadata_columns(self) -> Mapping[str, DataType]:
-        """The columns that the platform adds."""
-        has_several = self.source_keys is not None and "topic" not in self.source_keys
-        return {name: kind for name, (kind, _) in ((TOPIC_COLUMNS if has_several else {}) | METADATA_COLUMNS).items()}
-
-    @property
-    def are_columns_known(self) -> bool:
-        """Whether a name that is not among the columns is surely wrong."""
-        return bool(self.columns) and all(column.name is not None for column in self.columns)
 
 
 def find_spec_mistakes(facts: SpecFacts) -> Iterator[Finding]:
@@ -66,6 +36,7 @@ def find_spec_mistakes(facts: SpecFacts) -> Iterator[Finding]:
         allowed = "schema: the columns, which may be left out only for Avro messages of one topic, or with a schema file"
         yield ("schema",), Mistake("no key 'schema'", allowed)
     yield from _find_column_mistakes(facts.columns)
+    yield from find_upsert_mistakes(facts)
     yield from _find_key_mistakes(facts)
     yield from _find_partition_mistakes(facts)
     yield from _find_property_mistakes(facts)
@@ -85,6 +56,9 @@ def _find_column_mistakes(columns: Sequence[ColumnFacts]) -> Iterator[Finding]:
     for i, column in enumerate(columns):
         if column.name is None:
             continue
+        if column.name.lower() in ICEBERG_NAMES:
+            allowed = f"names other than {', '.join(ICEBERG_NAMES)}: Iceberg keeps them, and engines refuse the table"
+            yield ("schema", i, "name"), Mistake(repr(column.name), allowed)
         before = first.setdefault(column.name.lower(), i)
         if before != i:
             found = f"the column {column.name!r} a second time (first as schema[{before}])"
@@ -93,11 +67,11 @@ def _find_column_mistakes(columns: Sequence[ColumnFacts]) -> Iterator[Finding]:
 
 def _find_key_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     by_name = {column.name: column for column in facts.columns if column.name is not None}
-    for i, name in enumerate(facts.key):
+    for i, name in enumerate(facts.key or ()):
         if name is None:
             continue
         column = by_name.get(name)
-        if name in facts.key[:i]:
+        if name in (facts.key or ())[:i]:
             yield ("key", i), Mistake(f"{name!r} a second time", "each column once")
         elif column is None:
             if facts.are_columns_known:
@@ -130,11 +104,8 @@ def _find_partition_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     kinds = declared | dict(facts.metadata_columns)
     taken = {name.lower(): f"the column {name!r}" for name in kinds}
     seen: dict[str, str] = {}
-    for i, field in enumerate(facts.partition_by):
-        if field is None:
-            continue
-        column, transform, parameter = field
-        place: Location = ("partition_by", i)
+    for place, field in _list_partition_fields(facts):
+        column, transform, _ = field
         kind = kinds.get(column)
         if column not in kinds and facts.are_columns_known:
             yield (
@@ -164,9 +135,23 @@ def _find_partition_mistakes(facts: SpecFacts) -> Iterator[Finding]:
         seen[sort] = name
 
 
+def _list_partition_fields(facts: SpecFacts) -> Iterator[tuple[Location, PartitionFacts]]:
+    for i, field in enumerate(facts.partition_by):
+        if field is not None:
+            yield ("partition_by", i), field
+    bucket = read_bucket(facts.properties)
+    if bucket is not None and bucket not in facts.partition_by:
+        yield ("properties", BUCKET_SOURCE), bucket
+
+
 def _find_property_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     names = [column.name for column in facts.columns if column.name is not None] + list(facts.metadata_columns)
+    aliases = find_alias_mistakes(facts.properties, facts.partition_by)
+    yield from ((("properties", name), mistake) for name, mistake in aliases)
+    yield from _find_contradiction(facts)
     for name, value in facts.properties.items():
+        if name in PROPERTY_ALIASES:
+            continue
         mistake = find_property_mistake(name, value)
         column = read_named_column(name)
         if mistake is None and column and facts.are_columns_known and column.split(".")[0] not in names:
@@ -179,6 +164,13 @@ def _find_property_mistakes(facts: SpecFacts) -> Iterator[Finding]:
             )
         if mistake is not None:
             yield ("properties", name), mistake
+
+
+def _find_contradiction(facts: SpecFacts) -> Iterator[Finding]:
+    update, delete = (facts.properties.get(f"write.{verb}.mode") for verb in ("update", "delete"))
+    if facts.mode == "upsert" and update and delete and update != delete:
+        found = f"{delete!r} beside write.update.mode: {update}"
+        yield ("properties", "write.delete.mode"), Mistake(found, "the same in both: one commit updates and deletes")
 
 
 def _list(names: Sequence[str] | Mapping[str, object]) -> str:

@@ -9,7 +9,9 @@ from lakehouse_assets.model import fields
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.mistakes import Mistake
 
+SourceFormat = Literal["json", "avro", "protobuf", "debezium-json", "debezium-avro", "canal-json", "maxwell-json"]
 CHANGE_FORMATS = ("debezium-json", "debezium-avro", "canal-json", "maxwell-json")
+FORMATS_WITH_SCHEMA = ("avro", "protobuf", "debezium-avro")  # which can give the columns that nobody declares
 
 
 class SourceSpec(Declared):
@@ -33,7 +35,7 @@ class SourceSpec(Declared):
         description="A regular expression instead of names: every topic whose whole name matches, those that are created "
         "later too.",
     )
-    format: Literal["json", "avro", "protobuf", "debezium-json", "debezium-avro", "canal-json", "maxwell-json"] = Field(
+    format: SourceFormat = Field(
         default="json",
         description="How messages are encoded: JSON objects, or Avro or Protobuf in Confluent's wire format, whose schemas are "
         "in the registry that SCHEMA_REGISTRY_URL names. The others are the changes of a database's rows, as Debezium, Canal "

@@ -16,9 +16,9 @@ A wrong declaration raises pydantic's `ValidationError` with every mistake in it
 parts; what this package finds is a `ValueError(Mistake(...))` in it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -44,17 +44,17 @@ from lakehouse_assets.model.columns import (
     TOPIC_COLUMNS,
 )
 from lakehouse_assets.model.declared import Declared
-from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec
+from lakehouse_assets.model.facts import read_facts
+from lakehouse_assets.model.layout_spec import PartitionField, PartitionsSpec
 from lakehouse_assets.model.mistakes import Mistake
-from lakehouse_assets.model.rules import ColumnFacts, PartitionFacts, SpecFacts, find_spec_mistakes
+from lakehouse_assets.model.property_aliases import translate_properties
+from lakehouse_assets.model.rules import find_spec_mistakes
 from lakehouse_assets.model.schemas import SubjectVersion
-from lakehouse_assets.model.source_spec import SourceSpec
+from lakehouse_assets.model.source_spec import FORMATS_WITH_SCHEMA, SourceSpec
 from lakehouse_assets.model.types import DataType
 
-Value = TypeVar("Value")
-
 _MIB = 2**20
-_FORMATS_WITH_SCHEMA = ("avro", "protobuf")
+_RELATED_TO_COLUMNS = ("table", "source", "mode", "key", "on_delete", "keep_change_log", "partition_by", "properties")
 
 
 class ChecksSpec(Declared):
@@ -77,12 +77,20 @@ class TableSpec(Declared):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "if": {
-                "properties": {
-                    "source": {"required": ["format"], "properties": {"format": {"enum": list(_FORMATS_WITH_SCHEMA)}}}
-                }
-            },
-            "else": {"required": ["schema"]},
+            "allOf": [
+                {
+                    "if": {
+                        "properties": {
+                            "source": {"required": ["format"], "properties": {"format": {"enum": list(FORMATS_WITH_SCHEMA)}}}
+                        }
+                    },
+                    "else": {"required": ["schema"]},
+                },
+                {
+                    "if": {"required": ["mode"], "properties": {"mode": {"const": "upsert"}}},
+                    "then": {"required": ["key"], "properties": {"key": {"minItems": 1}}},
+                },
+            ]
         }
     )
 
@@ -124,7 +132,8 @@ class TableSpec(Declared):
     )
     on_delete: Literal["delete", "mark"] = Field(
         default="delete",
-        description="For upsert, what a deletion does: delete takes the row out, mark keeps its last values and sets _deleted.",
+        description="For upsert, what a deletion does: delete takes the row out, mark keeps its last values and sets "
+        "_is_deleted.",
     )
     keep_change_log: bool = Field(
         default=False,
@@ -205,10 +214,10 @@ class TableSpec(Declared):
     def _report_every_mistake(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         errors: list[InitErrorDetails] = []
         try:
-            spec = validate(data)
+            spec = validate(translate_properties(data) if isinstance(data, Mapping) else data)
         except ValidationError as error:
             errors += [_raise_again(details) for details in error.errors(include_url=False)]
-        for place, mistake in find_spec_mistakes(_read_facts(data)):
+        for place, mistake in find_spec_mistakes(read_facts(data)):
             cause = {"error": ValueError(mistake)}
             errors.append({"type": "value_error", "loc": place, "input": None, "ctx": cause})
         if errors:
@@ -234,7 +243,7 @@ class TableSpec(Declared):
         Raises:
             ValidationError: key, partition_by or properties don't fit them, or they are none that a table may have.
         """
-        related = {name: getattr(self, name) for name in ("table", "source", "key", "partition_by", "properties")}
+        related = {name: getattr(self, name) for name in _RELATED_TO_COLUMNS}
         spec = self.model_copy(update={"columns": type(self)(**related, columns=columns).columns})
         spec._column_source = source
         return spec
@@ -243,6 +252,16 @@ class TableSpec(Declared):
     def keeps_rest(self) -> bool:
         """Whether a column keeps the fields that no other reads."""
         return any(column.name == REST_COLUMN for column in self.columns)
+
+    @property
+    def is_upsert(self) -> bool:
+        """Whether the table has one row per key."""
+        return self.mode == "upsert"
+
+    @property
+    def copy_on_write(self) -> bool:
+        """Whether a commit of an upsert table rewrites the files that it touches, instead of marking rows in them as gone."""
+        return self.properties.get("write.update.mode", self.properties.get("write.delete.mode")) == "copy-on-write"
 
     @property
     def namespace(self) -> str:
@@ -276,55 +295,6 @@ class TableSpec(Declared):
 
     def __hash__(self) -> int:
         return hash((self.table, self.source, self.columns, self.partition_by))
-
-
-def _read_facts(data: object) -> SpecFacts:
-    """What can be read of a declaration that may be wrong anywhere."""
-    parts = data if isinstance(data, Mapping) else {}
-    properties = parts.get("properties")
-    pairs = properties.items() if isinstance(properties, Mapping) else ()
-    values = {str(name): _try(fields.read_property_value, value) for name, value in pairs}
-    source = parts.get("source")
-    if isinstance(source, SourceSpec):
-        source = source.model_dump()
-    given = source if isinstance(source, Mapping) else {}
-    has_schema = given.get("format") in _FORMATS_WITH_SCHEMA and bool(given.get("topic") or given.get("schema_file"))
-    return SpecFacts(
-        may_lack_columns=has_schema or not parts.keys().isdisjoint({"schema", "columns"}),
-        source_keys=frozenset(key for key, value in source.items() if value) if isinstance(source, Mapping) else None,
-        columns=[_read_column_facts(column) for column in _items(parts.get("schema", parts.get("columns")))],
-        key=[name if isinstance(name, str) else None for name in _items(parts.get("key"))],
-        partition_by=[_read_partition_facts(field) for field in _items(parts.get("partition_by"))],
-        properties={name: value for name, value in values.items() if value is not None},
-    )
-
-
-def _read_column_facts(column: object) -> ColumnFacts:
-    if isinstance(column, ColumnSpec):
-        return ColumnFacts(column.name, column.type, column.required)
-    parts = column if isinstance(column, Mapping) else {}
-    name, required = parts.get("name"), parts.get("required", False)
-    return ColumnFacts(
-        name if isinstance(name, str) else None,
-        _try(fields.read_data_type, parts.get("type")),
-        required if isinstance(required, bool) else None,
-    )
-
-
-def _read_partition_facts(field: object) -> PartitionFacts | None:
-    read = _try(PartitionFieldSpec.read, field)
-    return (read.column, read.transform, read.parameter) if read else None
-
-
-def _items(value: object) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
-
-
-def _try(read: Callable[[object], Value], value: object) -> Value | None:
-    try:
-        return read(value)
-    except ValueError:
-        return None
 
 
 def _raise_again(details: ErrorDetails) -> InitErrorDetails:

@@ -45,8 +45,11 @@ def test_unknown_keys_and_missing_ones_are_marked_by_editors() -> None:
     schema = build_json_schema()
 
     assert schema["required"] == ["table", "source"]
-    assert schema["if"]["properties"]["source"]["properties"]["format"]["enum"] == ["avro", "protobuf"]
-    assert schema["else"] == {"required": ["schema"]}
+    columns, key = schema["allOf"]
+    assert columns["if"]["properties"]["source"]["properties"]["format"]["enum"] == ["avro", "protobuf", "debezium-avro"]
+    assert columns["else"] == {"required": ["schema"]}
+    assert key["if"]["properties"]["mode"] == {"const": "upsert"}
+    assert key["then"]["required"] == ["key"]
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["ColumnSpec"]["additionalProperties"] is False
     assert "from" in schema["$defs"]["ColumnSpec"]["properties"]

@@ -84,7 +84,7 @@ class ExactDecoder:
     """Decodes JSON messages one by one."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
-        self._columns = [(column, _reader_of(column)) for column in columns]
+        self._columns = [(column, reader_of(column)) for column in columns]
         self._schema = arrow_schema(columns)
         self._shape = Shape.of(columns)
 
@@ -115,6 +115,18 @@ def parse_object(value: bytes) -> dict[str, Any]:
     Raises:
         Unreadable: it is none, whatever the declaration says.
     """
+    message = parse_value(value)
+    if not isinstance(message, dict):
+        raise Unreadable("not_an_object", f"the value is {describe(message)}, expected a JSON object")
+    return message
+
+
+def parse_value(value: bytes) -> Any:
+    """What a JSON text says, as `parse_object` gives it.
+
+    Raises:
+        Unreadable: it is no JSON.
+    """
     if not value:
         raise Unreadable("empty", "the value is empty, expected a JSON object")
     try:
@@ -124,14 +136,12 @@ def parse_object(value: bytes) -> dict[str, Any]:
     if is_too_deep(value):
         raise Unreadable("too_deep", f"the value nests deeper than {MAX_DEPTH} levels")
     try:
-        message = _JSON.decode(text)
+        found = _JSON.decode(text)
     except ValueError as error:
         raise Unreadable("invalid_json", f"the value is no JSON: {error}") from None
     if b"\\u" in value and any(match[1] for match in _LONE_SURROGATE.finditer(value)):
         raise Unreadable("invalid_json", "a string has half of a surrogate pair, expected Unicode text")
-    if not isinstance(message, dict):
-        raise Unreadable("not_an_object", f"the value is {_describe(message)}, expected a JSON object")
-    return message
+    return found
 
 
 def _collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -159,7 +169,7 @@ def _value_of(message: dict[str, Any], column: Column, read: Read) -> Any:
             return read(found)
     except Rejected as error:
         label = ".".join(column.path)
-        reason = f"field {label!r}: found {_describe(found)}, expected {error.expected}"
+        reason = f"field {label!r}: found {describe(found)}, expected {error.expected}"
         raise Unreadable(error.code, reason) from None
     if column.required:
         label = ".".join(column.path)
@@ -175,7 +185,8 @@ def _member(parent: Any, key: str) -> Any:
     return parent.get(key)
 
 
-def _describe(found: Any) -> str:
+def describe(found: Any) -> str:
+    """What was found, for a reason."""
     match found:
         case None | True | False:
             return json.dumps(found)
@@ -193,7 +204,8 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
-def _reader_of(column: Column) -> Read:
+def reader_of(column: Column) -> Read:
+    """Reads what stands for the column in a parsed message; the value as an array stores it. Raises `Rejected`."""
     if column.epoch is None:
         return _reader(column.type)
     factor = MICROS_PER_EPOCH_UNIT[column.epoch]
@@ -257,7 +269,7 @@ def _inside(read: Read, item: Any, where: str) -> Any:
     try:
         return read(item)
     except Rejected as error:
-        expected = f"{error.expected} in {where}, where {_describe(item)} was found"
+        expected = f"{error.expected} in {where}, where {describe(item)} was found"
         raise Rejected(error.code, expected) from None
 
 

@@ -1,6 +1,8 @@
 """Which decoder reads the changes of an upsert table: the one place that knows every format of them."""
 
+from lakehouse_assets.decode.changes.canal import CanalDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeDecoder
+from lakehouse_assets.decode.changes.maxwell import MaxwellDecoder
 from lakehouse_assets.decode.changes.plain import JsonKeys, PlainChangeDecoder
 from lakehouse_assets.decode.decoder import build_message_decoder
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
@@ -19,5 +21,9 @@ def build_change_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) 
     match spec.source.format:
         case "json" | "avro" | "protobuf":
             return PlainChangeDecoder(build_message_decoder(spec, schemas), JsonKeys(key_columns))
+        case "canal-json":
+            return CanalDecoder(spec.decoded_columns, spec.key)
+        case "maxwell-json":
+            return MaxwellDecoder(spec.decoded_columns, spec.key)
         case _:
             raise NotImplementedError(spec.source.format)

@@ -1,0 +1,99 @@
+"""Maxwell's messages: one row each, as JSON. Its keys name the row, also where the value is gone.
+
+A position is the number of the binlog's file and the offset in it, as far as Maxwell was told to write them.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges
+from lakehouse_assets.decode.changes.gathering import ChangeList, RowChange
+from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, row_of
+from lakehouse_assets.decode.changes.mysql_text import mysql_reader, read_base64
+from lakehouse_assets.decode.columns import Column
+from lakehouse_assets.decode.exact import Unreadable, describe, parse_object, parse_value
+from lakehouse_assets.decode.kinds import Integer
+
+_INSERTS: Final = {"insert": "insert", "bootstrap-insert": "read"}
+_SILENT: Final = frozenset(
+    ("bootstrap-start", "bootstrap-complete", "table-create", "table-alter", "table-drop")
+    + ("database-create", "database-alter", "database-drop")
+)
+_POSITION = re.compile(r"(?:.*\.)?([0-9]+):([0-9]+)")
+_FILE_BITS, _OFFSET_BITS, _ROW_BITS = 20, 32, 11
+_LAST_ROW = (1 << _ROW_BITS) - 1
+_KEY_PREFIX = "pk."
+
+
+class MaxwellDecoder:
+    """Decodes Maxwell's messages of one table."""
+
+    def __init__(self, columns: Sequence[Column], key: Sequence[str]) -> None:
+        """`key`: names of the columns that name a row; they are required."""
+        self._columns, self._key = columns, key
+        self._rows = RowReader(columns, key, lambda column: mysql_reader(column, read_base64, is_utc=True))
+        # Maxwell's keys have the columns' names in lower case.
+        self._key_fields = {column.path[0].lower(): column.path[0] for column in columns if column.name in key}
+
+    def decode(self, messages: ChangeMessages) -> DecodedChanges:
+        """As every decoder of changes."""
+        changes, counter, has_positions = ChangeList(self._columns, self._key), self._rows.open_counter(), False
+        for index, (value, key) in enumerate(zip(messages.values, messages.keys, strict=True)):
+            try:
+                if value is None:
+                    changes.add(index, [self._rows.read_delete(self._row_of_key(key), None)])
+                    continue
+                message = parse_object(value)
+                kind = message.get("type")
+                if kind in _SILENT:
+                    changes.skip(index)
+                    continue
+                position = _position_of(message)
+                row, read = self._read(message, kind, position)
+                has_positions = has_positions or position is not None
+                changes.add(index, read)
+                if kind != "delete":
+                    counter.add(row)
+            except Unreadable as error:
+                changes.refuse(index, error)
+        return changes.to_decoded(counter.result(), has_positions=has_positions)
+
+    def _read(self, message: dict[str, Any], kind: Any, position: int | None) -> tuple[Row, list[RowChange]]:
+        if kind not in (*_INSERTS, "update", "delete"):
+            expected = "insert, update, delete, bootstrap-… or a change of the schema"
+            raise Unreadable("unknown_operation", f"field 'type': found {describe(kind)}, expected {expected}")
+        row = row_of(message.get("data"), "data")
+        if kind == "delete":
+            return row, [self._rows.read_delete(row, position)]
+        if kind == "update":
+            old = message.get("old")
+            return row, self._rows.read_update(row, {} if old is None else row_of(old, "old"), position)
+        return row, [self._rows.read_insert(_INSERTS[kind], row, position)]
+
+    def _row_of_key(self, key: bytes | None) -> Row:
+        """The row that a message without a value names, in both forms that Maxwell has for keys."""
+        if key is None:
+            raise Unreadable("missing_required", "the message has neither a value nor a key, so it names no row")
+        match parse_value(key):
+            case dict() as found:
+                parts = {name.removeprefix(_KEY_PREFIX): item for name, item in found.items() if name.startswith(_KEY_PREFIX)}
+            case [str(), str(), list() as found]:
+                parts = {name: item for part in found for name, item in row_of(part, "key").items()}
+            case found:
+                raise Unreadable("wrong_type", f"the key: found {describe(found)}, expected one of Maxwell's keys")
+        return {self._key_fields.get(name, name): item for name, item in parts.items()}
+
+
+def _position_of(message: dict[str, Any]) -> int | None:
+    """File, offset and row in one number that sorts. The last row of a transaction has no number, but says that it is it."""
+    found = message.get("position")
+    match = _POSITION.fullmatch(found) if isinstance(found, str) else None
+    if match is None:
+        return None
+    file, offset = int(match[1]), int(match[2])
+    if file >= 1 << _FILE_BITS or offset >= 1 << _OFFSET_BITS:
+        return None
+    row = message.get("xoffset")
+    place = int(row) if isinstance(row, Integer) else _LAST_ROW if message.get("commit") is True else 0
+    return (file << (_OFFSET_BITS + _ROW_BITS)) + (offset << _ROW_BITS) + min(max(place, 0), _LAST_ROW)

@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 from pyiceberg.table import Table
 
+from lakehouse_assets.decode.changes.building import build_change_decoder
+from lakehouse_assets.decode.changes.decoded import ChangeDecoder
 from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, Messages
 from lakehouse_assets.decode.decoder import build_decoder, derive_columns
 from lakehouse_assets.decode.fitting import FittingDecoder
 from lakehouse_assets.model.errors import BrokenSchemaError, SchemaMovedError
-from lakehouse_assets.model.schemas import RegisteredSchema, SubjectVersion
+from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf, SubjectVersion
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.messages import MessageBatch
@@ -35,17 +37,30 @@ def table_decoder(systems: Systems, spec: TableSpec, table: Table) -> Decoder:
     return decoder
 
 
+def open_change_decoder(systems: Systems, spec: TableSpec) -> ChangeDecoder:
+    """Decodes messages into changes of rows that fit the declaration. Contacts no registry yet.
+
+    Raises:
+        BrokenSchemaError: the schema file can't be read, or is no schema.
+    """
+    return build_change_decoder(spec, _schemas(systems, spec))
+
+
 def open_decoder(systems: Systems, spec: TableSpec) -> Decoder:
     """Decodes messages into rows that fit the declaration. Contacts no registry yet.
 
     Raises:
         BrokenSchemaError: the schema file can't be read, or is no schema.
     """
+    return build_decoder(spec, _schemas(systems, spec))
+
+
+def _schemas(systems: Systems, spec: TableSpec) -> SchemaOf | RegisteredSchema:
     if spec.source.schema_file is not None:
-        return build_decoder(spec, _read_schema_file(spec.source.schema_file))
+        return _read_schema_file(spec.source.schema_file)
     if spec.column_source is None:
-        return build_decoder(spec, systems.registry.schema_of)
-    return build_decoder(spec, partial(_schema_of, systems.registry, spec.column_source))
+        return systems.registry.schema_of
+    return partial(_schema_of, systems.registry, spec.column_source)
 
 
 def _schema_of(registry: SchemaRegistry, columns_of: SubjectVersion, schema_id: int) -> RegisteredSchema | None:

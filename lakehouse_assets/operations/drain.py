@@ -20,7 +20,7 @@ class DrainResult:
     commits: int
     row_count: int
     bad_count: int
-    tombstone_count: int
+    skipped_count: int
     filtered_count: int
     was_stopped: bool
 
@@ -31,7 +31,7 @@ class _Tally:
     commits: int = 0
     row_count: int = 0
     bad_count: int = 0
-    tombstone_count: int = 0
+    skipped_count: int = 0
     filtered_count: int = 0
 
     def add(self, report: CommitReport) -> None:
@@ -39,7 +39,7 @@ class _Tally:
         self.commits += 1
         self.row_count += report.row_count
         self.bad_count += sum(report.bad_codes.values())
-        self.tombstone_count += report.tombstone_count
+        self.skipped_count += report.skipped_count
         self.filtered_count += report.filtered_count
 
 
@@ -78,7 +78,7 @@ def run_drain(
         commits=tally.commits,
         row_count=tally.row_count,
         bad_count=tally.bad_count,
-        tombstone_count=tally.tombstone_count,
+        skipped_count=tally.skipped_count,
         filtered_count=tally.filtered_count,
         was_stopped=bool(tally.left) and stop(),
     )

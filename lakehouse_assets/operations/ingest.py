@@ -44,7 +44,7 @@ class CommitReport:
 
     `says_topic`: rows of the table say their topic. `slice_rows`: rows by the beginning of their slice, ms since 1970.
     `bad_codes`: quarantined messages by their error code. `schema_change`: since the commit before, whoever made it.
-    `read_count` = `row_count` + quarantined + `tombstone_count` + `filtered_count`.
+    `read_count` = `row_count` + quarantined + `skipped_count` + `filtered_count`.
     `column_source`: the schema that gave `derived_columns`, where none are declared.
     """
 
@@ -56,7 +56,7 @@ class CommitReport:
     slice_rows: Mapping[int, int]
     row_count: int
     read_count: int
-    tombstone_count: int
+    skipped_count: int
     filtered_count: int
     bad_codes: Mapping[str, int]
     bytes_written: int
@@ -297,7 +297,7 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         slice_rows=batch.slice_rows,
         row_count=batch.row_count,
         read_count=batch.read_count,
-        tombstone_count=batch.tombstone_count,
+        skipped_count=batch.skipped_count,
         filtered_count=batch.filtered_count,
         bad_codes=batch.bad.codes,
         bytes_written=sum(file.size_bytes for file in batch.files),

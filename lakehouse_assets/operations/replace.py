@@ -22,8 +22,9 @@ from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.decoding import resolve_columns, table_decoder
+from lakehouse_assets.operations.decoding import resolve_columns
 from lakehouse_assets.operations.ingest import CommitReport, build_delivery, build_report, open_table
+from lakehouse_assets.operations.intake import open_intake
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, quarantine_stager, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch, Stager, slice_begins_ms
@@ -203,8 +204,8 @@ def _stage_slice(
 ) -> StagedBatch | None:
     if not plan.ranges:
         return StagedBatch.empty()
-    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, ledger)
-    stager = Stager(spec, table, plan.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
+    intake, quarantine = open_intake(systems, spec, table, spec.buffer_size), quarantine_stager(systems, spec, ledger)
+    stager = Stager(spec, plan.newest_ms, now_ms, intake, quarantine)
     ranges = {log: (held.ranges[0].start, held.stop) for log, held in plan.ranges.partitions.items()}
     with systems.source.reader(spec.table, ranges) as reader:
         return next(stager.stage(reader, stop, whole=True), None)

@@ -1,7 +1,7 @@
-"""Messages become rows in data files that nobody sees yet.
+"""Messages become what a commit takes: rows in data files that nobody sees yet, or changes of rows by key.
 
-One stager reads its topic partitions, decodes, and writes; at each commit boundary it hands over what it has. It knows no
-snapshot. Memory is bounded by the chunk it reads and by the writer's buffer, whatever the backlog.
+One stager reads its topic partitions and gives the messages to an intake; at each commit boundary it hands over what that has.
+It knows no snapshot. Memory is bounded by the chunk it reads and by the intake's buffer, whatever the backlog.
 """
 
 import time
@@ -10,23 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
-from pyiceberg.table import Table
 
-from lakehouse_assets.decode.decoded import Decoder
-from lakehouse_assets.model.columns import KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC
 from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError, UnaccountedRecordsError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
-from lakehouse_assets.operations.decoding import messages_at
+from lakehouse_assets.operations.intake import Intake, Reading
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
+from lakehouse_assets.systems.changes import Changes
 from lakehouse_assets.systems.kafka_reader import RangeReader
 from lakehouse_assets.systems.messages import MessageBatch
-from lakehouse_assets.systems.parquet import StagedFile, build_writer
-from lakehouse_assets.systems.positions import Offsets, list_runs
-from lakehouse_assets.systems.schema import position_columns, timestamp_column
+from lakehouse_assets.systems.parquet import StagedFile
+from lakehouse_assets.systems.positions import list_runs
 
 _READ_SECONDS = 0.5
 _FEWEST_JUDGED = 1000  # of fewer messages, the share of bad ones says nothing
@@ -37,8 +33,9 @@ class StagedBatch:
     """Rows of one commit, or of one worker's share of it, as files; plain values, so that it can cross processes.
 
     `ranges` are the offsets read, gaps included; there may be no row in them. `good_offsets` are those of messages that became
-    rows or were filtered. `slice_rows` counts rows by the beginning of their slice (ms since 1970).
-    `read_count` = rows + `bad.count` + skipped by rule: `tombstone_count` (null values) + `filtered_count` (by `where`).
+    rows or changes, or were filtered. `changes` are those of an upsert table, which stages no files; each worker has its own.
+    `slice_rows` counts rows, or changes, by the beginning of their slice (ms since 1970).
+    `read_count` = good messages + `bad.count` + `skipped_count`; of the good ones, `filtered_count` were left out by `where`.
     """
 
     ranges: TopicRanges
@@ -49,14 +46,15 @@ class StagedBatch:
     slice_rows: Mapping[int, int]
     read_count: int
     read_bytes: int
-    tombstone_count: int
+    skipped_count: int
     filtered_count: int = 0
     bad: Quarantined = Quarantined()
     unknown: UnknownFields = UnknownFields()
+    changes: tuple[Changes, ...] = ()
 
     @property
     def row_count(self) -> int:
-        """Rows in the files."""
+        """Rows in the files, or changes that were read."""
         return sum(self.slice_rows.values())
 
     @classmethod
@@ -75,10 +73,11 @@ class StagedBatch:
             slice_rows=Counter(self.slice_rows) + Counter(other.slice_rows),
             read_count=self.read_count + other.read_count,
             read_bytes=self.read_bytes + other.read_bytes,
-            tombstone_count=self.tombstone_count + other.tombstone_count,
+            skipped_count=self.skipped_count + other.skipped_count,
             filtered_count=self.filtered_count + other.filtered_count,
             bad=self.bad.joined(other.bad),
             unknown=self.unknown.joined(other.unknown),
+            changes=self.changes + other.changes,
         )
 
     @property
@@ -98,7 +97,8 @@ class _Tally:
     slice_rows: Counter[int] = field(default_factory=Counter)
     read_count: int = 0
     read_bytes: int = 0
-    tombstone_count: int = 0
+    good_count: int = 0
+    skipped_count: int = 0
     filtered_count: int = 0
     example: BadRecordError | None = None
     unknown: UnknownFields = UnknownFields()
@@ -110,20 +110,16 @@ class Stager:
     def __init__(
         self,
         spec: TableSpec,
-        table: Table,
         newest_ms: Mapping[TopicPartition, int],
-        buffer_bytes: int,
         now_ms: Callable[[], int],
-        decoder: Decoder,
+        intake: Intake,
         quarantine: QuarantineStager,
     ) -> None:
-        self._spec, self._now_ms, self._decoder, self._quarantine = spec, now_ms, decoder, quarantine
+        self._spec, self._now_ms, self._intake, self._quarantine = spec, now_ms, intake, quarantine
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._newest_ms = dict(newest_ms)
         self._handed_over = float("-inf")
         self._seen = (0, 0)  # bad ones, and all that were to become rows, of what was handed over
-        self._writer = build_writer(table, buffer_bytes)
-        self._says_topic = position_columns(table.schema()).topic is not None
 
     def stage(
         self,
@@ -168,7 +164,7 @@ class Stager:
             if reader.next_offsets != tally.starts and (not whole or reader.is_finished):
                 yield self._hand_over(tally, reader.next_offsets)
         finally:
-            self._writer.abandon()
+            self._intake.abandon()
             self._quarantine.abandon()
 
     def _is_due(self, tally: _Tally, caught_up: bool) -> bool:
@@ -177,61 +173,47 @@ class Stager:
         interval = self._spec.commit_interval.total_seconds()
         # Rows that follow a pause don't wait for more; a backlog does, so that its commits are large.
         waited_since = self._handed_over if caught_up else tally.began
-        return time.monotonic() - waited_since >= interval or tally.read_bytes >= self._spec.commit_size
+        is_large = self._intake.is_full or tally.read_bytes >= self._spec.commit_size
+        return is_large or time.monotonic() - waited_since >= interval
 
     def _add(self, batch: MessageBatch, tally: _Tally) -> BadMessage | None:
         """Stage the messages. Where the table stops at bad ones: those before the first, which is returned."""
-        present = np.arange(len(batch))
-        if None in batch.values:
-            present = present[[value is not None for value in batch.values]]
-        messages = messages_at(batch, present)
-        values = messages.values
-        decoded = self._decoder.decode(messages)
-        bad = [BadMessage(int(present[one.index]), one.code, one.reason) for one in decoded.bad]
-        if bad and self._spec.on_bad_record == "fail":
-            first = min(bad, key=lambda one: one.at)
+        reading = self._intake.read(batch)
+        if reading.bad and self._spec.on_bad_record == "fail":
+            first = min(reading.bad, key=lambda one: one.at)
             self._add(batch.first(first.at), tally)
             return first
-        if bad:
-            self._quarantine.add(batch, bad)
-            tally.example = tally.example or self._bad_record(batch, bad[0])
+        if reading.bad:
+            self._quarantine.add(batch, reading.bad)
+            tally.example = tally.example or self._bad_record(batch, reading.bad[0])
         if len(batch):
-            self._add_rows(decoded.table, batch, present[decoded.rows(len(values))], tally)
-            for log, offsets in batch.offsets_by_log(np.delete(present, [one.index for one in decoded.bad])):
-                tally.good_runs.setdefault(log, []).extend(list_runs(offsets))
-            tally.read_count += len(batch)
-            tally.read_bytes += sum(map(len, values))
-            tally.tombstone_count += len(batch) - len(values)
-            tally.filtered_count += len(decoded.filtered)
-            tally.unknown = tally.unknown.joined(decoded.unknown)
+            self._keep(batch, reading, tally)
         return None
 
-    def _add_rows(self, rows: pa.Table, batch: MessageBatch, kept: Offsets, tally: _Tally) -> None:
-        """Stage the rows of the messages that stand at `kept` in the batch."""
-        begins = self._slice_begins(batch)[kept]
+    def _keep(self, batch: MessageBatch, reading: Reading, tally: _Tally) -> None:
+        begins = self._slice_begins(batch)[reading.places]
         if tally.began is None:
             tally.began = time.monotonic()
-        if not len(kept):
-            return
-        if self._says_topic:
-            topics = pa.array([log.topic for log in batch.logs], pa.string())
-            rows = rows.append_column(KAFKA_TOPIC, topics.take(pa.array(batch.places[kept])))
-        self._writer.add(
-            rows.append_column(KAFKA_PARTITION, pa.array(batch.partitions[kept]))
-            .append_column(KAFKA_OFFSET, pa.array(batch.offsets[kept]))
-            .append_column(KAFKA_TIMESTAMP, timestamp_column(batch.timestamps_ms[kept]))
-        )
+        reading.keep()
         found, counts = np.unique(begins, return_counts=True)
         tally.slice_rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-        for log, offsets in batch.offsets_by_log(kept):
+        for log, offsets in batch.offsets_by_log(reading.places):
             tally.last_row[log] = int(offsets[-1])
+        for log, offsets in batch.offsets_by_log(reading.good):
+            tally.good_runs.setdefault(log, []).extend(list_runs(offsets))
+        tally.read_count += len(batch)
+        tally.read_bytes += sum(map(len, filter(None, batch.values)))
+        tally.good_count += len(reading.good)
+        tally.skipped_count += reading.skipped_count
+        tally.filtered_count += reading.filtered_count
+        tally.unknown = tally.unknown.joined(reading.unknown)
 
     def _bad_record(self, batch: MessageBatch, bad: BadMessage) -> BadRecordError:
         return BadRecordError(self._spec.table, *batch.position(bad.at), bad.reason)
 
     def _judge_share(self, tally: _Tally) -> None:
         """Raise if so many are bad, of this batch or of all since the start, that the declaration must be wrong."""
-        batch = (self._quarantine.count, tally.read_count - tally.tombstone_count - tally.filtered_count)
+        batch = (self._quarantine.count, tally.read_count - tally.skipped_count - tally.filtered_count)
         self._seen = (self._seen[0] + batch[0], self._seen[1] + batch[1])
         for bad, read in (batch, self._seen):
             if read >= _FEWEST_JUDGED and bad > read * self._spec.max_bad_share and tally.example is not None:
@@ -254,25 +236,34 @@ class Stager:
     def _hand_over(self, tally: _Tally, stops: Mapping[TopicPartition, int]) -> StagedBatch:
         self._judge_share(tally)
         self._handed_over = time.monotonic()
+        kept = self._intake.finish()
         batch = StagedBatch(
             ranges=TopicRanges.of({log: [(start, stops[log])] for log, start in tally.starts.items()}),
             good_offsets=TopicRanges.of(tally.good_runs),
-            files=tuple(self._writer.finish()),
+            files=kept.files,
             last_row=tally.last_row,
             newest_ms={log: ms for log, ms in self._newest_ms.items() if stops.get(log, 0) > tally.starts.get(log, 0)},
             slice_rows=dict(tally.slice_rows),
             read_count=tally.read_count,
             read_bytes=tally.read_bytes,
-            tombstone_count=tally.tombstone_count,
+            skipped_count=tally.skipped_count,
             filtered_count=tally.filtered_count,
             bad=self._quarantine.finish(),
             unknown=tally.unknown,
+            changes=(kept.changes,) if kept.changes is not None else (),
         )
-        written = sum(file.row_count for file in (*batch.files, *batch.bad.files))
-        skipped = batch.tombstone_count + batch.filtered_count
-        if written + skipped != batch.read_count:
-            raise UnaccountedRecordsError(self._spec.table, batch.read_count, written, skipped)
+        self._account_for(batch, tally.good_count, kept.row_count)
         return batch
+
+    def _account_for(self, batch: StagedBatch, good_count: int, row_count: int) -> None:
+        """Raise unless every message that was read became something: what was written is counted in the files."""
+        set_aside = sum(file.row_count for file in batch.bad.files)
+        skipped = batch.skipped_count + batch.filtered_count
+        is_complete = good_count + set_aside + batch.skipped_count == batch.read_count and row_count == batch.row_count
+        if self._spec.mode == "append":
+            is_complete = is_complete and row_count + set_aside + skipped == batch.read_count
+        if not is_complete:
+            raise UnaccountedRecordsError(self._spec.table, batch.read_count, row_count + set_aside, skipped)
 
 
 def slice_begins_ms(

@@ -22,7 +22,7 @@ from lakehouse_assets.model.errors import LakehouseError, TableMissingError, Wor
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.decoding import table_decoder
+from lakehouse_assets.operations.intake import open_intake
 from lakehouse_assets.operations.quarantine import quarantine_stager
 from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
@@ -64,8 +64,8 @@ def stage_batches(
     """
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
-        decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, ledger)
-        stager = Stager(spec, table, ledger.newest_ms, spec.buffer_size, now_ms, decoder, quarantine)
+        intake, quarantine = open_intake(systems, spec, table, spec.buffer_size), quarantine_stager(systems, spec, ledger)
+        stager = Stager(spec, ledger.newest_ms, now_ms, intake, quarantine)
         with systems.source.reader(spec.table, ranges) as reader:
             yield from stager.stage(reader, stop)
         return
@@ -189,8 +189,8 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     if table is None:
         raise TableMissingError(spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
-    decoder, quarantine = table_decoder(systems, spec, table), quarantine_stager(systems, spec, share.ledger)
-    stager = Stager(spec, table, share.ledger.newest_ms, buffer_bytes, lambda: int(time.time() * 1000), decoder, quarantine)
+    intake, quarantine = open_intake(systems, spec, table, buffer_bytes), quarantine_stager(systems, spec, share.ledger)
+    stager = Stager(spec, share.ledger.newest_ms, lambda: int(time.time() * 1000), intake, quarantine)
     with systems.source.reader(spec.table, share.ranges) as reader:
         has_said_so = False
 

@@ -89,7 +89,7 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "rows_committed": dg.MetadataValue.int(report.row_count),
         "records_read": dg.MetadataValue.int(report.read_count),
         "records_quarantined": dg.MetadataValue.int(sum(report.bad_codes.values())),
-        "tombstones_skipped": dg.MetadataValue.int(report.tombstone_count),
+        "records_skipped": dg.MetadataValue.int(report.skipped_count),
         "records_filtered": dg.MetadataValue.int(report.filtered_count),
         "bytes_written": dg.MetadataValue.int(report.bytes_written),
         "data_file_count": dg.MetadataValue.int(report.data_file_count),

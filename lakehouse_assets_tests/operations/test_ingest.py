@@ -81,7 +81,7 @@ def test_tombstones_are_passed_over(lake: MakeLake) -> None:
     result = table.ingest()
 
     assert result.row_count == 2
-    assert sum(report.tombstone_count for report in table.reports) == 3
+    assert sum(report.skipped_count for report in table.reports) == 3
     table.assert_holds({0: [0, 2]})
 
 

@@ -67,7 +67,7 @@ def test_every_message_is_counted_once_as_written_quarantined_or_skipped(lake: M
 
     assert sum(r.read_count for r in table.reports) == 8
     assert sum(r.row_count for r in table.reports) == 2
-    assert sum(r.tombstone_count for r in table.reports) == 2
+    assert sum(r.skipped_count for r in table.reports) == 2
     assert sum(sum(r.bad_codes.values()) for r in table.reports) == 4
     table.assert_holds({0: [0, 4]}, bad={0: [2, 3], 1: [1, 2]})
 

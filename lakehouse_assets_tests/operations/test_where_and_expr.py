@@ -58,7 +58,7 @@ def test_every_message_is_a_row_or_in_quarantine_or_counted_as_skipped(lake: Mak
     codes = judge.query(table.quarantine, 'SELECT error_code, error FROM {table} WHERE "partition" = 0 ORDER BY "offset"')
     assert [code for code, _ in codes] == ["expression_failed", "invalid_json"]
     assert "column 'number' (CAST(text AS INT)): Conversion Error: Could not convert string 'x'" in str(codes[0][1])
-    totals = [(r.read_count, r.row_count, r.tombstone_count, r.filtered_count, sum(r.bad_codes.values())) for r in table.reports]
+    totals = [(r.read_count, r.row_count, r.skipped_count, r.filtered_count, sum(r.bad_codes.values())) for r in table.reports]
     assert [sum(column) for column in zip(*totals, strict=True)] == [14, 4, 2, 4, 4]
 
 

@@ -75,7 +75,7 @@ def _print_result(spec: "TableSpec", result: "DrainResult", *, as_json: bool) ->
             commits=result.commits,
             rows=result.row_count,
             quarantined=result.bad_count,
-            tombstones=result.tombstone_count,
+            skipped=result.skipped_count,
             filtered=result.filtered_count,
         )
     else:

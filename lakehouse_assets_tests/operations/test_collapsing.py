@@ -1,0 +1,149 @@
+"""Of many changes of one key, the last, with every value that the ones before it hold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lakehouse_assets.operations.collapsing import ChangeBuffer
+from lakehouse_assets.systems.changes import Changes, Truncated
+
+_MISSING = "?"  # a value that a change does not hold
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change as a test writes it: `a` and `b` may be missing; None for both is a deletion."""
+
+    key: tuple[int, str]
+    a: str | None = None
+    b: str | None = None
+    old_key: tuple[int, str] | None = None
+    partition: int = 0
+    position: int = 0
+
+    @property
+    def is_delete(self) -> bool:
+        return self.a is None
+
+
+def _changes(written: list[Change], truncated: Truncated | None = None) -> Changes:
+    rows = pa.table(
+        {
+            "id": pa.array([one.key[0] for one in written], pa.int64()),
+            "part": pa.array([one.key[1] for one in written], pa.string()),
+            "a": pa.array([None if one.a == _MISSING else one.a for one in written], pa.string()),
+            "b": pa.array([None if one.b == _MISSING else one.b for one in written], pa.string()),
+            "_kafka_partition": pa.array([one.partition for one in written], pa.int32()),
+            "_source_position": pa.array([one.position for one in written], pa.int64()),
+        }
+    )
+    missing = {name: np.array([getattr(one, name) == _MISSING for one in written], np.bool_) for name in ("a", "b")}
+    old = [{"id": one.old_key[0], "part": one.old_key[1]} if one.old_key else {"id": None, "part": None} for one in written]
+    has_old = any(one.old_key for one in written)
+    return Changes(
+        rows,
+        np.array([one.is_delete for one in written], np.bool_),
+        {name: mask for name, mask in missing.items() if mask.any()},
+        pa.Table.from_pylist(old, schema=rows.schema.remove(5).remove(4).remove(3).remove(2)) if has_old else None,
+        truncated,
+    )
+
+
+def _found(changes: Changes | None) -> dict[tuple[int, str], tuple[str | None, str | None] | None]:
+    if changes is None:
+        return {}
+    found: dict[tuple[int, str], tuple[str | None, str | None] | None] = {}
+    for i, row in enumerate(changes.rows.to_pylist()):
+        key = (row["id"], row["part"])
+        assert key not in found
+        values = [_MISSING if name in changes.unavailable and changes.unavailable[name][i] else row[name] for name in "ab"]
+        found[key] = None if changes.deletes[i] else (values[0], values[1])
+    return found
+
+
+def _fold(written: list[Change]) -> dict[tuple[int, str], tuple[str | None, str | None] | None]:
+    state: dict[tuple[int, str], tuple[str | None, str | None] | None] = {}
+    for one in written:
+        if one.is_delete:
+            state[one.key] = None
+            continue
+        before = state.get(one.key) or (_MISSING, _MISSING)
+        state[one.key] = (before[0] if one.a == _MISSING else one.a, before[1] if one.b == _MISSING else one.b)
+    return state
+
+
+_KEYS = st.tuples(st.integers(1, 3), st.sampled_from(["x", "y"]))
+_VALUES = st.sampled_from(["1", "2", "3", _MISSING])
+_WRITTEN = st.one_of(st.builds(Change, _KEYS, _VALUES, _VALUES), st.builds(Change, _KEYS))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.lists(_WRITTEN, max_size=6), max_size=5), st.integers(1, 2000))
+def test_what_is_left_is_the_fold_however_it_is_cut_and_however_often_it_collapses(
+    pieces: list[list[Change]], limit: int
+) -> None:
+    buffer = ChangeBuffer(["id", "part"], limit, has_several_logs=True)
+    for piece in pieces:
+        buffer.add(_changes(piece))
+    assert _found(buffer.take()) == _fold([one for piece in pieces for one in piece])
+    assert buffer.take() is None
+
+
+def test_a_row_whose_key_changed_takes_what_it_lacks_from_the_row_of_the_key_before() -> None:
+    buffer = ChangeBuffer(["id", "part"], 10_000, has_several_logs=False)
+    one, two, three = (1, "x"), (2, "x"), (3, "x")
+    buffer.add(_changes([Change(one, "big", _MISSING), Change(one), Change(two, _MISSING, "n", old_key=one)]))
+    buffer.add(_changes([Change(two), Change(three, _MISSING, _MISSING, old_key=two)]))
+    changes = buffer.take()
+    assert _found(changes) == {one: None, two: None, three: ("big", "n")}
+    # What the first key's change did not hold either, stands in the table under that key.
+    buffer.add(_changes([Change(one), Change(two, _MISSING, "n", old_key=one), Change(two), Change(three, "m", "o", old_key=two)]))
+    assert _found(buffer.take()) == {one: None, two: None, three: ("m", "o")}
+    buffer.add(_changes([Change(one), Change(two, _MISSING, "n", old_key=one), Change(two)]))
+    buffer.add(_changes([Change(three, _MISSING, _MISSING, old_key=two)]))
+    changes = buffer.take()
+    assert _found(changes) == {one: None, two: None, three: (_MISSING, "n")}
+    assert changes is not None
+    assert changes.old_keys is not None
+    assert changes.old_keys.to_pylist()[2] == {"id": 1, "part": "x"}
+
+
+def test_of_a_key_that_moved_to_another_topic_partition_the_change_that_is_newer_in_the_source_is_last() -> None:
+    buffer = ChangeBuffer(["id", "part"], 10_000, has_several_logs=True)
+    key, still = (1, "x"), (2, "x")
+    buffer.add(_changes([Change(key, "new", "new", partition=1, position=20), Change(still, "s", "s", position=90)]))
+    buffer.add(_changes([Change(key, "old", "old", position=10), Change(still, "t", "t", position=5)]))
+    assert _found(buffer.take()) == {key: ("new", "new"), still: ("t", "t")}
+    buffer.add(_changes([Change(key, partition=1, position=20)]))
+    buffer.add(_changes([Change(key, "old", "old", position=10)]))
+    assert _found(buffer.take()) == {key: None}
+
+
+def test_what_a_truncation_took_away_is_forgotten_and_what_the_source_made_after_it_stays() -> None:
+    buffer = ChangeBuffer(["id", "part"], 10_000, has_several_logs=True)
+    buffer.add(_changes([Change((1, "x"), "a", "a", position=10), Change((2, "x"), "b", "b", position=30)]))
+    buffer.add(_changes([Change((3, "x"), "c", "c", position=40)], Truncated(20)))
+    changes = buffer.take()
+    assert changes is not None
+    assert _found(changes) == {(2, "x"): ("b", "b"), (3, "x"): ("c", "c")}
+    assert changes.truncated == Truncated(20)
+    buffer.add(_changes([Change((1, "x"), "a", "a")]))
+    buffer.add(_changes([], Truncated()))
+    changes = buffer.take()
+    assert changes is not None
+    assert not len(changes)
+    assert changes.truncated == Truncated()
+
+
+def test_it_is_full_when_different_keys_take_its_room_and_not_when_the_same_ones_come_again() -> None:
+    buffer = ChangeBuffer(["id", "part"], 4_000, has_several_logs=False)
+    for _ in range(50):
+        buffer.add(_changes([Change((key, "x"), "a", "a") for key in range(10)]))
+        assert not buffer.is_full
+    buffer.add(_changes([Change((key, "x"), "a", "a") for key in range(100)]))
+    assert buffer.is_full
+    assert len(_found(buffer.take())) == 100
+    assert not buffer.is_full

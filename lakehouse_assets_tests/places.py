@@ -84,7 +84,7 @@ class PostgresPlace(Place):
         server.create_database(self._database)
 
     def catalog(self, folder: Path) -> Mapping[str, str]:
-        uri = self._server.uri(self._database, self._proxy.port)
+        uri = self._server.driver_uri(self._database, self._proxy.port)
         return {"type": "sql", "uri": uri, "warehouse": f"file://{folder}/warehouse"}
 
     def go_away(self) -> None:

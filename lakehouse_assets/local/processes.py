@@ -159,17 +159,17 @@ def read_log_tail(log: Path) -> str:
 def watch(mark: str) -> None:
     """Wait until standard input ends, which is when the owner is gone; then end what carries its mark.
 
-    The owner was killed without mercy, so nobody waits for anything either: only a broker gets the second in which it leaves
-    its log in order. What the others had not committed is read again.
+    The owner was killed without mercy, so nobody waits for anything either: only brokers and databases get the second in which
+    they leave their logs in order. What the others had not committed is read again.
     """
     while os.read(0, 1024):
         pass
-    end_processes(lambda: [found for found in list_marked(mark) if not _is_java(found)], 0)
+    end_processes(lambda: [found for found in list_marked(mark) if not _is_server(found)], 0)
     end_processes(lambda: list_marked(mark), _GRACE_SECONDS)
 
 
-def _is_java(found: MarkedProcess) -> bool:
-    return found.command.split(" ")[0].endswith("java")
+def _is_server(found: MarkedProcess) -> bool:
+    return Path(found.command.split(" ")[0]).name in ("java", "postgres")
 
 
 def _folder_mark(folder: Path) -> str:

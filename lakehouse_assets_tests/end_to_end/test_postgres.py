@@ -6,13 +6,13 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from lakehouse_assets.model.errors import CatalogAccessError, CommitOutcomeUnknownError, ConfigurationError
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.operations.lake import Lake
 from lakehouse_assets_tests.places import PostgresPlace
-from lakehouse_assets_tests.postgres import GUARDED, USER, PostgresServer
+from lakehouse_assets_tests.postgres import GUARDED, PostgresServer
 from lakehouse_assets_tests.proxy import FaultyProxy
 from lakehouse_assets_tests.test_docs import OPERATIONS
 from lakehouse_assets_tests.waiting import wait_until
@@ -83,8 +83,8 @@ def test_a_server_that_refuses_is_not_asked_again_and_no_password_is_shown(
     lake: Lake, postgres_server: PostgresServer, password: str, words: str
 ) -> None:
     postgres_server.create_guarded_user("right")
-    uri = lake.catalog["uri"].replace(f"//{USER}@", f"//{GUARDED}:{password}@")
-    lake.catalog = {**lake.catalog, "uri": uri}
+    uri = make_url(lake.catalog["uri"]).set(username=GUARDED, password=password)
+    lake.catalog = {**lake.catalog, "uri": uri.render_as_string(hide_password=False)}
 
     with pytest.raises(CatalogAccessError, match=words) as caught:
         lake.reopened().ingest()

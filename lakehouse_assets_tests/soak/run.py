@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakehouse_assets.local.kafka import LocalKafka
-from lakehouse_assets.local.ports import find_free_port
 from lakehouse_assets_tests.postgres import PostgresServer
 from lakehouse_assets_tests.proxy import FaultyProxy
 from lakehouse_assets_tests.soak.reader import watching
@@ -46,7 +45,7 @@ def run_soak(folder: Path, port: int, seed: int, seconds: float, say: Callable[[
     began, counts = time.monotonic(), Counter[str]()
     with (
         LocalKafka(folder / "kafka", port=port) as kafka,
-        PostgresServer(find_free_port(port + 10)) as postgres,
+        PostgresServer(folder / "postgres", port=port + 10) as postgres,
         FaultyProxy(postgres.port) as proxy,
     ):
         world = World.open(folder, kafka, postgres, proxy)

@@ -70,7 +70,7 @@ class World:
         spec = make_spec(broker.create_topic("soak", 2))
         lakes = []
         for port, ping in ((proxy.port, "false"), (postgres.port, "true")):  # who judges never meets a dead connection
-            uri = f"{postgres.uri('soak', port)}?{_LIMITS}"
+            uri = f"{postgres.driver_uri('soak', port)}?{_LIMITS}"
             catalog = {"type": "sql", "warehouse": f"file://{folder}/warehouse", "uri": uri, "pool_pre_ping": ping}
             lakes.append(Lake(folder, broker, spec, make_systems(folder, kafka.bootstrap_servers, **catalog), catalog))
         (folder / "failures").mkdir()

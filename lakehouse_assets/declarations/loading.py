@@ -46,6 +46,11 @@ class Declarations:
     specs: tuple[TableSpec, ...]
     broken: tuple[BrokenDeclaration, ...]
 
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        """Every table that is filled: each that is declared, after it the log of its changes where it keeps one."""
+        return tuple(table for spec in self.specs for table in (spec, spec.change_log) if table is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:

@@ -58,6 +58,7 @@ class PositionColumns:
         return (self.partition, self.offset) if self.topic is None else (self.topic, self.partition, self.offset)
 
 
+CHANGE_LOG_SUFFIX = "__changes"
 QUARANTINE_SUFFIX = "__quarantine"
 QUARANTINE_POSITION = PositionColumns("topic", "partition", "offset")
 _HEADERS = ListType(StructType((StructField("key", Primitive("string")), StructField("value", Primitive("binary")))))

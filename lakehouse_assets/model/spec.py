@@ -36,6 +36,9 @@ from lakehouse_assets.model import fields
 from lakehouse_assets.model.changes import OnSchemaChange
 from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import (
+    CHANGE_LOG_SUFFIX,
+    KAFKA_TIMESTAMP,
+    LOG_COLUMNS,
     MARK_COLUMNS,
     METADATA_COLUMNS,
     QUARANTINE_SUFFIX,
@@ -45,8 +48,9 @@ from lakehouse_assets.model.columns import (
 )
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.facts import read_facts
-from lakehouse_assets.model.layout_spec import PartitionField, PartitionsSpec
+from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec
 from lakehouse_assets.model.mistakes import Mistake
+from lakehouse_assets.model.properties import read_named_column
 from lakehouse_assets.model.property_aliases import translate_properties
 from lakehouse_assets.model.rules import find_spec_mistakes
 from lakehouse_assets.model.schemas import SubjectVersion
@@ -195,6 +199,8 @@ class TableSpec(Declared):
 
     # Where columns come from that nobody declared; set by `with_columns_of`.
     _column_source: SubjectVersion | None = PrivateAttr(default=None)
+    # The upsert table whose changes this one keeps; set by `change_log`.
+    _state: "TableSpec | None" = PrivateAttr(default=None)
 
     @field_validator("columns")
     @classmethod
@@ -230,6 +236,8 @@ class TableSpec(Declared):
         columns = TOPIC_COLUMNS | METADATA_COLUMNS if self.source.has_several else METADATA_COLUMNS
         if self.source.is_change_stream:
             columns = columns | SOURCE_COLUMNS
+        if self.state is not None:
+            columns = columns | LOG_COLUMNS
         return columns | MARK_COLUMNS if self.on_delete == "mark" else columns
 
     @property
@@ -243,6 +251,10 @@ class TableSpec(Declared):
         Raises:
             ValidationError: key, partition_by or properties don't fit them, or they are none that a table may have.
         """
+        if self.state is not None:
+            known = self.state.with_columns_of(source, columns).change_log
+            assert known is not None  # noqa: S101 - this one is its
+            return known
         related = {name: getattr(self, name) for name in _RELATED_TO_COLUMNS}
         spec = self.model_copy(update={"columns": type(self)(**related, columns=columns).columns})
         spec._column_source = source
@@ -262,6 +274,38 @@ class TableSpec(Declared):
     def copy_on_write(self) -> bool:
         """Whether a commit of an upsert table rewrites the files that it touches, instead of marking rows in them as gone."""
         return self.properties.get("write.update.mode", self.properties.get("write.delete.mode")) == "copy-on-write"
+
+    @property
+    def change_log(self) -> "TableSpec | None":
+        """The append table of every change, where one is kept: the same columns, which a deletion may lack."""
+        if not self.keep_change_log:
+            return None
+        log = self.model_copy(
+            update={
+                "table": f"{self.table}{CHANGE_LOG_SUFFIX}",
+                "description": f"Every change of {self.table}, as it came.",
+                "columns": tuple(column.model_copy(update={"required": False}) for column in self.decoded_columns),
+                "where": None,
+                "mode": "append",
+                "key": (),
+                "on_delete": "delete",
+                "keep_change_log": False,
+                "partition_by": (PartitionFieldSpec(KAFKA_TIMESTAMP, "day"),),
+                "properties": {name: value for name, value in self.properties.items() if read_named_column(name) is None},
+            }
+        )
+        log._state = self
+        return log
+
+    @property
+    def state(self) -> "TableSpec | None":
+        """The upsert table whose changes this one keeps; None for every other table."""
+        return self._state
+
+    @property
+    def has_row_per_message(self) -> bool:
+        """Whether each message that is not left out is one row, for good."""
+        return not self.is_upsert and self.state is None
 
     @property
     def namespace(self) -> str:

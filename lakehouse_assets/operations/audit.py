@@ -57,15 +57,14 @@ def audit_positions(
 
     A message in quarantine counts as there, so one that stands in both tables is a duplicate.
 
-    `unledgered` are offsets that rows have and the ledger has not; `holes` are offsets that the ledger lacks between the
-    table's start and its newest offset.
+    `unledgered` are offsets that rows have and the ledger has not; `holes` as `find_holes` has them.
     """
     share = window // max(1, len(ledger.held.partitions))
     begins = {log: max(held.stop - share, 0) for log, held in ledger.held.partitions.items()}
     found = _read_offsets(table, ledger, begins)
     set_aside = _read_offsets(quarantine, ledger, begins) if quarantine is not None else {}
     row_count = 0
-    duplicates, gaps, unledgered, holes = {}, {}, {}, {}
+    duplicates, gaps, unledgered = {}, {}, {}
     for log, held in ledger.held.partitions.items():
         begin, offsets = begins[log], found[log]
         row_count += len(offsets)
@@ -78,10 +77,15 @@ def audit_positions(
         duplicates[log] = RangeSet.of(list_runs(unique[counts > 1]))
         gaps[log] = (held & looked_at) - present
         unledgered[log] = present - held
-        holes[log] = RangeSet.of([(ledger.start_of(log), held.stop)]) - held
     return PositionAudit(
-        row_count, TopicRanges.of(duplicates), TopicRanges.of(gaps), TopicRanges.of(unledgered), TopicRanges.of(holes)
+        row_count, TopicRanges.of(duplicates), TopicRanges.of(gaps), TopicRanges.of(unledgered), find_holes(ledger)
     )
+
+
+def find_holes(ledger: Ledger) -> TopicRanges:
+    """Offsets that the ledger lacks between the table's start and its newest offset."""
+    held_logs = ledger.held.partitions.items()
+    return TopicRanges.of({log: RangeSet.of([(ledger.start_of(log), held.stop)]) - held for log, held in held_logs})
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
                 metadata=table_metadata(spec),
                 group_name=spec.namespace,
                 owners=list(spec.owners),
-                kinds={"iceberg"},
+                kinds={"iceberg", "upsert"} if spec.is_upsert else {"iceberg"},
             )
         ],
         partitions_def=build_partitions(spec),
@@ -181,7 +181,7 @@ class _TableRun:
         now_ms = _now_ms()
         for begin_ms, rows in sorted(report.slice_rows.items()):
             # A message may be stamped up to an hour ahead; its partition may not exist yet.
-            self._materialized(self._clock.key(min(begin_ms, now_ms)), commit_metadata(report, rows))
+            self._materialized(self._clock.key(min(begin_ms, now_ms)), commit_metadata(self._spec, report, rows))
 
     def _report_quarantined(self, report: "CommitReport") -> None:
         if report.bad_codes:
@@ -205,7 +205,8 @@ class _TableRun:
             return {_PARTITION_ROWS: dg.MetadataValue.int(0)}
         self._context.log.info(f"{key}: {commit_line(report)}")
         self._report_quarantined(report)
-        return {**commit_metadata(report, report.row_count), _PARTITION_ROWS: dg.MetadataValue.int(report.row_count)}
+        shown = commit_metadata(self._spec, report, report.row_count)
+        return {**shown, _PARTITION_ROWS: dg.MetadataValue.int(report.row_count)}
 
     def _materialized(self, key: str, metadata: Metadata) -> None:
         self._context.log_event(dg.AssetMaterialization(table_key(self._spec), partition=key, metadata=metadata))

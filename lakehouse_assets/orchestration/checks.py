@@ -40,6 +40,12 @@ _DESCRIPTIONS = {
     "timestamps": "No message is stamped more than an hour ahead. Such a message belongs to the slice in which it lies; "
     "correct the producer's clock.",
 }
+# Of tables in which a message is not one row for good, rows say nothing of offsets.
+_LEDGER_DESCRIPTIONS = {
+    **{name: text for name, text in _DESCRIPTIONS.items() if name != "unique_offsets"},
+    "continuity": "The ledger of the table has no hole: every change up to its newest offset was read. Otherwise: materialize "
+    "the hours of the missing offsets again.",
+}
 
 
 _WARNINGS = {"quarantine", "unknown_fields"}  # the table itself is right; somebody should look all the same
@@ -47,17 +53,22 @@ _LOOKED_AT = 1000  # newest messages, for fields without a column
 _EXAMPLES = 10  # of messages in quarantine, to look at in the UI
 
 
+def describe_checks(spec: TableSpec) -> Mapping[str, str]:
+    """The checks that fit a table, by name: what passes, and the remedy where it does not."""
+    return _DESCRIPTIONS if spec.has_row_per_message else _LEDGER_DESCRIPTIONS
+
+
 def build_checks(spec: TableSpec) -> dg.AssetChecksDefinition:
     """The checks of one table, each of which can be executed alone."""
     specs = [
         dg.AssetCheckSpec(name, asset=table_key(spec), description=description)
-        for name, description in _DESCRIPTIONS.items()
+        for name, description in describe_checks(spec).items()
     ]
 
     @dg.multi_asset_check(name=definition_name(spec, "checks"), specs=specs, can_subset=True)
     def checks(context: dg.AssetCheckExecutionContext, lakehouse: LakehouseResource) -> Iterator[dg.AssetCheckResult]:
         selected = {key.name for key in context.selected_asset_check_keys}
-        for name in (name for name in _DESCRIPTIONS if name in selected):
+        for name in (name for name in describe_checks(spec) if name in selected):
             found = evaluate_check(name, spec, lakehouse.systems)
             yield dg.AssetCheckResult(
                 asset_key=found.asset_key,
@@ -73,7 +84,7 @@ def build_checks(spec: TableSpec) -> dg.AssetChecksDefinition:
 
 def evaluate_checks(spec: TableSpec, systems: "Systems") -> Iterator[dg.AssetCheckEvaluation]:
     """Every check of a table, as a run records them."""
-    for name in _DESCRIPTIONS:
+    for name in describe_checks(spec):
         yield evaluate_check(name, spec, lambda: systems)
 
 
@@ -147,6 +158,32 @@ def _load(spec: TableSpec, systems: "Systems") -> "Table | None":
 
 
 def _check_continuity(spec: TableSpec, systems: "Systems") -> _Verdict:
+    return (_compare_rows if spec.has_row_per_message else _look_for_holes)(spec, systems)
+
+
+def _look_for_holes(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.operations.audit import find_holes
+    from lakehouse_assets.systems.history import read_ledger
+
+    table = _load(spec, systems)
+    ledger = read_ledger(table) if table is not None else None
+    if ledger is None or not ledger.held:
+        return True, "the table has no rows yet", {}
+    holes = find_holes(ledger)
+    found = f"holes in the ledger: {holes}" if holes else f"the ledger has every offset of {ledger.held}"
+    metadata = {"hole_offsets": dg.MetadataValue.int(holes.span), **_losses_metadata(ledger)}
+    return not holes, found + _describe_losses(ledger), metadata
+
+
+def _losses_metadata(ledger: Ledger) -> Mapping[str, dg.MetadataValue[Any]]:
+    return {"accepted_losses": dg.MetadataValue.md("\n".join(f"- {one}" for one in ledger.losses))} if ledger.losses else {}
+
+
+def _describe_losses(ledger: Ledger) -> str:
+    return f"; {len(ledger.losses)} accepted losses" if ledger.losses else ""
+
+
+def _compare_rows(spec: TableSpec, systems: "Systems") -> _Verdict:
     from lakehouse_assets.operations.audit import read_lost
     from lakehouse_assets.operations.status import read_status
 
@@ -165,13 +202,9 @@ def _check_continuity(spec: TableSpec, systems: "Systems") -> _Verdict:
         "rows_looked_at": dg.MetadataValue.int(audit.row_count),
         "topic_gap_offsets": dg.MetadataValue.int(audit.gaps.span - lost.offsets.span),
         "lost_offsets": dg.MetadataValue.int(lost.offsets.span),
+        **_losses_metadata(ledger),
     }
-    if ledger.losses:
-        metadata["accepted_losses"] = dg.MetadataValue.md("\n".join(f"- {loss}" for loss in ledger.losses))
-        accepted = f"; {len(ledger.losses)} accepted losses"
-    else:
-        accepted = ""
-    return not found, (found or f"{audit.row_count:,} rows, no offset missing") + accepted, metadata
+    return not found, (found or f"{audit.row_count:,} rows, no offset missing") + _describe_losses(ledger), metadata
 
 
 def _check_unique_offsets(spec: TableSpec, systems: "Systems") -> _Verdict:

@@ -8,8 +8,9 @@ import dagster as dg
 
 from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
 from lakehouse_assets.model.column_spec import ColumnSpec
-from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_COLUMNS, TOPIC_COLUMNS
+from lakehouse_assets.model.columns import QUARANTINE_COLUMNS
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.types import DataType
 from lakehouse_assets.model.unknown import UnknownFields
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ Metadata = Mapping[str, dg.MetadataValue[Any]]
 
 def describe_table(spec: TableSpec) -> str:
     """Markdown for the asset's description: what it is, and what the buttons do."""
-    slice_word = spec.partitions.every
     layout = ", ".join(f"`{field}`" for field in spec.partition_by) or "none"
     where = [f"**Where** `{' '.join(spec.where.split())}`; other messages are skipped and counted."] if spec.where else []
     return "\n".join(
@@ -30,13 +30,40 @@ def describe_table(spec: TableSpec) -> str:
             spec.description or f"Messages of the Kafka topic `{spec.source.label}`.",
             "",
             f"**Source** topic `{spec.source.label}`, {spec.source.format}, from {spec.source.start}.{_column_origin(spec)}",
+            *([_describe_upsert(spec)] if spec.is_upsert else []),
             *where,
             f"**Layout** {layout}. **Commits** about every {spec.commit_interval.total_seconds():g} s while messages arrive.",
             "",
-            f"*Materialize* replaces the rows of exactly the {slice_word}s you choose with what Kafka holds of them; "
-            "it is safe to repeat and beside live ingestion. The sensor brings new messages; pausing it loses nothing.",
+            f"{_describe_materializing(spec)} The sensor brings new messages; pausing it loses nothing.",
         ]
     )
+
+
+def _describe_upsert(spec: TableSpec) -> str:
+    key = ", ".join(f"`{name}`" for name in spec.key)
+    deleted = "stays, marked in `_is_deleted`" if spec.on_delete == "mark" else "goes"
+    log = f" Every change is kept in `{spec.change_log.table}`." if spec.change_log is not None else ""
+    return f"**Upsert** one row per {key}; one that is deleted {deleted}. Written by {write_mode(spec)}.{log}"
+
+
+def _describe_materializing(spec: TableSpec) -> str:
+    every = spec.partitions.every
+    if not spec.is_upsert:
+        return (
+            f"*Materialize* replaces the rows of exactly the {every}s you choose with what Kafka holds of them; "
+            "it is safe to repeat and beside live ingestion."
+        )
+    return (
+        f"*Materialize* replays the changes since the start of the {every} you choose, up to where the table stands or to the "
+        f"end of the {every}, whichever is later. An older change never wins, and what was deleted in the source does not come "
+        "back; what somebody else changed in the table does, where the log has a change of its key. It is safe to repeat and "
+        "beside live ingestion."
+    )
+
+
+def write_mode(spec: TableSpec) -> str:
+    """How a commit of an upsert table is written, in Iceberg's words."""
+    return "copy-on-write" if spec.copy_on_write else "merge-on-read"
 
 
 def _column_origin(spec: TableSpec) -> str:
@@ -46,7 +73,7 @@ def _column_origin(spec: TableSpec) -> str:
     return f" **Columns** from the {place}."
 
 
-def _column_schema(declared: Sequence[ColumnSpec], *, says_topic: bool) -> dg.TableSchema:
+def _column_schema(declared: Sequence[ColumnSpec], added: Mapping[str, tuple[DataType, str]]) -> dg.TableSchema:
     columns = [
         dg.TableColumn(
             column.name,
@@ -56,18 +83,19 @@ def _column_schema(declared: Sequence[ColumnSpec], *, says_topic: bool) -> dg.Ta
         )
         for column in declared
     ]
-    metadata_columns = (TOPIC_COLUMNS if says_topic else {}) | METADATA_COLUMNS
-    columns += [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in metadata_columns.items()]
+    columns += [dg.TableColumn(name, str(kind), description=doc) for name, (kind, doc) in added.items()]
     return dg.TableSchema(columns)
 
 
 def table_metadata(spec: TableSpec) -> dict[str, object]:
     """Schema and name, known before the first run."""
     return {
-        "dagster/column_schema": _column_schema(spec.columns, says_topic=spec.source.has_several),
+        "dagster/column_schema": _column_schema(spec.columns, spec.metadata_columns),
         "dagster/table_name": spec.table,
         "topic": spec.source.label,
+        "mode": spec.mode,
         "key": ", ".join(spec.key) or "none",
+        **({"write_mode": write_mode(spec), "on_delete": spec.on_delete} if spec.is_upsert else {}),
     }
 
 
@@ -77,7 +105,7 @@ def quarantine_table_metadata(spec: TableSpec) -> dict[str, object]:
     return {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": spec.quarantine_table}
 
 
-def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
+def commit_metadata(spec: TableSpec, report: "CommitReport", slice_rows: int) -> Metadata:
     """One commit as the metadata of a materialization of one slice, of which it wrote `slice_rows` rows."""
     offsets = [
         dg.TableRecord({"topic partition": str(log), "first offset": held.ranges[0].start, "last offset": held.stop - 1})
@@ -102,13 +130,13 @@ def commit_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
         "dagster/uri": dg.MetadataValue.text(report.location),
         "offsets": dg.MetadataValue.table(offsets) if offsets else dg.MetadataValue.text("none"),
         "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
-        **_derived_metadata(report),
+        **_derived_metadata(spec, report),
         **_schema_metadata(report.schema_change),
         **unknown_metadata(report.unknown),
     }
 
 
-def _derived_metadata(report: "CommitReport") -> Metadata:
+def _derived_metadata(spec: TableSpec, report: "CommitReport") -> Metadata:
     """Where the columns come from, and which they are, of a table that declares none."""
     source = report.column_source
     if source is None:
@@ -116,7 +144,7 @@ def _derived_metadata(report: "CommitReport") -> Metadata:
     found: dict[str, dg.MetadataValue[Any]] = {
         "registry_schema": dg.MetadataValue.text(source.subject),
         "dagster/column_schema": dg.MetadataValue.table_schema(
-            _column_schema(report.derived_columns, says_topic=report.says_topic)
+            _column_schema(report.derived_columns, spec.metadata_columns)
         ),
     }
     return {**found, "registry_schema_version": dg.MetadataValue.int(source.version)} if source.version else found

@@ -70,6 +70,30 @@ def test_columns_of_a_registry_are_checked_against_the_key_of_an_upsert_table() 
 SOURCE: Any = object()
 
 
+def test_the_log_of_changes_is_an_append_table_with_what_a_deletion_may_lack() -> None:
+    log = make_spec(keep_change_log=True, where="id > 5", properties={"write.wap.enabled": "false"}).change_log
+    assert log is not None
+
+    assert (log.table, log.mode, log.key, log.where, log.has_expressions) == ("shop.orders__changes", "append", (), None, False)
+    assert [(column.name, column.required) for column in log.columns] == [("id", False), ("shop", False), ("at", False)]
+    assert list(log.metadata_columns)[-2:] == ["_source_position", "_operation"]
+    assert (str(log.partition_by[0]), log.properties) == ("day(_kafka_timestamp)", {"write.wap.enabled": "false"})
+    assert log.state == make_spec(keep_change_log=True, where="id > 5", properties={"write.wap.enabled": "false"})
+    assert pickle.loads(pickle.dumps(log)) == log
+    assert (log.change_log, make_spec().change_log, make_spec().state) == (None, None, None)
+
+
+def test_a_log_of_changes_has_the_columns_that_the_registry_gives_the_table() -> None:
+    log = make_spec(source=source("debezium-avro"), schema=None, keep_change_log=True).change_log
+    assert log is not None
+
+    known = log.with_columns_of(SOURCE, [{"name": "id", "type": "long", "required": True}])
+
+    assert (known.table, known.columns[0].required) == ("shop.orders__changes", False)
+    assert known.state is not None
+    assert known.state.columns[0].required
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "found", "allowed"),
     [

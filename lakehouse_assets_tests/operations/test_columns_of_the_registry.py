@@ -59,7 +59,7 @@ def test_the_table_is_created_from_the_newest_version_and_the_commit_says_which(
     assert columns_of(lake) == [("id", "long", True), ("text", "string", False)]
     assert lake.table.schema().find_field("id").doc == "The number."
     assert judge.query(lake.table, "SELECT id, text FROM {table} ORDER BY id") == [(1, "a"), (2, None)]
-    shown = commit_metadata(lake.reports[0], 2)
+    shown = commit_metadata(lake.spec, lake.reports[0], 2)
     assert shown["registry_schema_version"].value == 1
     assert shown["registry_schema"].value == f"{lake.topic}-value"
     assert [row.row for row in peek_newest(lake.systems, lake.spec, 1)] == [{"id": 2, "text": None}]
@@ -86,7 +86,7 @@ def test_a_new_optional_field_evolves_the_table_in_the_middle_of_a_run_and_no_va
     assert found == [(1, "a", None), (2, "b", "new"), (3, "c", None)]
     lake.assert_holds({0: [0, 1, 2]})
     assert {type(error) for error in lake.retries} == {SchemaMovedError}
-    versions = [commit_metadata(report, 1)["registry_schema_version"].value for report in lake.reports]
+    versions = [commit_metadata(lake.spec, report, 1)["registry_schema_version"].value for report in lake.reports]
     assert versions[0] == 1
     assert versions[-1] == 2
 
@@ -158,7 +158,7 @@ def test_a_schema_file_gives_columns_too(bare_lake: MakeLake, broker: Broker, tm
     lake.ingest()
 
     assert judge.query(lake.table, "SELECT id, text FROM {table}") == [(5, None)]
-    assert "registry_schema_version" not in commit_metadata(lake.reports[0], 1)
+    assert "registry_schema_version" not in commit_metadata(lake.spec, lake.reports[0], 1)
 
 
 def test_a_field_that_leaves_the_subject_or_is_widened_there_keeps_its_column(

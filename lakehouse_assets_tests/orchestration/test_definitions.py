@@ -18,6 +18,17 @@ schedule: "*/10 * * * *"
 schema:
   - {{name: id, type: long, required: true}}
 """
+UPSERT = """
+table: shop.orders
+source: {topic: shop.public.orders, format: debezium-json}
+mode: upsert
+key: [shop, id]
+on_delete: mark
+schema:
+  - {name: id, type: long, required: true}
+  - {name: shop, type: string, required: true}
+properties: {write.sink.mode: copy-on-write}
+"""
 BROKEN = """
 table: ods.broken
 source: {topik: clicks}
@@ -50,6 +61,29 @@ def test_a_table_is_an_asset_downstream_of_its_topic_with_checks_sensor_and_sche
     }  # fmt: skip
     assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations"}
     assert {s.name for s in defs.schedules or ()} == {"ods__clicks__schedule"}
+
+
+def test_an_upsert_table_says_what_a_row_is_and_what_materializing_does(tmp_path: Path) -> None:
+    (tmp_path / "orders.yaml").write_text(UPSERT)
+    graph = _load(tmp_path).resolve_asset_graph()
+    key = dg.AssetKey(["shop", "orders"])
+    node = graph.get(key)
+
+    assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
+        "lag", "freshness", "continuity", "quarantine", "unknown_fields", "timestamps",
+    }  # fmt: skip
+    assert node.kinds == {"iceberg", "upsert"}
+    assert node.description is not None
+    assert (
+        "**Upsert** one row per `shop`, `id`; one that is deleted stays, marked in `_is_deleted`. Written by copy-on-write."
+        in node.description
+    )
+    assert "*Materialize* replays the changes since the start of the hour you choose" in node.description
+    assert {name: node.metadata[name] for name in ("mode", "key", "write_mode", "on_delete")} == {
+        "mode": "upsert", "key": "shop, id", "write_mode": "copy-on-write", "on_delete": "mark",
+    }  # fmt: skip
+    columns = [column.name for column in node.metadata["dagster/column_schema"].columns]
+    assert columns[2:] == ["_kafka_partition", "_kafka_offset", "_kafka_timestamp", "_source_position", "_is_deleted"]
 
 
 def test_the_current_hour_is_a_partition(tables: Path) -> None:

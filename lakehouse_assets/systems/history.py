@@ -6,6 +6,7 @@ table was rolled back and that one's summary counts; was the chain cut by expiry
 say whether it is below the current one, and where others have rewritten those, the rows decide. Read-only.
 """
 
+from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
@@ -63,8 +64,8 @@ def _ledger_of_ancestry(table: Table, ledger: Ledger, current: Snapshot) -> Ledg
 
 
 def _has_files_of(table: Table, snapshot_id: int | None) -> bool:
-    """Whether the current snapshot reads files that `snapshot_id` added, and so stands on it; all of ours add some."""
-    return any(entry.snapshot_id == snapshot_id for entry in list_live_files(table))
+    """Whether the current snapshot reads files that `snapshot_id` added, and so stands on it; most of ours add some."""
+    return any(entry.snapshot_id == snapshot_id for content in ManifestContent for entry in list_live_files(table, content))
 
 
 def _ledger_by_rows(table: Table, ledger: Ledger) -> Ledger:

@@ -8,16 +8,14 @@ Nothing is visible to readers until the updates are committed by `systems.commit
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from pyiceberg.manifest import (
     DataFile,
+    DataFileContent,
     ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
-    ManifestWriter,
-    write_manifest,
     write_manifest_list,
 )
 from pyiceberg.table import Table
@@ -31,9 +29,9 @@ from pyiceberg.table.snapshots import (
 )
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
 
+from lakehouse_assets.systems.manifests import AVRO_CODEC, EntryWriter, read_entries
 from lakehouse_assets.systems.schema import FORMAT_VERSION
 
-_AVRO_CODEC: Final = "deflate"
 MERGE_WIDTH = 16  # manifests of about one size that are joined into one; keeps the list short and a join small
 
 
@@ -56,20 +54,24 @@ def list_live_files(table: Table, content: ManifestContent = ManifestContent.DAT
     current = table.metadata.current_snapshot()
     for manifest in current.manifests(table.io) if current is not None else ():
         if manifest.content == content:
-            yield from manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+            yield from read_entries(table.io, manifest)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one snapshot does to a table: data files it adds, and paths of data files it removes."""
+    """What one snapshot does to a table: files it adds, and paths of files it removes; data and delete files alike."""
 
     added: Sequence[DataFile]
     removed_paths: frozenset[str] = frozenset()
 
     @property
     def operation(self) -> Operation:
-        """Iceberg's word for it."""
-        return Operation.OVERWRITE if self.removed_paths else Operation.APPEND
+        """Iceberg's word for it (Iceberg spec, "Snapshots")."""
+        adds_rows = any(file.content == DataFileContent.DATA for file in self.added)
+        takes_rows = bool(self.removed_paths) or any(file.content != DataFileContent.DATA for file in self.added)
+        if not takes_rows:
+            return Operation.APPEND
+        return Operation.OVERWRITE if adds_rows else Operation.DELETE
 
 
 @dataclass(slots=True)
@@ -90,9 +92,7 @@ class SnapshotBuilder:
         metadata = self.table.metadata
         parent = metadata.current_snapshot()
         manifests, removed = self._keep_or_rewrite(parent, change.removed_paths)
-        if change.added:
-            manifests.insert(0, self._write_added(change.added))
-        manifests = self._merge_small(manifests)
+        manifests = self._merge_small([*self._write_added(change.added), *manifests])
         summary = self._summary(change, removed, properties, parent)
         self.manifest_list = self._write_list(manifests, parent)
         snapshot = Snapshot.model_validate(
@@ -124,27 +124,37 @@ class SnapshotBuilder:
     def _keep_or_rewrite(
         self, parent: Snapshot | None, removed_paths: frozenset[str]
     ) -> tuple[list[ManifestFile], list[DataFile]]:
+        """The parent's manifests without the entries of removed files, and these files.
+
+        Manifests that have any are written again, those of about one size as one: where each commit removes files of many
+        earlier ones, there would be ever more of them.
+        """
         kept: list[ManifestFile] = []
         removed: list[DataFile] = []
+        touched: dict[tuple[ManifestContent, int, int], list[ManifestEntry]] = {}
         for manifest in parent.manifests(self.table.io) if parent is not None else ():
-            if manifest.content != ManifestContent.DATA or not removed_paths:
-                kept.append(manifest)
-                continue
-            entries = manifest.fetch_manifest_entry(self.table.io, discard_deleted=True)
-            gone = [entry for entry in entries if entry.data_file.file_path in removed_paths]
+            entries = read_entries(self.table.io, manifest) if removed_paths else []
+            gone = [entry.data_file for entry in entries if entry.data_file.file_path in removed_paths]
             if gone:
-                removed.extend(entry.data_file for entry in gone)
-                kept.append(self._write_entries(manifest.partition_spec_id, entries, removed_paths))
-            else:
+                removed.extend(gone)
+                tier = _tier(len(entries) - len(gone))
+                touched.setdefault((manifest.content, manifest.partition_spec_id, tier), []).extend(entries)
+            elif manifest.has_added_files() or manifest.has_existing_files():
                 kept.append(manifest)
-        own = self.snapshot_id  # its manifests count even where they only say what was removed
-        live = [m for m in kept if m.has_added_files() or m.has_existing_files() or m.added_snapshot_id == own]
-        return live, removed
+        rewritten = [
+            self._write_entries(content, spec_id, entries, removed_paths)
+            for (content, spec_id, _), entries in touched.items()
+        ]
+        return [*rewritten, *kept], removed
 
     def _write_entries(
-        self, spec_id: int, entries: Sequence[ManifestEntry], removed_paths: frozenset[str] = frozenset()
+        self,
+        content: ManifestContent,
+        spec_id: int,
+        entries: Sequence[ManifestEntry],
+        removed_paths: frozenset[str] = frozenset(),
     ) -> ManifestFile:
-        with self._manifest_writer(spec_id) as writer:
+        with self._manifest_writer(content, spec_id) as writer:
             for entry in entries:
                 if entry.data_file.file_path in removed_paths:
                     writer.delete(entry)
@@ -152,51 +162,55 @@ class SnapshotBuilder:
                     writer.existing(entry)
         return writer.to_manifest_file()
 
-    def _write_added(self, files: Sequence[DataFile]) -> ManifestFile:
-        with self._manifest_writer(self.table.metadata.default_spec_id) as writer:
-            for file in files:
-                writer.add_entry(
-                    ManifestEntry.from_args(
-                        status=ManifestEntryStatus.ADDED,
-                        snapshot_id=self.snapshot_id,
-                        sequence_number=None,
-                        file_sequence_number=None,
-                        data_file=file,
+    def _write_added(self, files: Sequence[DataFile]) -> list[ManifestFile]:
+        """Manifests of new files: a manifest holds either data or delete files, of one partition spec."""
+        groups: dict[tuple[ManifestContent, int], list[DataFile]] = {}
+        for file in files:
+            is_data = file.content == DataFileContent.DATA
+            content = ManifestContent.DATA if is_data else ManifestContent.DELETES
+            groups.setdefault((content, file.spec_id), []).append(file)
+        manifests = []
+        for (content, spec_id), members in groups.items():
+            with self._manifest_writer(content, spec_id) as writer:
+                for file in members:
+                    writer.add_entry(
+                        ManifestEntry.from_args(
+                            status=ManifestEntryStatus.ADDED,
+                            snapshot_id=self.snapshot_id,
+                            sequence_number=None,
+                            file_sequence_number=None,
+                            data_file=file,
+                        )
                     )
-                )
-        return writer.to_manifest_file()
+            manifests.append(writer.to_manifest_file())
+        return manifests
 
     def _merge_small(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
         """Join manifests tier by tier, as a log-structured merge does.
 
         A tier holds manifests of about the same number of files; when MERGE_WIDTH of one tier have gathered they become one
         of the next. The list stays short, so a commit costs the same after a thousand commits as after ten, and readers
-        open few manifests. Manifests of this very snapshot and delete manifests stay as they are.
+        open few manifests. Manifests of this very snapshot stay as they are.
         """
-        tiers: dict[tuple[int, int], list[ManifestFile]] = {}
+        tiers: dict[tuple[ManifestContent, int, int], list[ManifestFile]] = {}
         for manifest in manifests:
-            if manifest.content == ManifestContent.DATA and manifest.added_snapshot_id != self.snapshot_id:
-                tiers.setdefault((manifest.partition_spec_id, _tier(manifest)), []).append(manifest)
-        for (spec_id, _), members in tiers.items():
+            if manifest.added_snapshot_id != self.snapshot_id:
+                files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+                tiers.setdefault((manifest.content, manifest.partition_spec_id, _tier(files)), []).append(manifest)
+        for (content, spec_id, _), members in tiers.items():
             if len(members) >= MERGE_WIDTH:
-                entries = [e for m in members for e in m.fetch_manifest_entry(self.table.io, discard_deleted=True)]
+                entries = [entry for member in members for entry in read_entries(self.table.io, member)]
                 paths = {m.manifest_path for m in members}
                 manifests = [m for m in manifests if m.manifest_path not in paths]
                 if entries:
-                    manifests.append(self._write_entries(spec_id, entries))
+                    manifests.append(self._write_entries(content, spec_id, entries))
         return manifests
 
-    def _manifest_writer(self, spec_id: int) -> ManifestWriter:
+    def _manifest_writer(self, content: ManifestContent, spec_id: int) -> EntryWriter:
         metadata = self.table.metadata
         location = self._new_location(f"{self._attempt}-m{len(self.written)}.avro")
-        return write_manifest(
-            format_version=FORMAT_VERSION,
-            spec=metadata.specs()[spec_id],
-            schema=metadata.schema(),
-            output_file=self.table.io.new_output(location),
-            snapshot_id=self.snapshot_id,
-            avro_compression=_AVRO_CODEC,
-        )
+        output = self.table.io.new_output(location)
+        return EntryWriter(content, metadata.specs()[spec_id], metadata.schema(), output, self.snapshot_id)
 
     def _write_list(self, manifests: list[ManifestFile], parent: Snapshot | None) -> str:
         location = self._new_location(f"snap-{self.snapshot_id}-0-{self._attempt}.avro")
@@ -206,7 +220,7 @@ class SnapshotBuilder:
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent is not None else None,
             sequence_number=self.table.metadata.next_sequence_number(),
-            avro_compression=_AVRO_CODEC,
+            avro_compression=AVRO_CODEC,
         ) as writer:
             writer.add_manifests(manifests)
         return location
@@ -223,7 +237,7 @@ class SnapshotBuilder:
         collector = SnapshotSummaryCollector()
         specs, schema = metadata.specs(), metadata.schema()
         for file in change.added:
-            collector.add_file(file, schema, metadata.spec())
+            collector.add_file(file, schema, specs[file.spec_id])
         for file in removed:
             collector.remove_file(file, schema, specs[file.spec_id])
         return update_snapshot_summaries(
@@ -232,8 +246,7 @@ class SnapshotBuilder:
         )
 
 
-def _tier(manifest: ManifestFile) -> int:
-    files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+def _tier(files: int) -> int:
     tier = 0
     while files >= MERGE_WIDTH:
         files //= MERGE_WIDTH

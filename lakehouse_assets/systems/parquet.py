@@ -150,7 +150,7 @@ class StagingWriter:
         Raises:
             StorageError: a file could not be written; perhaps for rows of an earlier call.
         """
-        for partition, part in self._partitioner.split(_conform(rows, self._schema)):
+        for partition, part in self._partitioner.split(conform(rows, self._schema)):
             self._buffers.setdefault(partition, []).append(part)
             self._buffered_bytes[partition] = self._buffered_bytes.get(partition, 0) + part.nbytes
             if sum(piece.num_rows for piece in self._buffers[partition]) >= ROW_GROUP_ROWS:
@@ -232,7 +232,8 @@ def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:
     )
 
 
-def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows with the columns of a file: what they lack is null, what is narrower is widened."""
     names = set(rows.column_names)
     if lost := names - set(schema.names):
         raise ValueError(f"rows have columns {sorted(lost)}, which the table has not")
@@ -260,6 +261,6 @@ def _dictionary_columns(rows: pa.Table) -> list[str]:
         field.name
         for field in rows.schema
         if not pa.types.is_nested(field.type) and not pa.types.is_boolean(field.type)
-        and not isinstance(field.type, pa.ExtensionType)
+        and not isinstance(field.type, pa.BaseExtensionType)
         and pc.count_distinct(sample.column(field.name)).as_py() <= limit
     ]  # fmt: skip

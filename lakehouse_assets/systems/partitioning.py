@@ -56,6 +56,8 @@ class Partitioner:
 
     def _encode(self, field: _Field, rows: pa.Table) -> tuple["np.ndarray[tuple[int], np.dtype[np.int64]]", list[object]]:
         column = rows.column(field.column).combine_chunks()
+        if isinstance(column, pa.ExtensionArray):  # a uuid: its bytes are what is transformed
+            column = column.storage
         transformed = field.transform(column)
         coded = pc.dictionary_encode(transformed, null_encoding="encode")
         values = [_to_iceberg(field.result_type, value) for value in coded.dictionary.to_pylist()]

@@ -1,25 +1,7 @@
 """A slice is taken out of a table, and nothing else."""
 
-from pathlib import Path
-from uuid import uuid4
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from pyiceberg.manifest import (
-    DataFile,
-    DataFileContent,
-    FileFormat,
-    ManifestContent,
-    ManifestEntry,
-    ManifestEntryStatus,
-    ManifestWriterV2,
-    write_manifest_list,
-)
-from pyiceberg.table.refs import SnapshotRefType
-from pyiceberg.table.snapshots import Operation, Snapshot, Summary
-from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
-from pyiceberg.typedef import Record
+from pyiceberg.manifest import ManifestContent
 
 from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.systems.commit import publish
@@ -37,6 +19,7 @@ from lakehouse_assets_tests.builders import (
     publish_replace,
 )
 from lakehouse_assets_tests.faults import FaultyCatalog
+from lakehouse_assets_tests.foreign_deletes import delete_rows
 
 NAME = "ods.clicks"
 
@@ -162,75 +145,9 @@ def test_slices_replaced_in_any_order_between_many_commits_keep_every_row(catalo
     assert len(judge.read_every_snapshot(table)) == 43
 
 
-def _delete_rows(catalog: FaultyCatalog, offset: int) -> None:
-    """What another engine does: a position delete of the row at `offset`, written as a file of its own."""
-    table = catalog.load_table(NAME)
-    data = next(e.data_file for e in list_live_files(table) if e.data_file.record_count)
-    rows = pq.read_table(data.file_path.removeprefix("file://"))
-    at = rows["_kafka_offset"].to_pylist().index(offset)
-    location = f"{table.location()}/data/{uuid4().hex}-deletes.parquet"
-    schema = pa.schema(
-        [
-            pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": "2147483546"}),
-            pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": "2147483545"}),
-        ]
-    )
-    path = location.removeprefix("file://")
-    pq.write_table(pa.table({"file_path": [data.file_path], "pos": [at]}, schema=schema), path)
-    deletes = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES, file_path=location, file_format=FileFormat.PARQUET, partition=Record(),
-        record_count=1, file_size_in_bytes=Path(path).stat().st_size, column_sizes={}, value_counts={}, null_value_counts={},
-        nan_value_counts={}, lower_bounds={}, upper_bounds={}, split_offsets=None, equality_ids=None,
-        sort_order_id=None, key_metadata=None,
-    )  # fmt: skip
-    deletes.spec_id = 0
-
-    class DeleteManifest(ManifestWriterV2):
-        def content(self) -> ManifestContent:
-            return ManifestContent.DELETES
-
-        @property
-        def _meta(self) -> dict[str, str]:
-            return {**super()._meta, "content": "deletes"}
-
-    snapshot_id, parent = uuid4().int >> 66, table.current_snapshot()
-    assert parent is not None
-    with DeleteManifest(
-        spec=table.spec(), schema=table.schema(), snapshot_id=snapshot_id, avro_compression="null",
-        output_file=table.io.new_output(f"{table.location()}/metadata/{uuid4().hex}-m0.avro"),
-    ) as writer:  # fmt: skip
-        writer.add_entry(
-            ManifestEntry.from_args(
-                status=ManifestEntryStatus.ADDED,
-                snapshot_id=snapshot_id,
-                sequence_number=None,
-                file_sequence_number=None,
-                data_file=deletes,
-            )
-        )
-    sequence = table.metadata.next_sequence_number()
-    list_location = f"{table.location()}/metadata/snap-{snapshot_id}.avro"
-    with write_manifest_list(
-        2, table.io.new_output(list_location), snapshot_id, parent.snapshot_id, sequence, "null"
-    ) as manifest_list:
-        manifest_list.add_manifests([writer.to_manifest_file(), *parent.manifests(table.io)])
-    snapshot = Snapshot(
-        snapshot_id=snapshot_id, parent_snapshot_id=parent.snapshot_id, manifest_list=list_location, sequence_number=sequence,
-        summary=Summary(operation=Operation.DELETE), schema_id=0,
-    )  # fmt: skip
-    catalog.commit_table(
-        table,
-        (),
-        (
-            AddSnapshotUpdate(snapshot=snapshot),
-            SetSnapshotRefUpdate(ref_name="main", type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id),
-        ),
-    )
-
-
 def test_delete_files_of_others_survive_appends_and_replaces(catalog: FaultyCatalog) -> None:
     fill(catalog, range(10))
-    _delete_rows(catalog, 3)
+    delete_rows(catalog, NAME, "_kafka_offset", [3])
     assert judge.read_positions(catalog.load_table(NAME)) == positions(range(3), range(4, 10))
 
     fill(catalog, *[range(10 + i, 11 + i) for i in range(20)])
@@ -245,7 +162,7 @@ def test_rows_that_others_deleted_do_not_come_back_when_their_file_is_written_ag
     catalog: FaultyCatalog,
 ) -> None:
     fill(catalog, range(10))
-    _delete_rows(catalog, 3)
+    delete_rows(catalog, NAME, "_kafka_offset", [3])
 
     publish_replace(catalog, {0: range(5, 8)})
 
@@ -258,7 +175,7 @@ def test_a_delete_by_others_while_a_slice_is_prepared_makes_a_conflict(catalog: 
     taken = SliceFiles(make_ranges({0: [(5, 8)]}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
     delivery = make_delivery(table, {0: range(5, 8)}, replaces=taken.swap)
-    _delete_rows(catalog, 3)
+    delete_rows(catalog, NAME, "_kafka_offset", [3])
 
     with pytest.raises(CommitConflictError):
         publish(catalog, NAME, delivery)

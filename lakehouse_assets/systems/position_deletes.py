@@ -1,0 +1,122 @@
+"""Files of position deletes: which rows of a data file are gone.
+
+Ours are for one data file each, so that readers open only those of the files they read, and so that one can be replaced by a
+larger one without touching other files. Those of others may be for a whole partition; they are read, and left as they are.
+"""
+
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.table import Table
+
+from lakehouse_assets.systems.file_cache import FileCache
+from lakehouse_assets.systems.live_files import LiveFile
+
+Positions = npt.NDArray[np.int64]
+
+NO_POSITIONS: Final[Positions] = np.empty(0, np.int64)
+_PATH_ID, _POSITION_ID = 2147483546, 2147483545  # Iceberg spec, "Position Delete Files"
+_SCHEMA = pa.schema(
+    [
+        pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": str(_PATH_ID)}),
+        pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": str(_POSITION_ID)}),
+    ]
+)
+
+
+def is_of_one_file(deletes: DataFile) -> bool:
+    """Whether the delete file is for one data file only, as its bounds say."""
+    lower, upper = (deletes.lower_bounds or {}).get(_PATH_ID), (deletes.upper_bounds or {}).get(_PATH_ID)
+    return lower is not None and lower == upper
+
+
+def read_deleted(table: Table, file: LiveFile, cache: FileCache) -> Positions:
+    """Positions of the rows of a data file that are deleted, ascending, each once."""
+    pieces = [_read_positions(table, deletes, cache).get(file.path, NO_POSITIONS) for deletes in file.deletes]
+    return pieces[0] if len(pieces) == 1 else _join(pieces)
+
+
+def write_deletes(table: Table, file: DataFile, positions: Positions) -> DataFile:
+    """Write a delete file for these positions of a data file, ascending; describe it. No snapshot names it yet."""
+    location = table.location_provider().new_data_location(f"{uuid.uuid4().hex}-deletes.parquet")
+    path = str(file.file_path)
+    one_path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(positions), np.int32)), pa.array([path]))
+    rows = pa.Table.from_arrays([one_path.cast(pa.string()), pa.array(positions)], schema=_SCHEMA)
+    with table.io.new_output(location).create() as stream:
+        with pq.ParquetWriter(stream, _SCHEMA, compression="zstd", use_dictionary=["file_path"], store_schema=False) as writer:
+            writer.write_table(rows)
+        size_bytes = stream.tell()
+    first, last = (int(at).to_bytes(8, "little", signed=True) for at in (positions[0], positions[-1]))
+    described = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES,
+        file_path=location,
+        file_format=FileFormat.PARQUET,
+        partition=file.partition,
+        record_count=len(positions),
+        file_size_in_bytes=size_bytes,
+        column_sizes=None,
+        value_counts={_PATH_ID: len(positions), _POSITION_ID: len(positions)},
+        null_value_counts={_PATH_ID: 0, _POSITION_ID: 0},
+        nan_value_counts=None,
+        lower_bounds={_PATH_ID: path.encode(), _POSITION_ID: first},
+        upper_bounds={_PATH_ID: path.encode(), _POSITION_ID: last},
+        split_offsets=None,
+        equality_ids=None,
+        sort_order_id=None,
+        key_metadata=None,
+    )
+    described.spec_id = file.spec_id  # from_args drops the argument of that name silently
+    return described
+
+
+def join_positions(one: Positions, other: Positions) -> Positions:
+    """Both, ascending, each once."""
+    return _join([one, other])
+
+
+def without(positions: Positions, deleted: Positions) -> "npt.NDArray[np.bool_]":
+    """For each of ascending positions whether it is not among the deleted ones."""
+    if not len(deleted):
+        return np.ones(len(positions), np.bool_)
+    at = np.minimum(np.searchsorted(deleted, positions), len(deleted) - 1)
+    is_left: npt.NDArray[np.bool_] = deleted[at] != positions
+    return is_left
+
+
+def _join(pieces: Sequence[Positions]) -> Positions:
+    return np.unique(np.concatenate([NO_POSITIONS, *pieces]))
+
+
+def _read_positions(table: Table, deletes: DataFile, cache: FileCache) -> dict[str, Positions]:
+    """Positions by data file, ascending."""
+
+    def read() -> dict[str, Positions]:
+        with table.io.new_input(deletes.file_path).open() as stream:
+            parquet = pq.ParquetFile(stream)
+            path, position = (_name_of(parquet.schema_arrow, field_id) for field_id in (_PATH_ID, _POSITION_ID))
+            if is_of_one_file(deletes):
+                found = parquet.read([position])[position]
+                return {deletes.lower_bounds[_PATH_ID].decode(): np.unique(found.to_numpy())}
+            rows = parquet.read([path, position])
+        return {
+            one: np.unique(rows.filter(pc.equal(rows[path], one))[position].to_numpy())
+            for one in pc.unique(rows[path]).to_pylist()
+        }
+
+    size = lambda by_path: sum(found.nbytes for found in by_path.values())  # noqa: E731
+    return cache.load(("deletes", deletes.file_path), read, size)
+
+
+def _name_of(schema: pa.Schema, field_id: int) -> str:
+    """The column of this field id; of writers that leave ids out, the one of the name that the specification gives."""
+    for field in schema:
+        if (field.metadata or {}).get(b"PARQUET:field_id") == str(field_id).encode():
+            return str(field.name)
+    return "file_path" if field_id == _PATH_ID else "pos"

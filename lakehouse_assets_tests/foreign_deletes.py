@@ -1,0 +1,110 @@
+"""Deletes rows as another engine does: position deletes of its own, one file for a whole partition or for one data file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestWriterV2,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
+
+from lakehouse_assets.systems.snapshots import list_live_files
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": "2147483546"}),
+        pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": "2147483545"}),
+    ]
+)
+
+
+def delete_rows(catalog: Catalog, name: str, column: str, values: Sequence[object]) -> None:
+    """Delete the rows of these values; one delete file for each partition, without bounds. A row may be deleted twice."""
+    table = catalog.load_table(name)
+    by_partition: dict[tuple[int, str], tuple[DataFile, list[tuple[str, int]]]] = {}
+    for entry in list_live_files(table):
+        data = entry.data_file
+        found = pq.read_table(data.file_path.removeprefix("file://"), columns=[column])[column].to_pylist()
+        places = [(data.file_path, at) for at, value in enumerate(found) if value in values]
+        if places:
+            by_partition.setdefault((data.spec_id, str(data.partition)), (data, []))[1].extend(places)
+    _commit(catalog, table, [_write(table, data, places) for data, places in by_partition.values()])
+
+
+def _write(table: Table, data: DataFile, places: Sequence[tuple[str, int]]) -> DataFile:
+    location = f"{table.location()}/data/{uuid4().hex}-deletes.parquet"
+    path = location.removeprefix("file://")
+    paths, positions = zip(*sorted(places), strict=True)
+    pq.write_table(pa.table({"file_path": paths, "pos": positions}, schema=_SCHEMA), path)
+    deletes = DataFile.from_args(
+        content=DataFileContent.POSITION_DELETES, file_path=location, file_format=FileFormat.PARQUET, partition=data.partition,
+        record_count=len(places), file_size_in_bytes=Path(path).stat().st_size, column_sizes={}, value_counts={},
+        null_value_counts={}, nan_value_counts={}, lower_bounds={}, upper_bounds={}, split_offsets=None, equality_ids=None,
+        sort_order_id=None, key_metadata=None,
+    )  # fmt: skip
+    deletes.spec_id = data.spec_id
+    return deletes
+
+
+class _DeleteManifest(ManifestWriterV2):
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+def _commit(catalog: Catalog, table: Table, deletes: Sequence[DataFile]) -> None:
+    snapshot_id, parent = uuid4().int >> 66, table.current_snapshot()
+    assert parent is not None
+    manifests = []
+    for spec_id in sorted({file.spec_id for file in deletes}):
+        with _DeleteManifest(
+            spec=table.specs()[spec_id], schema=table.schema(), snapshot_id=snapshot_id, avro_compression="null",
+            output_file=table.io.new_output(f"{table.location()}/metadata/{uuid4().hex}-m0.avro"),
+        ) as writer:  # fmt: skip
+            for file in deletes:
+                if file.spec_id == spec_id:
+                    writer.add_entry(
+                        ManifestEntry.from_args(
+                            status=ManifestEntryStatus.ADDED,
+                            snapshot_id=snapshot_id,
+                            sequence_number=None,
+                            file_sequence_number=None,
+                            data_file=file,
+                        )
+                    )
+        manifests.append(writer.to_manifest_file())
+    sequence = table.metadata.next_sequence_number()
+    list_location = f"{table.location()}/metadata/snap-{snapshot_id}.avro"
+    with write_manifest_list(
+        2, table.io.new_output(list_location), snapshot_id, parent.snapshot_id, sequence, "null"
+    ) as manifest_list:
+        manifest_list.add_manifests([*manifests, *parent.manifests(table.io)])
+    snapshot = Snapshot(
+        snapshot_id=snapshot_id, parent_snapshot_id=parent.snapshot_id, manifest_list=list_location, sequence_number=sequence,
+        summary=Summary(operation=Operation.DELETE), schema_id=table.metadata.current_schema_id,
+    )  # fmt: skip
+    catalog.commit_table(
+        table,
+        (),
+        (
+            AddSnapshotUpdate(snapshot=snapshot),
+            SetSnapshotRefUpdate(ref_name="main", type=SnapshotRefType.BRANCH, snapshot_id=snapshot_id),
+        ),
+    )

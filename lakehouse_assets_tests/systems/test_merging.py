@@ -1,0 +1,121 @@
+"""Rows are put under their keys: at most one row per key in every snapshot, whoever else writes."""
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from lakehouse_assets.model.errors import CommitConflictError
+from lakehouse_assets.model.transforms import TRANSFORM_NAMES, is_fitting
+from lakehouse_assets.model.types import parse_type
+from lakehouse_assets_tests import judge
+from lakehouse_assets_tests.builders import append_foreign_rows
+from lakehouse_assets_tests.faults import FaultyCatalog
+from lakehouse_assets_tests.foreign_deletes import delete_rows
+from lakehouse_assets_tests.systems.merges import NAME, Merger, make_changes, make_upsert_spec
+
+BOTH_MODES = pytest.mark.parametrize("copy_on_write", [False, True], ids=["merge-on-read", "copy-on-write"])
+LAYOUTS = pytest.mark.parametrize("partition_by", [[], ["bucket(4, id)"], ["truncate(1, text)"]], ids=["none", "key", "other"])
+
+
+@BOTH_MODES
+@LAYOUTS
+def test_a_key_has_its_last_row_or_none(catalog: FaultyCatalog, copy_on_write: bool, partition_by: list[str]) -> None:
+    merger = Merger(catalog, make_upsert_spec(partition_by=partition_by), copy_on_write=copy_on_write)
+    model: dict[int, str | None] = {}
+    for commit in range(12):
+        batch = {k: None if (k + commit) % 5 == 0 else f"{k % 3} of commit {commit}" for k in range(commit, 60, commit + 1)}
+        figures = merger.put(batch).figures
+
+        before = {k for k, text in model.items() if text is not None}
+        assert figures.updated == len([k for k, text in batch.items() if text is not None and k in before])
+        assert figures.deleted == len([k for k, text in batch.items() if text is None and k in before])
+        assert figures.inserted + figures.updated + figures.deleted + figures.absent == len(batch)
+        model |= batch
+        assert merger.read() == {k: text for k, text in model.items() if text is not None}
+
+
+KEYS: dict[str, list[object]] = {
+    "boolean": [False, True],
+    "int": [-(2**31), -1, 0, 1, 7, 2**31 - 1],
+    "long": [-(2**63), -1, 0, 1, 7, 2**63 - 1],
+    "decimal(9, 2)": [Decimal("-1234567.89"), Decimal("-0.01"), Decimal("0.00"), Decimal("0.10"), Decimal("9999999.99")],
+    "decimal(38, 10)": [Decimal("-1234567890123456789012345678.0123456789"), Decimal("0E-10"), Decimal("1.0000000001")],
+    "date": [date(1, 1, 1), date(1969, 12, 31), date(1970, 1, 1), date(2026, 11, 27), date(9999, 12, 31)],
+    "time": [time(0), time(12, 30, 1, 5), time(23, 59, 59, 999_999)],
+    "timestamp": [datetime(1, 1, 1), datetime(1969, 12, 31, 23, 59, 59, 999_999), datetime(2026, 11, 27, 1, 2, 3, 4)],
+    "timestamptz": [datetime(1960, 1, 1, tzinfo=UTC), datetime(2026, 11, 27, 1, 2, 3, 4, tzinfo=UTC)],
+    "string": ["", "a", "a" * 40, "a" * 40 + "b", "é", "\U0010ffff" * 20, "\U0001f600", "\uffff", "Z"],
+    "uuid": [UUID(int=0).bytes, UUID(int=2**127).bytes, UUID(int=2**128 - 1).bytes, UUID(int=77).bytes],
+    "fixed[3]": [b"\x00\x00\x00", b"\x7f\x01\x02", b"\x80\x00\x00", b"\xff\xff\xff"],
+    "binary": [b"", b"\x00", b"\x00\x00", b"\xff" * 20, b"\xff" * 21, b"abc", b"\x80"],
+}
+
+
+def _layouts(key_type: str) -> list[list[str]]:
+    kind = parse_type(key_type)
+    written = [f"{t}(3, id)" if t in ("bucket", "truncate") else f"{t}(id)" for t in TRANSFORM_NAMES if is_fitting(t, kind)]
+    return [[], *[[transform] for transform in written]]
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("key_type", KEYS)
+def test_keys_of_every_type_are_found_whatever_partitions_them(
+    catalog: FaultyCatalog, key_type: str, copy_on_write: bool
+) -> None:
+    keys = KEYS[key_type]
+    for partition_by in _layouts(key_type):
+        spec = make_upsert_spec(key_type, partition_by=partition_by)
+        merger = Merger(catalog, spec, copy_on_write=copy_on_write)
+        kind = merger.table.schema().as_arrow().field("id").type
+        for text in ("first", "second"):
+            for half in (keys[::2], keys[1::2]):
+                merger.merge(make_changes(dict.fromkeys(half, text), kind))
+        figures = merger.merge(make_changes({keys[0]: None, keys[-1]: "third"}, kind)).figures
+
+        assert (figures.deleted, figures.updated) == (1, 1)
+        assert judge.query(merger.table, "SELECT count(*), count(DISTINCT id), min(text) FROM {table}") == [
+            (len(keys) - 1, len(keys) - 1, "second" if len(keys) > 2 else "third")
+        ]
+        catalog.drop_table(NAME)
+
+
+@BOTH_MODES
+@LAYOUTS
+def test_rows_that_others_deleted_do_not_come_back(catalog: FaultyCatalog, copy_on_write: bool, partition_by: list[str]) -> None:
+    merger = Merger(catalog, make_upsert_spec(partition_by=partition_by), copy_on_write=copy_on_write)
+    merger.put(dict.fromkeys(range(40), "a"))
+    delete_rows(catalog, NAME, "id", range(20))
+
+    figures = merger.put(dict.fromkeys(range(10, 30), "b") | {5: None}).figures
+
+    assert (figures.inserted, figures.updated, figures.deleted, figures.absent) == (10, 10, 0, 1)
+    assert merger.read() == {k: "b" if k < 30 else "a" for k in range(10, 40)}
+
+
+@BOTH_MODES
+def test_what_others_commit_between_prepare_and_publish_is_a_conflict_and_is_respected(
+    catalog: FaultyCatalog, copy_on_write: bool
+) -> None:
+    merger = Merger(catalog, copy_on_write=copy_on_write)
+    merger.put(dict.fromkeys(range(10), "a"))
+    foreign = [
+        lambda: delete_rows(catalog, NAME, "id", [1, 2]),
+        lambda: append_foreign_rows(merger.table, 2, first_id=20),
+        lambda: merger.table.overwrite(merger.table.scan().to_arrow()),
+        lambda: Merger.put(merger, {3: None, 4: "other"}),
+    ]
+    for meanwhile in foreign:
+        merge = merger.plan(make_changes({1: "b", 3: "b", 20: "b", 30: "b"}))
+        merge.prepare(merger.table)
+        meanwhile()
+        with pytest.raises(CommitConflictError):
+            merger.publish(merge)
+
+        merge.prepare(merger.table)
+        merger.publish(merge)
+
+        assert {k: text for k, text in merger.read().items() if text == "b"} == {1: "b", 3: "b", 20: "b", 30: "b"}
+
+    assert merger.read() == dict.fromkeys([0, 5, 6, 7, 8, 9], "a") | dict.fromkeys([1, 3, 20, 30], "b") | {4: "other", 21: None}

@@ -126,7 +126,7 @@ def publish_replace(catalog: Catalog, positions: Mapping[int, range], **topic: s
     table = catalog.load_table(name)
     taken = SliceFiles(make_ranges({p: [(offsets.start, offsets.stop)] for p, offsets in positions.items()}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
-    return publish(catalog, name, make_delivery(table, positions, replaces=taken.swap, **topic))
+    return publish(catalog, name, make_delivery(table, positions, replaces=taken.swap, again=True, **topic))
 
 
 def expire(table: Table, snapshot_ids: Iterable[int]) -> None:

@@ -43,7 +43,8 @@ class Ledger:
     column, or none for a row, are of the first. `start` says per topic partition where the table begins (one that is not named
     begins at 0). `held` are the offsets the table holds. `last_row` is the largest offset of a row, `newest_ms` the largest
     plausible Kafka timestamp seen: it says in which slice the next message lies. A topic is in `out_of_order` once offsets
-    were added out of order: then the last row proves nothing of those before it, even after the ranges have joined.
+    were added out of order, or where rows take each other's place: then the last row proves nothing of those before it, even
+    after the ranges have joined.
 
     The last three say where it was written: in which table, by which snapshot; None before the first one.
     """
@@ -103,6 +104,10 @@ class Ledger:
             newest_ms=_larger_of_both(self.newest_ms, newest_ms),
             out_of_order=self.out_of_order | self._leaps(added),
         )
+
+    def unproved(self) -> "Ledger":
+        """The same ledger of a table whose rows take each other's place: its last rows prove nothing."""
+        return replace(self, out_of_order=frozenset(self.topic_ids))
 
     def with_loss(self, loss: AcceptedLoss) -> "Ledger":
         """The ledger in which an operator accepted that offsets are lost: they are held from now on, without rows."""

@@ -5,7 +5,6 @@ Looks at the newest offsets of each topic partition, in bounded memory; older on
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import numpy as np
 from pyiceberg.table import Table
@@ -15,7 +14,6 @@ from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import (
     NO_OFFSETS,
     Bounds,
-    OffsetRange,
     RangeSet,
     TopicPartition,
     TopicRanges,
@@ -23,6 +21,7 @@ from lakehouse_assets.model.offsets import (
 from lakehouse_assets.model.slices import MAX_AHEAD_MS
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import messages_at, open_decoder, resolve_columns
+from lakehouse_assets.operations.rereading import read_again
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.positions import (
     Offsets,
@@ -36,7 +35,6 @@ from lakehouse_assets.systems.schema import position_columns
 
 WINDOW_OFFSETS = 4_000_000  # over all topic partitions; at 12 bytes each, the memory that an audit takes
 FILTERED_WINDOW_OFFSETS = 200_000  # where `where` leaves messages out: what looks like a gap is read from Kafka again
-_NEAR_OFFSETS = 20_000  # gaps less far apart are read in one go: opening a reader costs more than so many messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +108,15 @@ def read_lost(systems: Systems, spec: TableSpec, gaps: TopicRanges, bounds: Boun
     """
     decoder = open_decoder(systems, resolve_columns(systems, spec)) if spec.where is not None else None
     still_there = gaps & TopicRanges.of({log: [(b.low, b.stop)] for log, b in bounds.items()})
-    stretches = {log: _join_near(held) for log, held in still_there.partitions.items()}
     lost, stamps_ms = NO_OFFSETS, list[int]()
-    for one_of_each in zip_longest(*stretches.values()):
-        ranges = {log: (r.start, r.stop) for log, r in zip(stretches, one_of_each, strict=True) if r is not None}
-        with systems.source.reader(spec.table, ranges) as reader:
-            while not reader.is_finished:
-                batch = reader.read(1.0)
-                has_value = np.fromiter((value is not None for value in batch.values), bool, len(batch))
-                for log, mine in batch.by_log():
-                    is_lost = has_value & mine & contains(still_there[log], batch.offsets)
-                    if decoder is not None:
-                        at = np.flatnonzero(is_lost)
-                        is_lost[at[decoder.decode(messages_at(batch, at)).filtered]] = False
-                    lost |= TopicRanges.of({log: list_runs(batch.offsets[is_lost])})
-                    stamps_ms += _extremes(batch.timestamps_ms[is_lost])
+    for batch, is_wanted in read_again(systems.source, spec.table, still_there):
+        is_lost = is_wanted & np.fromiter((value is not None for value in batch.values), bool, len(batch))
+        if decoder is not None:
+            at = np.flatnonzero(is_lost)
+            is_lost[at[decoder.decode(messages_at(batch, at)).filtered]] = False
+        for log, mine in batch.by_log():
+            lost |= TopicRanges.of({log: list_runs(batch.offsets[is_lost & mine])})
+        stamps_ms += _extremes(batch.timestamps_ms[is_lost])
     return StampedOffsets.of(lost, stamps_ms)
 
 
@@ -155,12 +147,6 @@ def count_ahead(table: Table, now_ms: int) -> tuple[int, int | None]:
 
 def _extremes(stamps_ms: Offsets) -> list[int]:
     return [int(stamps_ms.min()), int(stamps_ms.max())] if len(stamps_ms) else []
-
-
-def _join_near(gaps: RangeSet) -> list[OffsetRange]:
-    """Stretches that cover the gaps and what lies between those that are near each other."""
-    around = RangeSet.of((gap.start, gap.stop + _NEAR_OFFSETS) for gap in gaps)
-    return [OffsetRange(r.start, r.stop - _NEAR_OFFSETS) for r in around]
 
 
 def _read_offsets(table: Table, ledger: Ledger, begins: Mapping[TopicPartition, int]) -> dict[TopicPartition, Offsets]:

@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.changes import SchemaChange
 from lakehouse_assets.model.column_spec import ColumnSpec
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
+from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TableMissingError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.schemas import SubjectVersion
@@ -27,15 +27,21 @@ from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
 from lakehouse_assets.operations.status import describe_source, list_topics, refuse_expired, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.operations.upserting import ChangeMerge, Merged, collapse_all, refuse_gap
 from lakehouse_assets.operations.workers import stage_batches
-from lakehouse_assets.systems.catalog import ensure_table
+from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.evolution import find_schema_change
+from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.kafka import KafkaSource, SourceDescription
+from lakehouse_assets.systems.merging import MergeFigures
 from lakehouse_assets.systems.messages import Ranges
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.schema import Base, TableShape, position_columns
+from lakehouse_assets.systems.snapshots import count_rows
+
+_CACHE_SHARE = 4  # of the memory for rows, what may be kept of an upsert table's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,9 @@ class CommitReport:
 
     `says_topic`: rows of the table say their topic. `slice_rows`: rows by the beginning of their slice, ms since 1970.
     `bad_codes`: quarantined messages by their error code. `schema_change`: since the commit before, whoever made it.
-    `read_count` = `row_count` + quarantined + `skipped_count` + `filtered_count`.
-    `column_source`: the schema that gave `derived_columns`, where none are declared.
+    `read_count` = `row_count` + quarantined + `skipped_count` + `filtered_count`, where messages are rows.
+    `column_source`: the schema that gave `derived_columns`, where none are declared. `merge`: what the changes of an upsert
+    table did; `row_count` and `slice_rows` are the changes that were read then.
     """
 
     table: str
@@ -70,6 +77,7 @@ class CommitReport:
     column_source: SubjectVersion | None = None
     derived_columns: tuple[ColumnSpec, ...] = ()
     unknown: UnknownFields = UnknownFields()
+    merge: MergeFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +212,7 @@ class _Run:
         self._has_opened = False
         self._ledger = Ledger({})
         self._unsettled = NO_OFFSETS
+        self._cache = FileCache(spec.buffer_size // _CACHE_SHARE)
 
     def result(self, ended: str) -> IngestResult:
         return IngestResult(self.commits, self._rows, ended, self._rowless_ranges)
@@ -259,7 +268,11 @@ class _Run:
             if batch.bad.count or self._unsettled & batch.ranges:
                 read_again = batch.good_offsets | batch.bad.offsets
                 settle(self._systems, spec, self._ledger, batch.ranges, batch.bad, read_again)
-            landed = publish(self._systems.catalog, spec.table, delivery)
+            if spec.mode == "append":
+                landed, merged = publish(self._systems.catalog, spec.table, delivery), None
+            else:
+                merged = self._merge(batch, delivery, has_several_logs=len(description.logs) > 1)
+                landed = merged.landed
         except CommitOutcomeUnknownError:
             raise
         except LakehouseError:
@@ -269,7 +282,24 @@ class _Run:
         self._ledger = landed.ledger
         self.commits += 1
         self._rows += batch.row_count
-        self._on_commit(build_report(spec, batch, landed, {log: b.stop for log, b in before.items()}))
+        self._on_commit(build_report(spec, batch, landed, {log: b.stop for log, b in before.items()}, merged))
+
+    def _merge(self, batch: StagedBatch, delivery: Delivery, *, has_several_logs: bool) -> Merged:
+        spec = self._spec
+        head = load_table(self._systems.catalog, spec.table)
+        if head is None:
+            raise TableMissingError(spec.table)
+        changes = collapse_all(spec, batch.changes)
+        merge = ChangeMerge(
+            self._systems,
+            spec,
+            self._ledger,
+            changes,
+            self._cache,
+            lambda head: refuse_gap(head, delivery.ranges),
+            has_several_logs,
+        )
+        return merge.publish(head, delivery)
 
 
 def build_delivery(table: Table, description: SourceDescription, batch: StagedBatch) -> Delivery:
@@ -284,10 +314,15 @@ def build_delivery(table: Table, description: SourceDescription, batch: StagedBa
     )
 
 
-def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Mapping[TopicPartition, int]) -> CommitReport:
-    """Put a landed commit into numbers. `stops`: ends of the logs, just before the commit."""
-    current = landed.metadata.snapshot_by_id(landed.snapshot_id)
-    summary = current.summary if current is not None else None
+def build_report(
+    spec: TableSpec,
+    batch: StagedBatch,
+    landed: Landed,
+    stops: Mapping[TopicPartition, int],
+    merged: Merged | None = None,
+) -> CommitReport:
+    """Put a landed commit into numbers. `stops`: ends of the logs, just before the commit. `merged`: of an upsert table."""
+    bad = batch.bad if merged is None else batch.bad.joined(merged.set_aside)
     return CommitReport(
         table=spec.table,
         location=landed.metadata.location,
@@ -299,10 +334,10 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         read_count=batch.read_count,
         skipped_count=batch.skipped_count,
         filtered_count=batch.filtered_count,
-        bad_codes=batch.bad.codes,
-        bytes_written=sum(file.size_bytes for file in batch.files),
-        data_file_count=len(batch.files),
-        total_rows=int(summary.additional_properties.get("total-records", "0")) if summary is not None else 0,
+        bad_codes=bad.codes,
+        bytes_written=sum(file.size_bytes for file in batch.files) if merged is None else merged.bytes_written,
+        data_file_count=len(batch.files) if merged is None else merged.file_count,
+        total_rows=count_rows(landed.metadata.snapshot_by_id(landed.snapshot_id)),
         lag_before=landed.before.lag(stops),
         lag_after=landed.ledger.lag(stops),
         commit_seconds=landed.seconds,
@@ -311,4 +346,5 @@ def build_report(spec: TableSpec, batch: StagedBatch, landed: Landed, stops: Map
         schema_change=find_schema_change(landed.metadata, landed.snapshot_id),
         column_source=spec.column_source,
         derived_columns=spec.columns if spec.column_source is not None else (),
+        merge=merged.figures if merged is not None else None,
     )

@@ -185,6 +185,7 @@ def settle(
             newest_ms={},
             base=Base.of(table),
             replaces=taken.swap,
+            again=True,
         )
         swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
     except CommitOutcomeUnknownError:

@@ -91,6 +91,7 @@ def _replay_once(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -
             newest_ms={},
             base=Base.of(table),
             replaces=taken.swap,
+            again=True,
         )
         swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
     except CommitOutcomeUnknownError:

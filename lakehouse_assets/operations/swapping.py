@@ -1,4 +1,4 @@
-"""Takes rows of given offsets out of a table and puts others in, in one snapshot, whoever else commits meanwhile."""
+"""Publishes what was prepared for one state of a table, whoever else commits meanwhile: then it is prepared again."""
 
 from collections.abc import Callable
 
@@ -16,6 +16,35 @@ from lakehouse_assets.systems.snapshots import table_name
 _ATTEMPTS = 20
 
 
+def publish_prepared(
+    catalog: Catalog,
+    table: Table,
+    delivery: Delivery,
+    prepare: Callable[[Table], bool],
+    undo: Callable[[Table], None],
+) -> Landed | None:
+    """Prepare for the head of the table and publish, until nobody else was first. None: `prepare` found nothing to do.
+
+    `undo` deletes what was prepared for a head that has gone.
+
+    Raises:
+        LakehouseError: of the tree; then nothing landed, or CommitOutcomeUnknownError.
+    """
+    name = table_name(table)
+    for attempt in range(1, _ATTEMPTS + 1):
+        if not prepare(table):
+            return None
+        try:
+            return publish(catalog, name, delivery)
+        except CommitConflictError:
+            undo(table)
+            head = load_table(catalog, name)
+            if attempt == _ATTEMPTS or head is None or Base.of(head) != delivery.base:
+                raise
+            table = head
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
 def swap_rows(
     catalog: Catalog,
     table: Table,
@@ -26,30 +55,25 @@ def swap_rows(
     *,
     may_be_empty: bool = False,
 ) -> Landed | None:
-    """Publish `delivery`, whose `replaces` is `taken.swap`. None: it brings nothing, and there was nothing to take out.
+    """Take rows of given offsets out, and put those of `delivery`, whose `replaces` is `taken.swap`, in.
 
-    With `may_be_empty` such a delivery is published too, for its offsets.
-
-    Where the table moved under it, only what remains of old files is written again. `check` looks at each head before that.
+    None: it brings nothing, and there was nothing to take out. With `may_be_empty` such a delivery is published too, for its
+    offsets. Where the table moved under it, only what remains of old files is written again. `check` looks at each head before
+    that.
 
     Raises:
         LakehouseError: of the tree; then nothing landed, or CommitOutcomeUnknownError.
     """
-    name = table_name(table)
-    for attempt in range(1, _ATTEMPTS + 1):
-        check(table)
-        writer = build_writer(table, buffer_bytes)
+
+    def prepare(head: Table) -> bool:
+        check(head)
+        writer = build_writer(head, buffer_bytes)
         try:
-            taken.prepare(table, writer)
-            if not delivery.files and taken.is_untouched and not may_be_empty:
-                return None
-            return publish(catalog, name, delivery)
-        except CommitConflictError:
-            delete_staged(table.io, taken.rewritten_locations)
-            head = load_table(catalog, name)
-            if attempt == _ATTEMPTS or head is None or Base.of(head) != delivery.base:
-                raise
-            table = head
+            taken.prepare(head, writer)
         finally:
             writer.abandon()
-    raise AssertionError("unreachable: the last attempt returns or raises")
+        return bool(delivery.files) or not taken.is_untouched or may_be_empty
+
+    return publish_prepared(
+        catalog, table, delivery, prepare, lambda head: delete_staged(head.io, taken.rewritten_locations)
+    )

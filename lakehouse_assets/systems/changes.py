@@ -49,6 +49,11 @@ class Changes:
         """Nothing but that all rows go."""
         return cls(pa.table({}), np.zeros(0, np.bool_), truncated=truncated)
 
+    @classmethod
+    def nothing(cls) -> "Changes":
+        """No change."""
+        return cls(pa.table({}), np.zeros(0, np.bool_))
+
     def slice(self, start: int, stop: int) -> "Changes":
         """The changes from `start` to `stop`, without a copy."""
         return Changes(

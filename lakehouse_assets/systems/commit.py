@@ -1,10 +1,10 @@
 """The only place that makes a snapshot visible.
 
-A commit says which offsets it adds. It lands only on a table that is the one it was staged for and, for an append, that holds
-none of these offsets; rows and ledger move in one atomic step, asserted against the very snapshot that was judged. Every
-attempt loads the table and judges anew. A commit ends in one of three ways: landed, certainly not landed (staged files may
-go), unknown (every file is kept). An unanswered attempt is looked for by its snapshot id; a further attempt keeps that id and
-asserts the head it is built on, so two attempts can't both land.
+A commit says which offsets it adds. It lands only on a table that is the one it was staged for and, unless it brings them
+again, that holds none of these offsets; rows and ledger move in one atomic step, asserted against the very snapshot that was
+judged. Every attempt loads the table and judges anew. A commit ends in one of three ways: landed, certainly not landed (staged
+files may go), unknown (every file is kept). An unanswered attempt is looked for by its snapshot id; a further attempt keeps
+that id and asserts the head it is built on, so two attempts can't both land.
 """
 
 import random
@@ -72,15 +72,19 @@ class Delivery:
     newest_ms: Mapping[TopicPartition, int]
     base: Base
     replaces: "Callable[[Table], Change] | None" = None
+    again: bool = False
+    by_key: bool = False
     amends: "Callable[[Ledger], Ledger] | None" = None
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def operation(self) -> str:
-        """Our own word for the summary: `ingest`, `replace-slice` or `amend-ledger`."""
+        """Our own word for the summary: `ingest`, `replace-slice`, `fold-again` or `amend-ledger`."""
         if self.amends is not None:
             return "amend-ledger"
-        return "ingest" if self.replaces is None else "replace-slice"
+        if not self.again:
+            return "ingest"
+        return "fold-again" if self.by_key else "replace-slice"
 
     @classmethod
     def amending(cls, table: Table, amend: "Callable[[Ledger], Ledger]") -> "Delivery":
@@ -223,7 +227,7 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
             raise CommitConflictError(name, f"its ledger does not know the topic {topic!r} any more")
         if ledger.topic_ids[topic] != delivery.topic_ids[topic]:
             raise TopicReplacedError(name, topic, ledger.topic_ids[topic], delivery.topic_ids[topic])
-    if delivery.replaces is None and (overlap := ledger.held & delivery.ranges):
+    if not delivery.again and (overlap := ledger.held & delivery.ranges):
         raise StaleOffsetsError(name, str(overlap))
     return ledger
 
@@ -231,6 +235,8 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
 def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int) -> Ledger:
     """The ledger that the attempt carries, signed by its snapshot."""
     moved = before.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
+    if delivery.by_key:
+        moved = moved.unproved()
     if delivery.amends is not None:
         moved = delivery.amends(moved)
     return moved.written_by(

@@ -77,6 +77,7 @@ class RowMerge:
         self._change = Change(())
         self.figures = MergeFigures()
         self.plan: MergePlan | None = None
+        self.unresolved = np.empty(0, np.int64)  # changes that lack a value which the table does not have either
         self.written_locations: list[str] = []
 
     @property

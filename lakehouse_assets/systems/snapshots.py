@@ -49,6 +49,12 @@ def ancestors(table: Table, newest: Snapshot | None) -> Iterator[Snapshot]:
         snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
 
 
+def count_rows(snapshot: Snapshot | None) -> int:
+    """Rows of a snapshot, by its summary; those that position deletes take out are none. Writers may leave the totals out."""
+    words = snapshot.summary.additional_properties if snapshot is not None and snapshot.summary is not None else {}
+    return int(words.get("total-records", "0")) - int(words.get("total-position-deletes", "0"))
+
+
 def list_live_files(table: Table, content: ManifestContent = ManifestContent.DATA) -> Iterator[ManifestEntry]:
     """Entries of every data (or delete) file that the table's current snapshot reads."""
     current = table.metadata.current_snapshot()

@@ -111,7 +111,7 @@ def test_rows_that_land_while_a_slice_is_prepared_make_a_conflict(catalog: Fault
     table = catalog.load_table(NAME)
     taken = SliceFiles(make_ranges({0: [(0, 20)]}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
-    delivery = make_delivery(table, {0: range(20)}, replaces=taken.swap)
+    delivery = make_delivery(table, {0: range(20)}, replaces=taken.swap, again=True)
     fill(catalog, range(10, 15))
 
     with pytest.raises(CommitConflictError):
@@ -125,7 +125,7 @@ def test_rows_outside_the_slice_may_land_meanwhile(catalog: FaultyCatalog) -> No
     table = catalog.load_table(NAME)
     taken = SliceFiles(make_ranges({0: [(0, 10)]}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
-    delivery = make_delivery(table, {0: range(10)}, replaces=taken.swap)
+    delivery = make_delivery(table, {0: range(10)}, replaces=taken.swap, again=True)
     catalog.before_commit = [lambda: fill(catalog, range(10, 15))]
 
     publish(catalog, NAME, delivery)
@@ -174,7 +174,7 @@ def test_a_delete_by_others_while_a_slice_is_prepared_makes_a_conflict(catalog: 
     table = catalog.load_table(NAME)
     taken = SliceFiles(make_ranges({0: [(5, 8)]}), "clicks")
     taken.prepare(table, build_writer(table, 2**24))
-    delivery = make_delivery(table, {0: range(5, 8)}, replaces=taken.swap)
+    delivery = make_delivery(table, {0: range(5, 8)}, replaces=taken.swap, again=True)
     delete_rows(catalog, NAME, "_kafka_offset", [3])
 
     with pytest.raises(CommitConflictError):

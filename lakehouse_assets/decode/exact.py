@@ -164,7 +164,7 @@ def _value_of(message: dict[str, Any], column: Column, read: Read) -> Any:
         for key in column.path:
             if found is None:
                 break
-            found = found.get(key) if type(found) is dict else _member(found, key)
+            found = found.get(key) if type(found) is dict else member_of(found, key)
         if found is not None:
             return read(found)
     except Rejected as error:
@@ -177,7 +177,12 @@ def _value_of(message: dict[str, Any], column: Column, read: Read) -> Any:
     return None
 
 
-def _member(parent: Any, key: str) -> Any:
+def member_of(parent: Any, key: str) -> Any:
+    """The member of an object, None where it has none.
+
+    Raises:
+        Rejected: it is no object, or has the key more than once.
+    """
     if not isinstance(parent, dict):
         raise Rejected("wrong_type", f"an object around {key!r}")
     if isinstance(parent, Repeating) and key in parent.repeated:
@@ -210,26 +215,28 @@ def reader_of(column: Column) -> Read:
         return _reader(column.type)
     factor = MICROS_PER_EPOCH_UNIT[column.epoch]
     expected = f"an integer of {column.epoch} since 1970"
-    return lambda found: checked_micros(_integer(found, expected, 2**63) * factor)
+    return lambda found: checked_micros(integer_of(found, expected, 2**63) * factor)
 
 
 def _reader(declared: DataType) -> Read:
     match declared:
         case ListType(element):
-            return _list_reader(_reader(element))
+            return list_reader(_reader(element))
         case StructType(fields):
-            return _struct_reader([(field.name, _reader(field.type)) for field in fields])
+            return struct_reader([(field.name, _reader(field.type)) for field in fields])
         case MapType(_, value):  # keys are strings, as in JSON
-            return _map_reader(_reader(value))
+            return map_reader(_reader(value))
         case Primitive("decimal", (precision, scale)):
             return lambda found: decimal_of_text(_number_or_text(found), precision, scale)
         case Primitive("fixed", (length,)):
-            return lambda found: bytes_of_base64(_text(found, "base64 text"), length)
+            return lambda found: bytes_of_base64(text_of(found, "base64 text"), length)
         case Primitive(name, _):
-            return _PRIMITIVE_READERS[name]
+            return PRIMITIVE_READERS[name]
 
 
-def _list_reader(read: Read) -> Read:
+def list_reader(read: Read) -> Read:
+    """Reads lists of what `read` reads."""
+
     def read_list(found: Any) -> list[Any]:
         if not isinstance(found, list):
             raise Rejected("wrong_type", "a list")
@@ -238,20 +245,24 @@ def _list_reader(read: Read) -> Read:
     return read_list
 
 
-def _struct_reader(members: list[tuple[str, Read]]) -> Read:
+def struct_reader(members: list[tuple[str, Read]]) -> Read:
+    """Reads objects with these members."""
+
     def read_struct(found: Any) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise Rejected("wrong_type", "an object")
         row = {}
         for name, read in members:
-            item = _member(found, name)
+            item = member_of(found, name)
             row[name] = None if item is None else _inside(read, item, f"member {name!r}")
         return row
 
     return read_struct
 
 
-def _map_reader(read: Read) -> Read:
+def map_reader(read: Read) -> Read:
+    """Reads objects with any keys, each with what `read` reads."""
+
     def read_map(found: Any) -> list[tuple[str, Any]]:
         if not isinstance(found, dict):
             raise Rejected("wrong_type", "an object")
@@ -273,7 +284,8 @@ def _inside(read: Read, item: Any, where: str) -> Any:
         raise Rejected(error.code, expected) from None
 
 
-def _text(found: Any, expected: str) -> str:
+def text_of(found: Any, expected: str) -> str:
+    """A value that must be a string. `expected`: the words for what was asked for."""
     if type(found) is not str:
         raise Rejected("wrong_type", expected)
     return found
@@ -285,7 +297,8 @@ def _number_or_text(found: Any) -> str:
     return str(found)
 
 
-def _integer(found: Any, expected: str, limit: int) -> int:
+def integer_of(found: Any, expected: str, limit: int) -> int:
+    """A value that must be an integer of at least -`limit`, and below it."""
     if type(found) is not Integer:
         raise Rejected("wrong_type", expected)
     if len(found) > _MAX_INTEGER_CHARACTERS or not -limit <= (number := int(found)) < limit:
@@ -293,7 +306,8 @@ def _integer(found: Any, expected: str, limit: int) -> int:
     return number
 
 
-def _float(found: Any, bits: int) -> float:
+def float_of(found: Any, bits: int) -> float:
+    """A value that must be a number, and finite as a float of so many bits."""
     if not isinstance(found, _NUMBERS):
         raise Rejected("wrong_type", "a number")
     # Arrow's own parser for 32 bits: rounding through Python's 64 would round twice.
@@ -303,23 +317,24 @@ def _float(found: Any, bits: int) -> float:
     return number
 
 
-def _boolean(found: Any) -> bool:
+def boolean_of(found: Any) -> bool:
+    """A value that must be true or false."""
     if not isinstance(found, bool):
         raise Rejected("wrong_type", "true or false")
     return found
 
 
-_PRIMITIVE_READERS: dict[str, Read] = {
-    "boolean": _boolean,
-    "int": lambda found: _integer(found, "an integer", 2**31),
-    "long": lambda found: _integer(found, "an integer", 2**63),
-    "float": lambda found: _float(found, 32),
-    "double": lambda found: _float(found, 64),
-    "string": lambda found: _text(found, "a string"),
-    "date": lambda found: days_of_date(_text(found, "text of a date")),
-    "time": lambda found: micros_of_time(_text(found, "text of a time")),
-    "timestamp": lambda found: micros_of_timestamp(_text(found, "text of a date and time"), with_zone=False),
-    "timestamptz": lambda found: micros_of_timestamp(_text(found, "text of a date and time"), with_zone=True),
-    "uuid": lambda found: bytes_of_uuid(_text(found, "text of a UUID")),
-    "binary": lambda found: bytes_of_base64(_text(found, "base64 text"), None),
+PRIMITIVE_READERS: dict[str, Read] = {
+    "boolean": boolean_of,
+    "int": lambda found: integer_of(found, "an integer", 2**31),
+    "long": lambda found: integer_of(found, "an integer", 2**63),
+    "float": lambda found: float_of(found, 32),
+    "double": lambda found: float_of(found, 64),
+    "string": lambda found: text_of(found, "a string"),
+    "date": lambda found: days_of_date(text_of(found, "text of a date")),
+    "time": lambda found: micros_of_time(text_of(found, "text of a time")),
+    "timestamp": lambda found: micros_of_timestamp(text_of(found, "text of a date and time"), with_zone=False),
+    "timestamptz": lambda found: micros_of_timestamp(text_of(found, "text of a date and time"), with_zone=True),
+    "uuid": lambda found: bytes_of_uuid(text_of(found, "text of a UUID")),
+    "binary": lambda found: bytes_of_base64(text_of(found, "base64 text"), None),
 }

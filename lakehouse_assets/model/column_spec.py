@@ -9,9 +9,11 @@ from lakehouse_assets.model import fields
 from lakehouse_assets.model.columns import REST_COLUMN
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.mistakes import Mistake
-from lakehouse_assets.model.types import Primitive
+from lakehouse_assets.model.types import DataType, ListType, Primitive
 
 _TIMESTAMPS = ("timestamp", "timestamptz")
+_ENCODED = {"text": ("decimal",), "base64": ("decimal", "binary", "fixed"), "hex": ("binary", "fixed")}
+_ENCODED_FORMAT = "debezium-json"
 _TYPES_OF_TEXT = ("string", "binary", "int", "long")  # what a whole key or header may be
 
 
@@ -43,10 +45,15 @@ class ColumnSpec(Declared):
         description="Where the message holds the value, if not in a field of the column's name: another "
         'name, a path into nested objects (a.b), or a list where names contain dots (["a.b", "c"]).',
     )
-    epoch: Literal["seconds", "milliseconds", "microseconds"] | None = Field(
+    epoch: Literal["seconds", "milliseconds", "microseconds", "nanoseconds"] | None = Field(
         default=None,
         description="For timestamp and timestamptz: the message carries a number of these since 1970 instead "
-        "of ISO 8601 text.",
+        "of ISO 8601 text. For debezium-json also for time (since midnight), for lists of these, and in nanoseconds.",
+    )
+    encoding: Literal["text", "base64", "hex"] | None = Field(
+        default=None,
+        description="For debezium-json without schemas: what text of a decimal (text or base64) or of binary and fixed (base64 "
+        "or hex) is. Left out, text that could be either is bad.",
     )
     from_key: fields.KeyPlace | None = Field(
         default=None,
@@ -107,16 +114,37 @@ class ColumnSpec(Declared):
     @classmethod
     def _epoch_fits_the_type(cls, epoch: str | None, info: ValidationInfo) -> str | None:
         kind = info.data.get("type")
-        is_timestamp = isinstance(kind, Primitive) and kind.name in _TIMESTAMPS
-        if epoch is not None and kind is not None and not is_timestamp:
+        if epoch is not None and kind is not None and _name_of_items(kind) not in (*_TIMESTAMPS, "time"):
             found = f"{epoch!r} on a column of type {kind}"
             raise ValueError(Mistake(found, "epoch on timestamp and timestamptz only"))
         return epoch
 
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_fits_the_type(cls, encoding: str | None, info: ValidationInfo) -> str | None:
+        kind = info.data.get("type")
+        if encoding is not None and kind is not None and _name_of_items(kind) not in _ENCODED[encoding]:
+            found = f"{encoding!r} on a column of type {kind}"
+            raise ValueError(Mistake(found, f"encoding: {encoding} on {' and '.join(_ENCODED[encoding])} only"))
+        return encoding
+
+    def find_format_mistake(self, kind: str) -> Mistake | None:
+        """What is said of this column that messages of the format `kind` don't need."""
+        if kind == _ENCODED_FORMAT:
+            return None
+        if self.encoding is not None:
+            return Mistake(f"encoding on {self.name!r} of {kind} messages", f"encoding with format: {_ENCODED_FORMAT} only")
+        is_plain = isinstance(self.type, Primitive) and self.type.name in _TIMESTAMPS and self.epoch != "nanoseconds"
+        if self.epoch is not None and not is_plain:
+            found = f"epoch: {self.epoch} on {self.name!r}, which is {self.type}, of {kind} messages"
+            allowed = "epoch: seconds, milliseconds or microseconds on timestamp and timestamptz"
+            return Mistake(found, f"{allowed}; others with format: {_ENCODED_FORMAT} only")
+        return None
+
     @field_validator("expr")
     @classmethod
     def _expr_stands_alone(cls, expr: str | None, info: ValidationInfo) -> str | None:
-        beside = [key for key in ("epoch", "from_key", "from_header") if info.data.get(key) is not None]
+        beside = [key for key in ("epoch", "encoding", "from_key", "from_header") if info.data.get(key) is not None]
         beside += ["from"] if info.data.get("path") else []
         if expr is not None and beside:
             raise ValueError(Mistake(f"expr beside {beside[0]}", "expr alone: it says where the value comes from"))
@@ -124,3 +152,10 @@ class ColumnSpec(Declared):
         if expr is not None and kind is not None and not isinstance(kind, Primitive):
             raise ValueError(Mistake(f"expr on a column of type {kind}", "expr on columns of a primitive type"))
         return expr
+
+
+def _name_of_items(kind: DataType) -> str | None:
+    """The name of a primitive type, or of that in a list."""
+    while isinstance(kind, ListType):
+        kind = kind.element
+    return kind.name if isinstance(kind, Primitive) else None

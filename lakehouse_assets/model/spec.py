@@ -211,6 +211,9 @@ class TableSpec(Declared):
         if source is not None and source.format != "json" and any(column.name == REST_COLUMN for column in columns):
             found = f"the column {REST_COLUMN} of {source.format} messages"
             raise ValueError(Mistake(found, f"{REST_COLUMN} of JSON messages only"))
+        if source is not None:
+            for mistake in filter(None, (column.find_format_mistake(source.format) for column in columns)):
+                raise ValueError(mistake)
         if all(column.expr is not None for column in columns):
             raise ValueError(Mistake("nothing but columns with expr", "at least one column that the message holds"))
         return columns

@@ -15,14 +15,21 @@ class DeclaredColumn:
     required: bool = False
     path: tuple[str, ...] = ()
     epoch: str | None = None
+    encoding: str | None = None
 
 
 def column(
-    name: str, kind: str | DataType, *, path: str = "", required: bool = False, epoch: str | None = None
+    name: str,
+    kind: str | DataType,
+    *,
+    path: str = "",
+    required: bool = False,
+    epoch: str | None = None,
+    encoding: str | None = None,
 ) -> DeclaredColumn:
     """A column of a primitive type named `kind`, or of any other type; `path` is dotted."""
     declared = Primitive(kind) if isinstance(kind, str) else kind
-    return DeclaredColumn(name, declared, required, tuple((path or name).split(".")), epoch)
+    return DeclaredColumn(name, declared, required, tuple((path or name).split(".")), epoch, encoding)
 
 
 def decoder(*columns: DeclaredColumn) -> JsonDecoder:

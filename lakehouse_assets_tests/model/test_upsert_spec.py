@@ -235,3 +235,36 @@ def test_a_mistake_of_an_upsert_table_is_shown_with_its_line(tmp_path: Path) -> 
         (5, "mode", "upsert without a key", None),
         (7, "properties.partition.bucket.source", "the column 'idd'", "id"),
     ]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"type": "decimal(5, 2)", "encoding": "text"},
+        {"type": "list<decimal(5, 2)>", "encoding": "base64"},
+        {"type": "fixed[4]", "encoding": "hex"},
+        {"type": "time", "epoch": "microseconds"},
+        {"type": "list<timestamp>", "epoch": "milliseconds"},
+        {"type": "timestamptz", "epoch": "nanoseconds"},
+    ],
+)
+def test_what_debezium_does_not_say_of_its_values_is_declared_for_debezium_alone(parts: dict[str, str]) -> None:
+    columns = [*COLUMNS, {"name": "v", **parts}]
+    assert make_spec(schema=columns).columns[-1].name == "v"
+    mistake = find_mistakes(schema=columns, source=source("json"))["schema"]
+    assert "debezium-json only" in mistake.allowed
+    assert "of json messages" in mistake.found
+
+
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({"type": "string", "encoding": "text"}, "encoding"),
+        ({"type": "binary", "encoding": "text"}, "encoding"),
+        ({"type": "decimal(5, 2)", "encoding": "hex"}, "encoding"),
+        ({"type": "date", "epoch": "milliseconds"}, "epoch"),
+    ],
+)
+def test_an_encoding_is_one_of_its_type(parts: dict[str, str], place: str) -> None:
+    mistakes = find_mistakes(schema=[*COLUMNS, {"name": "v", **parts}])
+    assert f"on a column of type {parts['type']}" in mistakes[f"schema.4.{place}"].found

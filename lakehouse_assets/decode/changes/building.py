@@ -1,6 +1,7 @@
 """Which decoder reads the changes of an upsert table: the one place that knows every format of them."""
 
 from lakehouse_assets.decode.changes.canal import CanalDecoder
+from lakehouse_assets.decode.changes.debezium import DebeziumDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeDecoder
 from lakehouse_assets.decode.changes.maxwell import MaxwellDecoder
 from lakehouse_assets.decode.changes.plain import JsonKeys, PlainChangeDecoder
@@ -25,5 +26,7 @@ def build_change_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) 
             return CanalDecoder(spec.decoded_columns, spec.key)
         case "maxwell-json":
             return MaxwellDecoder(spec.decoded_columns, spec.key)
+        case "debezium-json":
+            return DebeziumDecoder(spec.decoded_columns, spec.key)
         case _:
             raise NotImplementedError(spec.source.format)

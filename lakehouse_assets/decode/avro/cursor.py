@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse_assets.decode.avro.conversions import Integers, Mask, Spans
+from lakehouse_assets.decode.avro.values import Integers, Mask, Spans
 
 FINE, DOUBTED, BROKEN = 0, 1, 2
 """What is known of a message: nothing bad, that only the exact decoder may judge it, that its bytes are no body."""

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse_assets.decode.avro.conversions import Integers
 from lakehouse_assets.decode.avro.cursor import BROKEN, DOUBTED, FINE, Cursor, Joined
 from lakehouse_assets.decode.avro.defaults import read_default
 from lakehouse_assets.decode.avro.exact import BadBody, read_body
 from lakehouse_assets.decode.avro.lockstep import FEWEST, read_plan
 from lakehouse_assets.decode.avro.plan import Plan, plan_columns
 from lakehouse_assets.decode.avro.schema import Node, is_plain, parse_schema
+from lakehouse_assets.decode.avro.values import Integers
 from lakehouse_assets.decode.blocks import split_blocks
 from lakehouse_assets.decode.columns import Column, arrow_schema
 from lakehouse_assets.decode.decoded import BadValue, BrokenSchema, Decoded
@@ -57,6 +57,12 @@ class _Piece:
     rows: Integers
     arrays: list[pa.Array]
     bad: list[BadValue]
+
+
+def find_schema_id(value: bytes) -> int | None:
+    """The id of the schema that a message or a key begins with, if it begins with one."""
+    is_framed = len(value) >= _PREFIX_BYTES and value[0] == _MAGIC_BYTE
+    return int.from_bytes(value[1:_PREFIX_BYTES], "big") if is_framed else None
 
 
 class AvroDecoder:

@@ -1,6 +1,8 @@
 """The columns that an Avro schema gives to a table that declares none."""
 
+from lakehouse_assets.decode.avro.plan import branch_of
 from lakehouse_assets.decode.avro.schema import (
+    VARIABLE_SCALE_DECIMAL,
     Array,
     Enum,
     Field,
@@ -27,7 +29,9 @@ from lakehouse_assets.model.types import (
 _NULL = Scalar("null")
 _TYPES = {
     "boolean": "boolean", "int": "int", "long": "long", "float": "float", "double": "double", "bytes": "binary",
-    "string": "string", "date": "date", "time-millis": "time", "time-micros": "time", "uuid": "uuid",
+    "string": "string", "date": "date", "time-millis": "time", "time-micros": "time", "time-nanos": "time", "uuid": "uuid",
+    "date-text": "date", "time-text": "time", "timestamp-text": "timestamp", "timestamptz-text": "timestamptz",
+    "clock-text": "string",
 }  # fmt: skip
 _JOINED = [({"int", "long"}, "long"), ({"float", "double"}, "double"), ({"int", "float", "double"}, "double")]
 
@@ -40,7 +44,25 @@ def derive_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
     """
     if schema.kind != "AVRO":
         raise BrokenSchema(f"it is a schema of {schema.kind}, expected AVRO")
+    return _columns(parse_schema(schema.text, schema.references))
+
+
+def derive_row_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
+    """One column for each field of the rows in an envelope of Debezium's.
+
+    Raises:
+        BrokenSchema: as `derive_columns`, or it is no such envelope.
+    """
+    if schema.kind != "AVRO":
+        raise BrokenSchema(f"it is a schema of {schema.kind}, expected AVRO")
     root = parse_schema(schema.text, schema.references)
+    row = next((field.node for field in root.fields if field.name == "after"), None) if isinstance(root, Record) else None
+    if row is None:
+        raise BrokenSchema("it has no field 'after', expected Debezium's envelope")
+    return _columns(branch_of(row))
+
+
+def _columns(root: Node | None) -> list[DerivedColumn]:
     if not isinstance(root, Record) or not root.fields:
         raise BrokenSchema("it is no record with fields")
     return [_column(field, root) for field in root.fields]
@@ -61,6 +83,8 @@ def _type(node: Node, place: str, inside: tuple[Record, ...]) -> DataType:
             return ListType(_type(items, f"{place}[]", inside))
         case Map(values):
             return MapType(Primitive("string"), _type(values, f"{place}{{}}", inside))
+        case Record(_, _, connect_name) if connect_name == VARIABLE_SCALE_DECIMAL:
+            return Primitive("string")  # of its digits: no type has room for every scale
         case Record():
             if any(node is outer for outer in inside):
                 raise BrokenSchema(f"the field {place!r} contains itself, without end")
@@ -74,8 +98,8 @@ def _type(node: Node, place: str, inside: tuple[Record, ...]) -> DataType:
 
 def _scalar(node: Scalar, place: str) -> DataType:
     match node.logical or node.kind:
-        case "decimal" if node.precision <= MAX_DECIMAL_PRECISION:
-            return Primitive("decimal", (node.precision, node.scale))
+        case "decimal" if node.precision <= MAX_DECIMAL_PRECISION and node.scale <= MAX_DECIMAL_PRECISION:
+            return Primitive("decimal", (node.precision or MAX_DECIMAL_PRECISION, node.scale))
         case "decimal":
             raise BrokenSchema(f"the field {place!r} has {node.precision} digits, expected at most {MAX_DECIMAL_PRECISION}")
         case "null":
@@ -84,8 +108,8 @@ def _scalar(node: Scalar, place: str) -> DataType:
             return Primitive("fixed", (node.size,))
         case kind if kind.startswith("local-timestamp-"):
             return Primitive("timestamp")
-        case kind if kind.startswith("timestamp-"):
-            return Primitive("timestamptz")
+        case "timestamp-millis" | "timestamp-micros" | "timestamp-nanos":
+            return Primitive("timestamp" if node.is_local else "timestamptz")
         case kind:
             return Primitive(_TYPES[kind])
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from lakehouse_assets.decode.avro.decimals import scaled
 from lakehouse_assets.decode.avro.plan import (
     BlocksPlan,
     Built,
@@ -19,6 +20,7 @@ from lakehouse_assets.decode.avro.plan import (
     RecordPlan,
     Refused,
     ScalarPlan,
+    Scaled,
     Skip,
     UnionPlan,
 )
@@ -125,6 +127,13 @@ class _Body:
                 return value
             case Built(names, members):
                 return {name: self.give(member, found) for name, member in zip(names, members, strict=True)}
+            case Scaled(label, kind, scale, value):
+                raw, places = self.give(value, found), self.give(scale, found)
+                try:
+                    return None if raw is None or places is None else scaled(raw, places, kind)
+                except Rejected as error:
+                    self.refuse(label, "a decimal with its scale", error.code, error.expected)
+                    return None
             case Refused(label, expected):
                 self.refuse(label, "a record", "wrong_type", expected)
                 return None

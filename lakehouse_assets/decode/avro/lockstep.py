@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse_assets.decode.avro.conversions import Integers, Spans
 from lakehouse_assets.decode.avro.cursor import BROKEN, DOUBTED, Cursor
+from lakehouse_assets.decode.avro.decimals import scaled
 from lakehouse_assets.decode.avro.plan import (
     BlocksPlan,
     Built,
@@ -22,10 +22,12 @@ from lakehouse_assets.decode.avro.plan import (
     RecordPlan,
     Refused,
     ScalarPlan,
+    Scaled,
     Skip,
     UnionPlan,
 )
 from lakehouse_assets.decode.avro.schema import Array, Enum, Field, Map, Node, Record, Scalar, Union
+from lakehouse_assets.decode.avro.values import Integers, Spans, convert_each
 from lakehouse_assets.decode.nested import build_array
 
 FEWEST = 32
@@ -122,8 +124,17 @@ def _give(out: Given, kind: pa.DataType, found: list[Arrays], cursor: Cursor) ->
         case Built(_, members):
             parts = [_give(member, field.type, found, cursor) for member, field in zip(members, kind, strict=True)]
             return pa.StructArray.from_arrays(parts, fields=list(kind))
+        case Scaled():
+            return _scale(out, kind, found, cursor)
         case Refused():
             return _refuse(kind, cursor)
+
+
+def _scale(out: Scaled, kind: pa.DataType, found: list[Arrays], cursor: Cursor) -> pa.Array:
+    values = _give(out.value, pa.binary(), found, cursor).to_pylist()
+    scales = _give(out.scale, pa.int32(), found, cursor).to_pylist()
+    pairs = list(zip(values, scales, strict=True))
+    return convert_each(pairs, lambda pair: None if None in pair else scaled(pair[0], pair[1], out.kind), kind, cursor.doubt)
 
 
 def _repeat(value: Any, kind: pa.DataType, count: int) -> pa.Array:

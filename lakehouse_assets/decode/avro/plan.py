@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakehouse_assets.decode.avro.conversions import Conversion, Target, find_conversion
+from lakehouse_assets.decode.avro.conversions import Target, find_conversion
 from lakehouse_assets.decode.avro.schema import (
+    VARIABLE_SCALE_DECIMAL,
     Array,
     Enum,
     Field,
@@ -22,6 +23,7 @@ from lakehouse_assets.decode.avro.schema import (
     Union,
     takes_no_byte,
 )
+from lakehouse_assets.decode.avro.values import Conversion
 from lakehouse_assets.decode.columns import Column, arrow_type
 from lakehouse_assets.decode.decoded import BrokenSchema
 from lakehouse_assets.decode.rules import MAX_DEPTH
@@ -67,7 +69,17 @@ class Built:
     members: tuple["Passed | Constant", ...]
 
 
-Given = Passed | Constant | Built | Refused
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A decimal whose scale stands beside its bytes."""
+
+    label: str
+    kind: Primitive
+    scale: "Passed | Constant"
+    value: "Passed | Constant"
+
+
+Given = Passed | Constant | Built | Scaled | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +235,7 @@ class _Planner:
                 return self._blocks(node, values, wants, types, depth)
             case Record():
                 asked = _RecordWants(node)
-                outs = tuple(self._give(asked, want, depth) for want in wants)
+                outs = tuple(self._give(node, asked, want, depth) for want in wants)
                 fields = [
                     self.plan(member.node, asked.asked.get(place, ()), depth + 1) for place, member in enumerate(node.fields)
                 ]
@@ -254,9 +266,11 @@ class _Planner:
         may_be_empty = not is_map and takes_no_byte(item)
         return BlocksPlan(self.plan(item, inner, depth + 1), is_map, may_be_empty, types, tuple(outs), wants[0].label)
 
-    def _give(self, asked: _RecordWants, want: _Want, depth: int) -> Given:
+    def _give(self, node: Record, asked: _RecordWants, want: _Want, depth: int) -> Given:
         if want.steps:
             return self._follow(asked, want, depth)
+        if node.connect_name == VARIABLE_SCALE_DECIMAL and isinstance(want.target.type, Primitive):
+            return self._scaled(asked, want, depth)
         if not isinstance(want.target.type, StructType):
             return _refuse(want)
         members = []
@@ -266,6 +280,16 @@ class _Planner:
             inner = _Want((step,), Target(member.type, None, reader), f"{want.label}.{member.name}")
             members.append(self._follow(asked, inner, depth))
         return Built(tuple(member.name for member in want.target.type.fields), tuple(members))
+
+    def _scaled(self, asked: _RecordWants, want: _Want, depth: int) -> Scaled | Refused:
+        kind = want.target.type
+        if not isinstance(kind, Primitive) or kind.name not in ("decimal", "string"):
+            return _refuse(want)
+        scale, value = (
+            self._follow(asked, _Want((_Step((name,)),), Target(Primitive(part)), f"{want.label}.{name}"), depth)
+            for name, part in (("scale", "int"), ("value", "binary"))
+        )
+        return Scaled(want.label, kind, scale, value)
 
     def _follow(self, asked: _RecordWants, want: _Want, depth: int) -> Passed | Constant:
         step, rest = want.steps[0], want.steps[1:]

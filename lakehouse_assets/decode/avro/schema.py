@@ -1,7 +1,7 @@
 """Avro schemas as trees: JSON text to nodes, names resolved.
 
-Hides namespaces, references and the spellings of logical types. A logical type that does not fit what it annotates is left out,
-as Avro's specification says.
+Hides namespaces, references and the spellings of logical types: Avro's own, and the names that Kafka Connect's converters leave
+beside them. A logical type that does not fit what it annotates is left out, as Avro's specification says.
 """
 
 import json
@@ -26,17 +26,47 @@ _LOGICAL = {
     "fixed": ("decimal", "duration", "uuid"),
 }  # fmt: skip
 _SIZE = {"duration": 12, "uuid": 16}
+_DEBEZIUM, _CONNECT = "io.debezium.", "org.apache.kafka.connect.data."
+CONNECT_DECIMAL = f"{_CONNECT}Decimal"
+VARIABLE_SCALE_DECIMAL = f"{_DEBEZIUM}data.VariableScaleDecimal"
+_NO_PRECISION = 64  # what Confluent's converter writes where none is known
+# Of a type with such a name, the logical type that says the same; those of text are not Avro's.
+_CONNECT_LOGICAL = {
+    (kind, prefix + name): logical
+    for kind, prefix, name, logical in (
+        ("int", f"{_DEBEZIUM}time.", "Date", "date"),
+        ("int", f"{_DEBEZIUM}time.", "Time", "time-millis"),
+        ("long", f"{_DEBEZIUM}time.", "MicroTime", "time-micros"),
+        ("long", f"{_DEBEZIUM}time.", "NanoTime", "time-nanos"),
+        ("long", f"{_DEBEZIUM}time.", "Timestamp", "timestamp-millis"),
+        ("long", f"{_DEBEZIUM}time.", "MicroTimestamp", "timestamp-micros"),
+        ("long", f"{_DEBEZIUM}time.", "NanoTimestamp", "timestamp-nanos"),
+        ("string", f"{_DEBEZIUM}time.", "ZonedTimestamp", "timestamptz-text"),
+        ("string", f"{_DEBEZIUM}time.", "ZonedTime", "clock-text"),
+        ("string", f"{_DEBEZIUM}time.", "IsoDate", "date-text"),
+        ("string", f"{_DEBEZIUM}time.", "IsoTime", "time-text"),
+        ("string", f"{_DEBEZIUM}time.", "IsoTimestamp", "timestamp-text"),
+        ("string", f"{_DEBEZIUM}data.", "Uuid", "uuid"),
+        ("int", _CONNECT, "Date", "date"),
+        ("int", _CONNECT, "Time", "time-millis"),
+        ("long", _CONNECT, "Timestamp", "timestamp-millis"),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A type without parts; `size` of a fixed, `precision` and `scale` of a decimal."""
+    """A type without parts; `size` of a fixed, `precision` and `scale` of a decimal, 0 where its precision is not known.
+
+    `logical` may end in `-text`: text of such a value. `is_local`: of Debezium's, whose numbers are of columns without a zone.
+    """
 
     kind: str
     logical: str | None = None
     size: int = 0
     precision: int = 0
     scale: int = 0
+    is_local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +112,11 @@ class Field:
 
 @dataclass(eq=False, slots=True)
 class Record:
-    """Named fields. Compared by identity, because it may contain itself."""
+    """Named fields. Compared by identity, because it may contain itself. `connect_name`: as Kafka Connect calls it."""
 
     name: str
     fields: tuple[Field, ...] = field(default=(), repr=False)
+    connect_name: str = ""
 
 
 Node = Scalar | Enum | Array | Map | Union | Record
@@ -209,7 +240,7 @@ class _Parser:
         return node
 
     def _record(self, found: Mapping[str, Any], namespace: str, depth: int) -> Record:
-        record = Record(str(found.get("name", "")))
+        record = Record(str(found.get("name", "")), connect_name=str(found.get("connect.name", "")))
         self._add(found, namespace, record)
         inner = _split(found, namespace)[0]
         members = found.get("fields")
@@ -263,7 +294,13 @@ def _split(found: Mapping[str, Any], namespace: str) -> tuple[str, str]:
 
 
 def _annotate(node: Scalar, found: Mapping[str, Any]) -> Scalar:
-    logical = found.get("logicalType")
+    logical, name = found.get("logicalType"), found.get("connect.name")
+    if logical is None and name == CONNECT_DECIMAL and node.kind == "bytes":
+        return _decimal(node, found)
+    known = _CONNECT_LOGICAL.get((node.kind, name)) if isinstance(name, str) else None
+    if known is not None:
+        assert isinstance(name, str)
+        return Scalar(node.kind, known, is_local=name.startswith(_DEBEZIUM))
     if logical not in _LOGICAL.get(node.kind, ()) or (node.kind == "fixed" and node.size != _SIZE.get(logical, node.size)):
         return node
     if logical != "decimal":
@@ -271,7 +308,17 @@ def _annotate(node: Scalar, found: Mapping[str, Any]) -> Scalar:
     precision, scale = found.get("precision"), found.get("scale", 0)
     if not _is_count(precision) or not _is_count(scale) or not 0 < precision >= scale:
         return node
-    return Scalar(node.kind, logical, node.size, precision, scale)
+    is_unknown = name == CONNECT_DECIMAL and precision == _NO_PRECISION
+    return Scalar(node.kind, logical, node.size, 0 if is_unknown else precision, scale)
+
+
+def _decimal(node: Scalar, found: Mapping[str, Any]) -> Scalar:
+    """A decimal that only Connect's annotations say to be one: converters do so where Avro's rules forbid its scale."""
+    parameters = found.get("connect.parameters")
+    scale = parameters.get("scale") if isinstance(parameters, dict) else None
+    if not isinstance(scale, str) or not scale.isdecimal():
+        return node
+    return Scalar(node.kind, "decimal", scale=int(scale))
 
 
 def _is_count(value: object) -> TypeGuard[int]:

@@ -1,5 +1,6 @@
 """Which decoder reads the changes of an upsert table: the one place that knows every format of them."""
 
+from lakehouse_assets.decode.changes.avro_keys import AvroKeys
 from lakehouse_assets.decode.changes.canal import CanalDecoder
 from lakehouse_assets.decode.changes.debezium import DebeziumDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeDecoder
@@ -20,6 +21,9 @@ def build_change_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) 
     """
     key_columns = [column for column in spec.decoded_columns if column.name in spec.key]
     match spec.source.format:
+        case "avro" if not isinstance(schemas, RegisteredSchema):
+            keys = AvroKeys(key_columns, schemas, JsonKeys(key_columns))
+            return PlainChangeDecoder(build_message_decoder(spec, schemas), keys)
         case "json" | "avro" | "protobuf":
             return PlainChangeDecoder(build_message_decoder(spec, schemas), JsonKeys(key_columns))
         case "canal-json":

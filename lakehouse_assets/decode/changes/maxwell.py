@@ -11,6 +11,7 @@ from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChang
 from lakehouse_assets.decode.changes.gathering import ChangeList, RowChange
 from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, row_of
 from lakehouse_assets.decode.changes.mysql_text import mysql_reader, read_base64
+from lakehouse_assets.decode.changes.positions import ROW_BITS, pack_binlog
 from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.exact import Unreadable, describe, parse_object, parse_value
 from lakehouse_assets.decode.kinds import Integer
@@ -20,9 +21,8 @@ _SILENT: Final = frozenset(
     ("bootstrap-start", "bootstrap-complete", "table-create", "table-alter", "table-drop")
     + ("database-create", "database-alter", "database-drop")
 )
-_POSITION = re.compile(r"(?:.*\.)?([0-9]+):([0-9]+)")
-_FILE_BITS, _OFFSET_BITS, _ROW_BITS = 20, 32, 11
-_LAST_ROW = (1 << _ROW_BITS) - 1
+_OFFSET = re.compile("[0-9]{1,18}")
+_LAST_ROW = (1 << ROW_BITS) - 1
 _KEY_PREFIX = "pk."
 
 
@@ -86,14 +86,11 @@ class MaxwellDecoder:
 
 
 def _position_of(message: dict[str, Any]) -> int | None:
-    """File, offset and row in one number that sorts. The last row of a transaction has no number, but says that it is it."""
+    """Where the row stands in the binlog. The last row of a transaction has no number, but says that it is the last."""
     found = message.get("position")
-    match = _POSITION.fullmatch(found) if isinstance(found, str) else None
-    if match is None:
-        return None
-    file, offset = int(match[1]), int(match[2])
-    if file >= 1 << _FILE_BITS or offset >= 1 << _OFFSET_BITS:
+    file, _, place = found.rpartition(":") if isinstance(found, str) else ("", "", "")
+    if not _OFFSET.fullmatch(place):
         return None
     row = message.get("xoffset")
-    place = int(row) if isinstance(row, Integer) else _LAST_ROW if message.get("commit") is True else 0
-    return (file << (_OFFSET_BITS + _ROW_BITS)) + (offset << _ROW_BITS) + min(max(place, 0), _LAST_ROW)
+    last = _LAST_ROW if message.get("commit") is True else 0
+    return pack_binlog(file, int(place), int(row) if isinstance(row, Integer) else last)

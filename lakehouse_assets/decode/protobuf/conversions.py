@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from lakehouse_assets.decode.avro.conversions import Conversion, Doubt, Spans, Target
+from lakehouse_assets.decode.avro.conversions import Target
 from lakehouse_assets.decode.avro.conversions import find_conversion as find_plain
 from lakehouse_assets.decode.avro.schema import Scalar
+from lakehouse_assets.decode.avro.values import Conversion, Doubt, Spans
 from lakehouse_assets.decode.rules import MAX_MICROS, MIN_MICROS, Rejected
 from lakehouse_assets.model.types import DataType, Primitive
 

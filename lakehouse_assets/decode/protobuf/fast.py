@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from google.protobuf.descriptor import FieldDescriptor
 
-from lakehouse_assets.decode.avro.conversions import Spans
+from lakehouse_assets.decode.avro.values import Spans
 from lakehouse_assets.decode.columns import arrow_type
 from lakehouse_assets.decode.protobuf.conversions import micros_of_timestamps
 from lakehouse_assets.decode.protobuf.plan import (

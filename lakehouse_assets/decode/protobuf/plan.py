@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from lakehouse_assets.decode.avro.conversions import Conversion
+from lakehouse_assets.decode.avro.values import Conversion
 from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.protobuf.conversions import find_conversion
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructField, StructType

@@ -20,6 +20,20 @@ def record(*fields: tuple[str, Any] | dict[str, Any], name: str = "Message") -> 
     return {"type": "record", "name": name, "fields": members}
 
 
+def connect(kind: str, name: str, **more: Any) -> dict[str, Any]:
+    """A type as Kafka Connect's Avro converters annotate it; of Debezium's names, what stands behind `io.debezium.`."""
+    full = name if name.startswith("org.") else f"io.debezium.{name}"
+    return {"type": kind, "connect.version": 1, "connect.name": full, **more}
+
+
+VARIABLE_SCALE_DECIMAL = {
+    **record(("scale", "int"), ("value", "bytes"), name="VariableScaleDecimal"),
+    "namespace": "io.debezium.data",
+    "connect.version": 1,
+    "connect.name": "io.debezium.data.VariableScaleDecimal",
+}
+
+
 def registered(schema: Any, *references: tuple[str, Any]) -> RegisteredSchema:
     """A schema as the registry gives it."""
     return RegisteredSchema("AVRO", json.dumps(schema), tuple((name, json.dumps(other)) for name, other in references))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import parse_type
 from lakehouse_assets_tests.decode.avro.messages import (
     SCHEMA_ID,
+    VARIABLE_SCALE_DECIMAL,
     body_of,
+    connect,
     decoder,
     framed,
     messages,
@@ -143,6 +146,13 @@ def test_null_is_null_whatever_the_type_would_have_been(count: int) -> None:
         ("string", "date", "2026-02-30", "out_of_range"),
         ("string", "decimal(5, 2)", "1.234", "out_of_range"),
         ("bytes", "string", b"\xff", "invalid_utf8"),
+        (connect("int", "time.Date"), "date", -2_147_472_692, "out_of_range"),
+        (connect("long", "time.MicroTimestamp"), "timestamp", -9_223_372_036_832_400_000, "out_of_range"),
+        (connect("long", "time.NanoTimestamp"), "timestamp", 2**63 - 1, "out_of_range"),
+        (connect("long", "time.NanoTime"), "time", 86_400_000_000_000, "out_of_range"),
+        (connect("string", "time.ZonedTimestamp"), "timestamptz", "infinity", "invalid_text"),
+        (connect("string", "time.IsoDate"), "date", "2026-02-28ZZ", "invalid_text"),
+        ("int", "boolean", 2, "out_of_range"),
     ],
 )
 def test_a_value_that_does_not_fit_is_a_bad_message(schema: Any, declared: str, value: Any, code: str, count: int) -> None:
@@ -169,6 +179,25 @@ def test_a_value_that_does_not_fit_is_a_bad_message(schema: Any, declared: str, 
         ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, "decimal(9, 1)", b"\x0a", "0.1"),
         ({"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 2}, "decimal(38, 2)", b"\xff" * 16, "-0.01"),
         ({"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, "binary", b"\x0a", str(b"\x0a")),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 50, "scale": 2}, "string", b"\x01" + bytes(20), "14615016373309029182036848327162830196559325429.76"),
+        (connect("int", "time.Date"), "date", 20_512, "2026-02-28"),
+        (connect("int", "time.Time"), "time", 1, "00:00:00.001000"),
+        (connect("long", "time.MicroTime"), "time", 1, "00:00:00.000001"),
+        (connect("long", "time.NanoTime"), "time", 1_999, "00:00:00.000001"),
+        (connect("long", "time.Timestamp"), "timestamp", 1, "1970-01-01 00:00:00.001000"),
+        (connect("long", "time.MicroTimestamp"), "timestamptz", 1, "1970-01-01 00:00:00.000001+00:00"),
+        (connect("long", "time.NanoTimestamp"), "timestamp", -1, "1969-12-31 23:59:59.999999"),
+        (connect("long", "time.MicroTimestamp"), "long", 17, "17"),
+        (connect("string", "time.ZonedTimestamp"), "timestamptz", "2025-01-01T09:00:00.000001Z", "2025-01-01 09:00:00.000001+00:00"),
+        (connect("string", "time.ZonedTime"), "time", "09:00:00Z", "09:00:00"),
+        (connect("string", "time.IsoDate"), "date", "2026-02-28Z", "2026-02-28"),
+        (connect("string", "time.IsoTimestamp"), "timestamp", "2026-02-28T01:02:03Z", "2026-02-28 01:02:03"),
+        (connect("string", "time.IsoTime"), "time", "01:02:03Z", "01:02:03"),
+        (connect("string", "data.Uuid"), "uuid", "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        (connect("string", "data.Json"), "string", "{}", "{}"),
+        (connect("bytes", "org.apache.kafka.connect.data.Decimal", scale=2, precision=64, logicalType="decimal"), "decimal(9, 2)", b"\x0a", "0.10"),
+        (connect("bytes", "org.apache.kafka.connect.data.Decimal", **{"connect.parameters": {"scale": "3"}}), "decimal(9, 3)", b"\x0a", "0.010"),
+        ("int", "boolean", 1, "True"),
     ],
 )  # fmt: skip
 def test_logical_types_and_text_of_values(schema: Any, declared: str, value: Any, shown: str, count: int) -> None:
@@ -178,6 +207,28 @@ def test_logical_types_and_text_of_values(schema: Any, declared: str, value: Any
 
     assert decoded.bad == ()
     assert {str(one) for one in decoded.table.column("f").to_pylist()} == {shown}
+
+
+@COUNTS
+@pytest.mark.parametrize(
+    ("declared", "value", "expected"),
+    [
+        ("decimal(9, 2)", {"scale": 1, "value": b"\x0b"}, Decimal("1.10")),
+        ("decimal(9, 2)", {"scale": -2, "value": b"\xff"}, Decimal("-100.00")),
+        ("string", {"scale": 25, "value": b"\x01"}, "0." + "0" * 24 + "1"),
+        ("decimal(9, 2)", None, None),
+        ("decimal(9, 2)", {"scale": 3, "value": b"\x0b"}, "out_of_range"),
+        ("decimal(9, 2)", {"scale": 0, "value": b""}, "out_of_range"),
+        ("string", {"scale": 10**9, "value": b"\x01"}, "out_of_range"),
+        ("long", {"scale": 0, "value": b"\x01"}, "wrong_type"),
+    ],
+)
+def test_a_decimal_may_bring_its_own_scale(declared: str, value: Any, expected: Any, count: int) -> None:
+    schema = record(("f", ["null", VARIABLE_SCALE_DECIMAL]))
+    decoded = decoder([column("f", parse_type(declared))], schema).decode(messages(schema, [{"f": value}]) * count)
+
+    found = {bad.code for bad in decoded.bad} if decoded.bad else set(decoded.table["f"].to_pylist())
+    assert found == {expected}
 
 
 @COUNTS

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from lakehouse_assets.decode.avro.derive import derive_columns
+from lakehouse_assets.decode.avro.derive import derive_columns, derive_row_columns
 from lakehouse_assets.decode.decoded import BrokenSchema
-from lakehouse_assets_tests.decode.avro.messages import record, registered
+from lakehouse_assets_tests.decode.avro.messages import VARIABLE_SCALE_DECIMAL, connect, record, registered
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,17 @@ from lakehouse_assets_tests.decode.avro.messages import record, registered
         ({"type": "string", "logicalType": "uuid"}, "uuid"),
         ({"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}, "fixed[12]"),
         ({"type": "int", "logicalType": "from-nowhere"}, "int"),
+        (connect("int", "time.Date"), "date"),
+        (connect("long", "time.MicroTime"), "time"),
+        (connect("long", "time.MicroTimestamp"), "timestamp"),
+        (connect("long", "org.apache.kafka.connect.data.Timestamp", logicalType="timestamp-millis"), "timestamptz"),
+        (connect("string", "time.ZonedTimestamp"), "timestamptz"),
+        (connect("string", "time.ZonedTime"), "string"),
+        (connect("string", "data.Uuid"), "uuid"),
+        (connect("string", "data.Json"), "string"),
+        (connect("bytes", "org.apache.kafka.connect.data.Decimal", scale=2, precision=64, logicalType="decimal"), "decimal(38, 2)"),
+        (connect("bytes", "org.apache.kafka.connect.data.Decimal", scale=2, precision=10, logicalType="decimal"), "decimal(10, 2)"),
+        (VARIABLE_SCALE_DECIMAL, "string"),
         (["int", "long"], "long"),
         (["float", "int"], "double"),
         (["string", {"type": "enum", "name": "E", "symbols": ["A"]}], "string"),
@@ -61,3 +72,17 @@ def test_a_field_that_may_be_null_or_has_a_default_is_optional() -> None:
 def test_what_gives_no_columns_says_which_field_and_why(schema: Any, reason: str) -> None:
     with pytest.raises(BrokenSchema, match=reason.replace("[]", r"\[\]")):
         derive_columns(registered(schema))
+
+
+def test_the_rows_of_an_envelope_give_its_columns() -> None:
+    row = record(("id", "long"), ("name", ["null", "string"]), name="Value")
+    envelope = record(("before", ["null", row]), ("after", ["null", "Value"]), ("op", "string"), name="Envelope")
+
+    columns = derive_row_columns(registered(envelope))
+    assert [(column.name, str(column.type), column.required) for column in columns] == [("id", "long", True), ("name", "string", False)]
+
+
+@pytest.mark.parametrize("schema", ["long", record(("a", "long")), record(("after", ["null", "long"]))])
+def test_what_is_no_envelope_gives_no_columns(schema: Any) -> None:
+    with pytest.raises(BrokenSchema):
+        derive_row_columns(registered(schema))

@@ -41,7 +41,7 @@ from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.schema import Base, TableShape, position_columns
 from lakehouse_assets.systems.snapshots import count_rows
 
-_CACHE_SHARE = 4  # of the memory for rows, what may be kept of an upsert table's files
+CACHE_SHARE = 4  # of the memory for rows, what may be kept of an upsert table's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +97,33 @@ class IngestPlan:
     ranges: Ranges
 
 
-def plan_ingest(table: str, ledger: Ledger, rowless: TopicRanges, bounds: Bounds) -> IngestPlan:
+def plan_ingest(
+    table: str,
+    ledger: Ledger,
+    rowless: TopicRanges,
+    bounds: Bounds,
+    until: Mapping[TopicPartition, int] | None = None,
+) -> IngestPlan:
     """Choose the next range of each topic partition from what the ledger lacks. Pure.
 
     `rowless` was read already in this run, and held no row.
 
     The range at the end of a log is open, so that a run goes on with what arrives. Where a topic partition has gaps before it,
-    every range of this plan is closed, and the next plan goes on from there.
+    every range of this plan is closed, and the next plan goes on from there. With `until` all are closed, and none where the
+    table is there.
 
     Raises:
         OffsetsExpiredError: something that the table lacks is not in the log any more.
     """
     done = ledger.held | rowless
-    missing = ledger.missing({log: b.stop for log, b in bounds.items()}) - rowless
+    stops = {log: b.stop if until is None else until.get(log, 0) for log, b in bounds.items()}
+    missing = ledger.missing(stops) - rowless
     refuse_expired(table, missing, bounds)
-    has_gaps = any(len(held.ranges) > 1 or held.stop < bounds[log].stop for log, held in missing.partitions.items())
+    has_gaps = any(len(held.ranges) > 1 or held.stop < stops[log] for log, held in missing.partitions.items())
     ranges: dict[TopicPartition, tuple[int, int | None]] = {}
     for log, bound in bounds.items():
         first = missing[log].ranges[0] if missing[log] else None
-        if has_gaps:
+        if has_gaps or until is not None:
             if first is not None:
                 ranges[log] = (first.start, first.stop)
         else:
@@ -169,17 +177,18 @@ def run_ingest(
     on_commit: Callable[[CommitReport], None],
     on_retry: Callable[[LakehouseError, float], None],
     now_ms: Callable[[], int],
+    until: Mapping[TopicPartition, int] | None = None,
 ) -> IngestResult:
     """Drain the topic into the table until it is quiet for a commit interval, the time limit is reached, or `stop()`.
 
-    Ends at a commit boundary in every case. Errors that can pass by themselves are tried again with growing waits; every commit
-    that lands starts the count anew.
+    With `until`, until the table is there: no further, and without a time limit. Ends at a commit boundary in every case.
+    Errors that can pass by themselves are tried again with growing waits; every commit that lands starts the count anew.
 
     Raises:
         LakehouseError: of the tree; a retryable one only after several failures in a row.
     """
-    deadline = time.monotonic() + spec.run_time_limit.total_seconds()
-    state = _Run(systems, spec, on_commit, now_ms, lambda: stop() or time.monotonic() >= deadline)
+    deadline = time.monotonic() + spec.run_time_limit.total_seconds() if until is None else float("inf")
+    state = _Run(systems, spec, on_commit, now_ms, lambda: stop() or time.monotonic() >= deadline, until)
     while True:
         finished = retry_transient(state.drain_once, stop, on_retry, lambda: state.commits)
         if stop():
@@ -200,7 +209,9 @@ class _Run:
         on_commit: Callable[[CommitReport], None],
         now_ms: Callable[[], int],
         stop: Callable[[], bool],
+        until: Mapping[TopicPartition, int] | None,
     ) -> None:
+        self._until = until
         self._systems, self._spec, self._on_commit = systems, spec, on_commit
         self._declared = spec
         self._now_ms, self._stop = now_ms, stop
@@ -212,7 +223,7 @@ class _Run:
         self._has_opened = False
         self._ledger = Ledger({})
         self._unsettled = NO_OFFSETS
-        self._cache = FileCache(spec.buffer_size // _CACHE_SHARE)
+        self._cache = FileCache(spec.buffer_size // CACHE_SHARE)
 
     def result(self, ended: str) -> IngestResult:
         return IngestResult(self.commits, self._rows, ended, self._rowless_ranges)
@@ -234,7 +245,9 @@ class _Run:
         self._forget_rowless(ledger.held)
         self._ledger = ledger
         self._unsettled = find_unsettled(systems, spec, ledger)
-        plan = plan_ingest(spec.table, ledger, self._rowless_ranges, bounds)
+        plan = plan_ingest(spec.table, ledger, self._rowless_ranges, bounds, self._until)
+        if not plan.ranges:
+            return True
         grown = False
 
         def stop() -> bool:

@@ -34,7 +34,7 @@ from lakehouse_assets.systems.parquet import StagedFile, build_writer
 from lakehouse_assets.systems.positions import Offsets
 from lakehouse_assets.systems.schema import position_columns, timestamp_column
 
-_BUFFER_SHARE = 4  # of the memory for rows, what changes may take: collapsing and merging copy them
+BUFFER_SHARE = 4  # of the memory for rows, what changes may take: collapsing and merging copy them
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,22 @@ def open_intake(systems: Systems, spec: TableSpec, table: Table, buffer_bytes: i
     """
     if spec.mode == "append":
         return RowIntake(table, table_decoder(systems, spec, table), buffer_bytes)
-    return ChangeIntake(spec, table, open_change_decoder(systems, spec), buffer_bytes)
+    return open_change_intake(systems, spec, table, buffer_bytes)
+
+
+def open_change_intake(
+    systems: Systems,
+    spec: TableSpec,
+    table: Table,
+    buffer_bytes: int,
+    overflow: Callable[[Changes], None] | None = None,
+) -> "ChangeIntake":
+    """The intake of an upsert table; what is too much for memory goes to `overflow`, if there is one.
+
+    Raises:
+        BrokenSchemaError: the schema file can't be read, or is no schema.
+    """
+    return ChangeIntake(spec, table, open_change_decoder(systems, spec), buffer_bytes, overflow)
 
 
 class RowIntake:
@@ -145,11 +160,12 @@ class ChangeIntake:
     table: Table
     decoder: ChangeDecoder
     buffer_bytes: int
+    overflow: Callable[[Changes], None] | None = None
     _buffer: ChangeBuffer = field(init=False)
     _row_count: int = 0
 
     def __post_init__(self) -> None:
-        self._buffer = ChangeBuffer(self.spec.key, self.buffer_bytes // _BUFFER_SHARE, has_several_logs=True)
+        self._buffer = ChangeBuffer(self.spec.key, self.buffer_bytes // BUFFER_SHARE, has_several_logs=True)
 
     @property
     def is_full(self) -> bool:
@@ -180,6 +196,8 @@ class ChangeIntake:
             begin = end
         self._buffer.add(changes.slice(begin, len(changes)))
         self._row_count += len(changes)
+        if self.overflow is not None and self._buffer.is_full and (taken := self._buffer.take()) is not None:
+            self.overflow(taken)
 
     def _as_changes(self, batch: MessageBatch, decoded: DecodedChanges) -> Changes:
         says_topic = position_columns(self.table.schema()).topic is not None

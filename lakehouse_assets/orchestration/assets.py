@@ -5,6 +5,7 @@ No logic lives here: a body opens the systems, calls an operation and reports wh
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -113,6 +114,8 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
             try:
                 if config.mode == "continue":
                     run.ingest(lakehouse, stop)
+                elif spec.is_upsert:
+                    yield from run.fold_again(lakehouse, stop)
                 else:
                     yield from run.replace(lakehouse, stop)
             except LakehouseError as error:
@@ -174,6 +177,37 @@ class _TableRun:
             yield dg.MaterializeResult(metadata=landed[keys[0]])
         else:
             self._record_checks(systems)
+
+    def fold_again(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> Iterator[dg.MaterializeResult[Any]]:
+        """Fold the log again from the first of the run's slices on, to the end of the last one, or the table's position."""
+        from lakehouse_assets.operations.refolding import run_refold
+
+        keys = sorted(self._context.partition_keys)
+        self._context.log.info(f"folding the log again from {keys[0]} on, at least to the end of {keys[-1]}")
+        counts: Counter[str] = Counter()
+        last: list[CommitReport] = []
+
+        def report(commit: "CommitReport") -> None:
+            self._context.log.info(commit_line(commit))
+            self._report_quarantined(commit)
+            for begin_ms, changes in commit.slice_rows.items():
+                counts[self._clock.key(begin_ms)] += changes
+            last[:] = [commit]
+
+        systems = lakehouse.systems()
+        done = run_refold(
+            systems, self._spec, keys, stop=stop, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms
+        )
+        if not done:
+            self._context.log.warning("stopped before the end; what the table shows is right up to its ledger")
+            return
+        described = {key: commit_metadata(self._spec, last[0], counts[key]) if last else {} for key in keys}
+        if len(keys) == 1:
+            yield dg.MaterializeResult(metadata=described[keys[0]])
+            return
+        for key, metadata in described.items():
+            self._materialized(key, metadata)
+        self._record_checks(systems)
 
     def _report_commit(self, report: "CommitReport") -> None:
         self._context.log.info(commit_line(report))

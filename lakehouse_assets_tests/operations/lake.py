@@ -16,6 +16,7 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.audit import audit_positions
 from lakehouse_assets.operations.ingest import CommitReport, IngestResult, run_ingest
 from lakehouse_assets.operations.quarantine import load_quarantine
+from lakehouse_assets.operations.refolding import run_refold
 from lakehouse_assets.operations.replace import run_replace
 from lakehouse_assets.operations.status import read_status
 from lakehouse_assets.operations.systems import Systems
@@ -134,6 +135,26 @@ class Lake:
             now_ms=self.now_ms,
         )
         return heard
+
+    def refold(
+        self, *keys: str, stop: Callable[[], bool] = never, on_commit: Callable[[CommitReport], None] = lambda _: None
+    ) -> list[str]:
+        """Fold slices of an upsert table again; those that were done."""
+
+        def hear(report: CommitReport) -> None:
+            self.reports.append(report)
+            on_commit(report)
+
+        done = run_refold(
+            self.systems,
+            self.spec,
+            keys,
+            stop=stop,
+            on_commit=hear,
+            on_retry=lambda e, _: self.retries.append(e),
+            now_ms=self.now_ms,
+        )
+        return list(keys) if done else []
 
     def key(self, time_ms: int) -> str:
         """Partition key of a time."""

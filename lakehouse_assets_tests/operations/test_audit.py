@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
-from lakehouse_assets.operations import audit
+from lakehouse_assets.operations import audit, rereading
 from lakehouse_assets.operations.status import read_status
 from lakehouse_assets_tests.builders import make_message
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
@@ -80,7 +80,7 @@ def test_control_records_aborted_messages_and_tombstones_are_gaps_of_the_topic(l
 def test_of_many_gaps_the_one_that_is_a_loss_is_told(
     lake: MakeLake, monkeypatch: pytest.MonkeyPatch, near_offsets: int
 ) -> None:
-    monkeypatch.setattr(audit, "_NEAR_OFFSETS", near_offsets)
+    monkeypatch.setattr(rereading, "_NEAR_OFFSETS", near_offsets)
     table = lake(topic_partitions=2)
     for _ in range(4):
         table.broker.produce_in_transaction(table.topic, [make_message(0)] * 4)  # 0..3, control record 4, 5..8, ...

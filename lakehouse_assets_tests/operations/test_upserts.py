@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from lakehouse_assets.model.errors import ReplayImpossibleError
 from lakehouse_assets_tests import judge
-from lakehouse_assets_tests.operations.lake import Lake
+from lakehouse_assets_tests.operations.lake import Lake, hours_ago
 
 pytestmark = pytest.mark.kafka
 
@@ -15,9 +16,10 @@ MakeLake = Callable[..., Lake]
 _UPSERT: dict[str, Any] = {"mode": "upsert", "key": ["id"]}
 
 
-def _put(table: Lake, key: int, text: str | None, partition: int = 0) -> None:
-    value = None if text is None else json.dumps({"id": key, "text": text}).encode()
-    table.broker.produce(table.topic, [value], key=str(key), partition=partition)
+def _send(table: Lake, changes: list[tuple[int, str | None]], timestamp_ms: int | None = None, partition: int = 0) -> None:
+    for key, text in changes:
+        value = None if text is None else json.dumps({"id": key, "text": text}).encode()
+        table.broker.produce(table.topic, [value], key=str(key), partition=partition, timestamp_ms=timestamp_ms)
 
 
 def _rows(table: Lake) -> dict[int, str]:
@@ -28,12 +30,10 @@ def _rows(table: Lake) -> dict[int, str]:
 
 def test_values_take_the_place_of_rows_and_no_value_takes_them_out_within_and_across_commits(lake: MakeLake) -> None:
     table = lake(**_UPSERT)
-    for key, text in [(1, "a"), (2, "b"), (1, "c"), (3, "d"), (3, None)]:
-        _put(table, key, text)
+    _send(table, [(1, "a"), (2, "b"), (1, "c"), (3, "d"), (3, None)])
     table.ingest()
     assert _rows(table) == {1: "c", 2: "b"}
-    for key, text in [(1, None), (1, "e"), (2, None), (3, "f"), (4, None)]:
-        _put(table, key, text)
+    _send(table, [(1, None), (1, "e"), (2, None), (3, "f"), (4, None)])
     table.ingest()
     assert _rows(table) == {1: "e", 3: "f"}
     assert table.lag() == 0
@@ -41,3 +41,79 @@ def test_values_take_the_place_of_rows_and_no_value_takes_them_out_within_and_ac
     assert report.merge is not None
     assert (report.merge.inserted, report.merge.updated, report.merge.deleted, report.merge.absent) == (1, 1, 1, 1)
     assert report.total_rows == 2
+
+
+def test_an_hour_folded_again_mends_what_others_did_and_lets_no_older_change_win_in_any_snapshot(lake: MakeLake) -> None:
+    table = lake(**_UPSERT)
+    earlier, later = hours_ago(3), hours_ago(2)
+    _send(table, [(0, "untouched")], hours_ago(5))
+    _send(table, [(1, "old"), (2, "old"), (3, "old"), (4, "old")], earlier)
+    _send(table, [(1, "new"), (2, None), (4, "new")], later)
+    table.ingest()
+    state = {0: "untouched", 1: "new", 3: "old", 4: "new"}
+    assert _rows(table) == state
+    held = table.held()
+    table.table.delete("id in (0, 3)")
+    table.table.delete("id = 4")
+    snapshots = len(table.table.metadata.snapshots)
+    assert table.refold(table.key(earlier)) == [table.key(earlier)]
+    # The row 0 has no change since the beginning of the hour, so it stays gone.
+    assert _rows(table) == {1: "new", 3: "old", 4: "new"}
+    assert table.held() == held
+    for snapshot in table.table.metadata.snapshots[snapshots:]:
+        rows = judge.query(table.table, "SELECT id, text FROM {table} ORDER BY ALL", snapshot.snapshot_id)
+        assert rows == [(1, "new"), (3, "old"), (4, "new")]
+
+
+def test_folding_an_hour_again_brings_a_table_forward_that_has_not_come_there_yet(lake: MakeLake) -> None:
+    table = lake(**_UPSERT)
+    _send(table, [(1, "a")], hours_ago(4))
+    table.ingest()
+    _send(table, [(1, "b"), (2, "b")], hours_ago(3))
+    _send(table, [(1, "c")], hours_ago(2))
+    _send(table, [(1, "d")], hours_ago(1))
+    table.refold(table.key(hours_ago(2)))
+    assert _rows(table) == {1: "c", 2: "b"}
+    assert table.lag() == 1
+    table.ingest()
+    assert _rows(table) == {1: "d", 2: "b"}
+
+
+def test_an_hour_that_kafka_no_longer_has_whole_is_refused_with_the_remedy_and_nothing_changes(lake: MakeLake) -> None:
+    table = lake(**_UPSERT)
+    _send(table, [(1, "a"), (2, "a")], hours_ago(3))
+    _send(table, [(1, "b")], hours_ago(2))
+    table.ingest()
+    table.broker.delete_records(table.topic, {0: 1})
+    snapshots = len(table.table.metadata.snapshots)
+    with pytest.raises(ReplayImpossibleError, match="Take a new snapshot of the source"):
+        table.refold(table.key(hours_ago(3)))
+    assert len(table.table.metadata.snapshots) == snapshots
+    table.refold(table.key(hours_ago(2)))
+    assert _rows(table) == {1: "b", 2: "a"}
+
+
+def test_more_changes_than_memory_holds_are_folded_again_share_by_share_beside_live_ingestion(lake: MakeLake) -> None:
+    table = lake(buffer_size="16MiB", **_UPSERT)
+    wide = "x" * 20_000
+    first = hours_ago(2)
+    for start in range(0, 1200, 100):
+        values = [json.dumps({"id": key, "text": f"{key} {wide}"}).encode() for key in range(start, start + 100)]
+        table.broker.produce(table.topic, values, timestamp_ms=first)
+    table.ingest()
+    table.table.delete("id < 600")
+    live = table.reopened()
+    seen: list[int] = []
+
+    def between(_report: object) -> None:
+        if len(seen) < 2:
+            seen.append(1)
+            _send(table, [(5, None), (2000 + len(seen), "live")], hours_ago(0))
+            live.ingest()
+
+    table.refold(table.key(first), on_commit=between)
+    assert len(seen) == 2
+    rows = judge.query(table.table, "SELECT count(*), count(DISTINCT id), min(id), max(id) FROM {table}")
+    assert rows == [(1201, 1201, 0, 2002)]
+    assert not judge.query(table.table, "SELECT id FROM {table} WHERE id = 5")
+    assert sum(1 for r in table.reports if r.merge is not None) > 3

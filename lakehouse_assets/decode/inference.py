@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
 from math import inf, isfinite
+from types import MappingProxyType
 from typing import Any
 
 from lakehouse_assets.decode.exact import Repeating, Unreadable, parse_object
@@ -71,11 +72,8 @@ def infer_from_messages(values: Sequence[bytes]) -> Draft:
             continue
         messages.append(message)
         readable.append(value)
-    whole = _Shape()
-    for message in messages:
-        whole.add(message)
     left_out: dict[str, str] = {}
-    drafts = list(_draft_columns(whole, len(messages), left_out))
+    drafts = draft_columns(messages, left_out)
     return Draft(tuple(_keep_proved(drafts, readable, left_out)), left_out, len(messages), unreadable)
 
 
@@ -244,25 +242,40 @@ def _joined(one: _Shape, other: _Shape) -> _Shape:
     )
 
 
-def _draft_columns(whole: _Shape, message_count: int, left_out: dict[str, str]) -> Iterator[ColumnDraft]:
+def draft_columns(
+    messages: Sequence[Mapping[str, Any]], left_out: dict[str, str], known: Mapping[str, DataType] = MappingProxyType({})
+) -> list[ColumnDraft]:
+    """A column for each field of objects that has one type: the one that is `known` of it, or that of its values.
+
+    The others, with why, come into `left_out`.
+    """
+    whole = _Shape()
+    for message in messages:
+        whole.add(message)
+    return list(_draft_each(whole, len(messages), left_out, known))
+
+
+def _draft_each(
+    whole: _Shape, message_count: int, left_out: dict[str, str], known: Mapping[str, DataType]
+) -> Iterator[ColumnDraft]:
     common = set(sorted(whole.members, key=lambda key: -whole.members[key].count)[:_MOST_COLUMNS])
     names = name_columns(whole.members)
     for key, shape in whole.members.items():
         if not key or key not in common:
             left_out[key] = "others are more common, and these are too many columns" if key else "a field without a name"
             continue
-        kind = _type_of(shape, key, left_out)
+        kind = known.get(key) or _type_of(shape, key, left_out)
         if kind is None:
             continue
-        epoch = _epoch_of(key, shape) if kind == Primitive("long") else None
+        epoch = _epoch_of(key, shape) if kind == Primitive("long") and key not in known else None
         yield ColumnDraft(
             name=names[key],
             path=(key,),
             type=kind,
             required=shape.count == message_count,
             share=shape.count / message_count,
-            example=str(shape.example) if isinstance(shape.example, str) else "",
-            hint=_hint(shape, kind, epoch),
+            example=str(shape.example) if isinstance(shape.example, str) and key not in known else "",
+            hint="" if key in known else _hint(shape, kind, epoch),
             event_time=event_time_score(key, kind),
         )
 
@@ -310,16 +323,17 @@ def event_time_score(key: str, kind: DataType) -> int:
 
 def _keep_proved(drafts: Sequence[ColumnDraft], readable: Sequence[bytes], left_out: dict[str, str]) -> Iterator[ColumnDraft]:
     """Those by which the decoder makes a row of every message."""
-    if drafts and not JsonDecoder([_declare(draft) for draft in drafts]).decode(readable).bad:
+    if drafts and not JsonDecoder([declare(draft) for draft in drafts]).decode(readable).bad:
         yield from drafts
         return
     for draft in drafts:
-        bad = JsonDecoder([_declare(draft)]).decode(readable).bad
+        bad = JsonDecoder([declare(draft)]).decode(readable).bad
         if bad:
             left_out[draft.path[0]] = bad[0].reason
         else:
             yield draft
 
 
-def _declare(draft: ColumnDraft) -> ColumnSpec:
+def declare(draft: ColumnDraft) -> ColumnSpec:
+    """The column as the file declares it."""
     return ColumnSpec(name=draft.name, path=draft.path, type=draft.type, required=draft.required)

@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+from lakehouse_assets.local.debezium import POSTGRES_CONNECTOR
 from lakehouse_assets.local.errors import LocalPlatformError
 from lakehouse_assets.local.java import KAFKA_VERSION, JavaProgram, Report, find_java, resolve_jars
 from lakehouse_assets.local.ports import HOST
@@ -29,12 +30,6 @@ CONNECT = JavaProgram(
         "org.slf4j:slf4j-simple:1.7.36",
     ),
     download_megabytes=34,
-)
-DEBEZIUM = JavaProgram(
-    "Debezium",
-    "3.6.3.Final",
-    ("io.debezium:debezium-connector-postgres:3.6.3.Final",),
-    download_megabytes=29,
 )
 _JAVA_OPTIONS = ("-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _LOG_OPTIONS = (
@@ -61,7 +56,7 @@ class LocalConnect(LocalServer):
         folder: Path,
         *,
         bootstrap_servers: str,
-        plugins: Sequence[JavaProgram] = (DEBEZIUM,),
+        plugins: Sequence[JavaProgram] = (POSTGRES_CONNECTOR,),
         port: int = DEFAULT_PORT,
         processes: ProcessGroup | None = None,
         log: Path | None = None,
@@ -79,11 +74,12 @@ class LocalConnect(LocalServer):
         return f"http://{HOST}:{self._port}"
 
     def put_connector(self, name: str, settings: Mapping[str, str]) -> None:
-        """Have a connector with these settings, and return when it runs. Safe to repeat.
+        """Have a connector with these settings, and return when it runs. Safe to repeat; what has failed of it starts again.
 
         Raises:
             LocalPlatformError: it does not accept them, or ends.
         """
+        self._ask("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true")  # before the first time: not found
         answer = self._ask("PUT", f"/connectors/{name}/config", json=dict(settings))
         if not answer.ok:
             raise self._refused(name, str(answer.json().get("message", answer.text)))
@@ -108,10 +104,6 @@ class LocalConnect(LocalServer):
             return "FAILED"
         return "RUNNING" if states == {"RUNNING"} and status["tasks"] else "STARTING"
 
-    def restart_connector(self, name: str) -> None:
-        """Start again what has failed of it."""
-        self._ask("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed=true").raise_for_status()
-
     def _read_trouble(self, name: str) -> str:
         status = self._ask("GET", f"/connectors/{name}/status").json()
         traces = [part["trace"] for part in [status["connector"], *status["tasks"]] if "trace" in part]
@@ -121,7 +113,11 @@ class LocalConnect(LocalServer):
         return LocalPlatformError(f"run the connector {name!r}", reason.strip(), "Look into its log.", self.log)
 
     def _ask(self, method: str, path: str, **parts: Any) -> requests.Response:
-        return requests.request(method, f"{self.address}{path}", timeout=_ANSWER_SECONDS, **parts)
+        try:
+            return requests.request(method, f"{self.address}{path}", timeout=_ANSWER_SECONDS, **parts)
+        except requests.RequestException as error:
+            fact = f"no answer at {self.address} ({type(error).__name__})"
+            raise LocalPlatformError(f"speak with {self.title}", fact, "Look into its log.", self.log) from error
 
     def _prepare(self) -> None:
         jars = resolve_jars(CONNECT, self._report)
@@ -155,5 +151,5 @@ class LocalConnect(LocalServer):
     def _answers(self) -> bool:
         try:
             return self._ask("GET", "/connectors").ok
-        except requests.ConnectionError:
+        except LocalPlatformError:
             return False  # it is not ready yet; the caller's deadline decides

@@ -76,7 +76,7 @@ class Platform:
         self._location = read_code_location(workspace)
         self._ui_port = ui_port
         self._dagster: DagsterServices | None = None
-        self._passed_on = 0  # lines of the Avro demo's log
+        self._passed_on: dict[str, int] = {}  # lines of the logs of demos
 
     def run(self, parent_pid: int | None = None) -> None:
         """Start everything, watch it, and end it when a signal says so, or when `parent_pid` is no longer our parent.
@@ -121,20 +121,22 @@ class Platform:
         self._await_ui(dagster)
         self._print_summary(dagster)
         if self._kafka is not None:
-            self._launch("avro-demo", _AVRO_DEMO_COMMAND)  # last: nobody waits for it, and it would slow the others down
+            for name in _LATE_DEMOS:  # last: nobody waits for them, and they would slow the others down
+                self._launch(name, _DEMOS[name])
 
     def _start_kafka(self) -> None:
         if self._kafka is None:
             self._say(f"using the Kafka cluster at {self._environment.require_kafka()['bootstrap.servers']}")
             return
         from lakehouse_assets.local.avro_demo import TOPIC as AVRO_TOPIC
-        from lakehouse_assets.local.demo import ensure_topic
+        from lakehouse_assets.local.demo import TOPIC, ensure_topic
+        from lakehouse_assets.local.shop import TOPICS as SHOP_TOPICS
 
         self._say(f"starting Kafka {KAFKA_VERSION}")
         self._kafka.start()
-        ensure_topic(self._kafka.bootstrap_servers)
-        ensure_topic(self._kafka.bootstrap_servers, AVRO_TOPIC)
-        self._launch("demo", _DEMO_COMMAND)
+        for topic in (TOPIC, AVRO_TOPIC, *SHOP_TOPICS):
+            ensure_topic(self._kafka.bootstrap_servers, topic)
+        self._launch("demo", _DEMOS["demo"])
         self._say(f"Kafka answers at {self._kafka.bootstrap_servers}; the demo producer runs")
 
     def _await_prepared(self, dagster: DagsterServices) -> None:
@@ -195,7 +197,8 @@ class Platform:
             self._allow_restart("Kafka", self._kafka.log)
             self._kafka.start()
             self._say(f"Kafka answers again at {self._kafka.bootstrap_servers}")
-        self._pass_on("avro-demo")
+        for name in _LATE_DEMOS:
+            self._pass_on(name)
         for name, process in list(self._children.items()):
             if process.poll() is None:
                 continue
@@ -211,10 +214,10 @@ class Platform:
     def _pass_on(self, name: str) -> None:
         """Say what a child has to say to the person here."""
         lines = self._log(name).read_text(errors="replace").splitlines() if name in self._children else []
-        for line in lines[self._passed_on :]:
+        for line in lines[self._passed_on.get(name, 0) :]:
             if not line.startswith("%"):  # else it is Kafka's client that speaks, who tries again by itself
                 self._say(line)
-        self._passed_on = len(lines)
+        self._passed_on[name] = len(lines)
 
     def _allow_restart(self, name: str, log: Path) -> None:
         log_tail = read_log_tail(log)
@@ -237,7 +240,7 @@ class Platform:
 
     def _stop(self) -> None:
         try:
-            for name in ("demo", "avro-demo", "daemon"):
+            for name in (*_DEMOS, "daemon"):
                 if name in self._children:
                     self._children[name].terminate()
             if self._dagster:
@@ -264,6 +267,7 @@ class Platform:
             "LAKEHOUSE_HOME": str(self._home),
             "PYTHONUNBUFFERED": "1",
         }
+        self._passed_on.pop(name, None)
         self._children[name] = self._processes.start(command, log=self._log(name), environment=environment)
 
     def _build_kafka(self) -> "LocalKafka | None":
@@ -294,7 +298,7 @@ class Platform:
         lines = [
             f"Dagster UI   {dagster.url}",
             f"Kafka        {cluster}{topic}",
-            *(["Registry     starts beside all this, with the Avro topic 'weather'"] if self._kafka else []),
+            *(_LATER_LINES if self._kafka else []),
             f"Tables       declared in {self._environment.tables_dir}",
             f"Catalog      {self._environment.catalog_name}: {catalog}",
             f"State, logs  {self._home}, {self._logs}",
@@ -328,9 +332,14 @@ def run_platform(
     return 0
 
 
-_DEMO_COMMAND = [sys.executable, "-m", "lakehouse_assets.local.demo"]
-_AVRO_DEMO_COMMAND = [sys.executable, "-m", "lakehouse_assets.local.avro_demo"]
-_DEMOS = {"demo": _DEMO_COMMAND, "avro-demo": _AVRO_DEMO_COMMAND}
+_LATE_DEMOS = ("avro-demo", "shop-demo")
+_DEMOS = {
+    name: [sys.executable, "-m", f"lakehouse_assets.local.{name.replace('-', '_')}"] for name in ("demo", *_LATE_DEMOS)
+}
+_LATER_LINES = (
+    "Registry     starts beside all this, with the Avro topic 'weather'",
+    "Database     likewise: a shop in PostgreSQL, whose changes become the tables shop.*",
+)
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 The sample are the oldest and the newest messages of each topic partition.
 """
 
+from lakehouse_assets.decode.changes.decoded import ChangeMessages
+from lakehouse_assets.decode.changes.drafting import infer_from_changes
+from lakehouse_assets.decode.changes.sampling import find_changes
 from lakehouse_assets.decode.decoded import BrokenSchema
 from lakehouse_assets.decode.decoder import derive_columns
 from lakehouse_assets.decode.inference import event_time_score, infer_from_messages, name_columns
@@ -24,10 +27,12 @@ def draft_from_topic(systems: Systems, table: str, topic: str, count: int) -> Dr
         BrokenSchemaError: the newest schema of the topic's subject gives no columns.
         SourceError, RegistryError
     """
-    values = _sample(systems, table, topic, count)
+    messages, total = _sample(systems, table, topic, count)
+    values = [value for value in messages.values if value is not None]
     if sum(value[:1] == _SCHEMA_FOLLOWS for value in values) * 2 > len(values):
         return _draft_from_registry(systems, topic, len(values))
-    draft = infer_from_messages(values)
+    changes = find_changes(messages)
+    draft = infer_from_messages(values) if changes is None else infer_from_changes(changes, messages, total)
     if not draft.columns:
         raise NothingToDraftError(table, topic, draft.message_count, draft.unreadable, draft.left_out)
     return draft
@@ -56,18 +61,21 @@ def _draft_from_registry(systems: Systems, topic: str, message_count: int) -> Dr
     return Draft(tuple(columns), {}, message_count, {}, kind, place)
 
 
-def _sample(systems: Systems, table: str, topic: str, count: int) -> list[bytes]:
+def _sample(systems: Systems, table: str, topic: str, count: int) -> tuple[ChangeMessages, int]:
+    """Messages, and how many the topic has at most."""
     bounds = systems.source.read_bounds(table, systems.source.describe(table, [topic]).logs)
     share = max(1, count // max(1, 2 * len(bounds)))
-    values: list[bytes] = []
+    found = ChangeMessages([], [], [])
     for ranges in (_oldest(bounds, share), _newest(bounds, share)):
         size = 0
         with systems.source.reader(table, ranges) as reader:
             while not reader.is_finished and size < _MOST_BYTES // 2:
-                found = [value for value in reader.read(1.0).values if value is not None]
-                values += found
-                size += sum(map(len, found))
-    return values
+                batch = reader.read(1.0)
+                found = ChangeMessages(
+                    [*found.values, *batch.values], [*found.keys, *batch.keys], [*found.headers, *batch.headers]
+                )
+                size += sum(len(value) for value in batch.values if value is not None)
+    return found, sum(b.stop - b.low for b in bounds.values())
 
 
 def _oldest(bounds: Bounds, share: int) -> Ranges:

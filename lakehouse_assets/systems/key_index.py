@@ -33,6 +33,15 @@ def to_comparable(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return array if pa.types.is_decimal(kind) else array.cast(pa.binary())
 
 
+def from_comparable(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Back to the type of the column."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, values.cast(kind.storage_type))
+    if pa.types.is_date32(kind):
+        return values.cast(pa.int32()).cast(kind)
+    return values.cast(kind)
+
+
 def read_bound(kind: PrimitiveType, bound: bytes) -> Any:
     """A bound of a column, as a manifest has it, in the same form."""
     value: Any = from_bytes(kind, bound)

@@ -30,6 +30,7 @@ from lakehouse_assets.systems.position_deletes import (
     Positions,
     is_of_one_file,
     join_positions,
+    leave_out,
     read_deleted,
     write_deletes,
 )
@@ -201,13 +202,7 @@ def _own_deletes(file: LiveFile) -> list[str]:
 def _read_left(table: Table, file: DataFile, gone: Positions, cache: FileCache) -> Iterator[pa.Table]:
     """Rows of a data file, in the table's current schema, without those at these positions."""
     for first, batch in read_rows(table, file, table.schema(), cache):
-        rows = pa.Table.from_batches([batch])
-        begin, stop = np.searchsorted(gone, [first, first + batch.num_rows])
-        if begin < stop:
-            keep = np.ones(batch.num_rows, np.bool_)
-            keep[gone[begin:stop] - first] = False
-            rows = rows.filter(pa.array(keep))
-        yield rows
+        yield leave_out(pa.Table.from_batches([batch]), first, gone)
 
 
 @contextmanager

@@ -90,6 +90,16 @@ def without(positions: Positions, deleted: Positions) -> "npt.NDArray[np.bool_]"
     return is_left
 
 
+def leave_out(rows: pa.Table, first: int, deleted: Positions) -> pa.Table:
+    """Rows of a data file, of which the first has this position, without the deleted ones."""
+    begin, stop = np.searchsorted(deleted, [first, first + rows.num_rows])
+    if begin == stop:
+        return rows
+    lives = np.ones(rows.num_rows, np.bool_)
+    lives[deleted[begin:stop] - first] = False
+    return rows.filter(pa.array(lives))
+
+
 def _join(pieces: Sequence[Positions]) -> Positions:
     return np.unique(np.concatenate([NO_POSITIONS, *pieces]))
 

@@ -102,6 +102,8 @@ def test_it_comes_up_brings_kafka_back_refuses_a_second_start_and_leaves_nothing
 
     wait_until(lambda: "the schema registry answers at" in first.said, 90)
     wait_until(lambda: sum(read_produced(address, "weather").values()) >= 500, 30)
+    wait_until(lambda: "the shop's database is followed" in first.said, 90)
+    wait_until(lambda: sum(read_produced(address, "shop.public.orders").values()) > 0, 30)
 
     second = start()
     assert second.process.wait(30) == 1

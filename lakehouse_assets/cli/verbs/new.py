@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
     from lakehouse_assets.model.drafts import Draft
 
-HELP = "write a declaration from the messages of a topic or its schema in the registry, ready to edit"
+HELP = "write a declaration from the messages of a topic, rows or changes of rows, or its schema in the registry, ready to edit"
 _SAMPLED = 1000
 
 
@@ -53,11 +53,17 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     elif arguments.dry_run:
         print(text, end="")
     else:
-        print(f"wrote {file}: {len(draft.columns)} columns from {draft.subject or f'{draft.message_count:,} messages'}")
+        print(f"wrote {file}: {len(draft.columns)} columns from {_origin(draft)}")
+        if draft.changes is not None and not draft.changes.key:
+            print("no message says what names a row: fill in 'key'", file=sys.stderr)
         if draft.left_out or draft.unreadable:
             left, bad = len(draft.left_out), sum(draft.unreadable.values())
             print(f"left out: {left} fields; {bad:,} messages that are no JSON objects; the file says why", file=sys.stderr)
     return 0
+
+
+def _origin(draft: "Draft") -> str:
+    return draft.subject or f"{draft.message_count:,} {'messages' if draft.changes is None else f'changes ({draft.format})'}"
 
 
 def _refuse_declared(table: str, file: Path, environment: "Environment") -> None:
@@ -95,6 +101,9 @@ def _print_document(arguments: argparse.Namespace, file: Path, draft: "Draft", t
         text=text,
         messages=draft.message_count,
         unreadable=dict(draft.unreadable),
+        mode="append" if draft.changes is None else "upsert",
+        key=list(draft.changes.key) if draft.changes is not None else [],
+        buckets=draft.changes.buckets if draft.changes is not None else 1,
         columns=[
             {"name": c.name, "from": list(c.path), "type": str(c.type), "required": c.required, "share": c.share}
             for c in draft.columns

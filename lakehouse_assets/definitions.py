@@ -23,20 +23,21 @@ def build_definitions(environment: Environment) -> dg.Definitions:
         ConfigurationError: the folder does not exist.
     """
     declared = load_declarations(environment.tables_dir)
-    schedules = [build_schedule(spec) for spec in declared.specs]
+    tables = declared.tables
+    schedules = [build_schedule(spec) for spec in tables]
     return dg.Definitions(
         assets=[
-            *build_topic_assets(declared.specs),
-            *(build_table_asset(spec) for spec in declared.specs),
-            *(build_quarantine_asset(spec) for spec in declared.specs if spec.on_bad_record == "quarantine"),
+            *build_topic_assets(tables),
+            *(build_table_asset(spec) for spec in tables),
+            *(build_quarantine_asset(spec) for spec in tables if spec.on_bad_record == "quarantine"),
             *(build_broken_asset(broken) for broken in declared.broken),
         ],
         asset_checks=[
-            *(build_checks(spec) for spec in declared.specs),
+            *(build_checks(spec) for spec in tables),
             *(build_broken_check(broken) for broken in declared.broken),
         ],
         sensors=[
-            *(build_offsets_sensor(spec) for spec in declared.specs),
+            *(build_offsets_sensor(spec) for spec in tables),
             *([build_broken_sensor(declared.broken)] if declared.broken else []),
         ],
         schedules=[schedule for schedule in schedules if schedule is not None],

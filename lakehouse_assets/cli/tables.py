@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableSpec]:
-    """The declarations of these names, or every one where none is named.
+    """The tables of these names, or every one where none is named; the log of a table's changes is a table too.
 
     Raises:
         UnknownTableError: nothing declares a table of that name.
         DeclarationError: its declaration is wrong.
     """
     declared = load_declarations(environment.tables_dir)
-    by_name = {spec.table: spec for spec in declared.specs}
+    by_name = {spec.table: spec for spec in declared.tables}
     wrong = {broken.name: broken.error for broken in declared.broken}
     for name in names:
         if name in wrong:
             raise wrong[name]
         if name not in by_name:
             raise UnknownTableError(name, sorted(by_name), nearest(name, by_name))
-    return [by_name[name] for name in names] if names else list(declared.specs)
+    return [by_name[name] for name in names] if names else list(declared.tables)
 
 
 def list_broken(environment: Environment) -> list[DeclarationError]:

@@ -29,15 +29,19 @@ class Decoded:
     """The declared columns with one row per good value, in the order of the values, and the bad values, ascending.
 
     `unknown`: the fields of the good ones that no column reads. `filtered`: indices, ascending, of what `where` leaves out.
+    `places`: which value each row is of, ascending, where a value may be several rows or none; None: each good one is a row.
     """
 
     table: pa.Table
     bad: tuple[BadValue, ...]
     unknown: UnknownFields = UnknownFields()
     filtered: npt.NDArray[np.int64] = field(default_factory=_no_indices)
+    places: npt.NDArray[np.int64] | None = None
 
     def rows(self, count: int) -> npt.NDArray[np.int64]:
-        """Of `count` values, the indices of those that became rows."""
+        """Of `count` values, the indices of those that became rows, one for each row."""
+        if self.places is not None:
+            return self.places
         others = np.concatenate([np.array([one.index for one in self.bad], np.int64), self.filtered])
         return np.delete(np.arange(count), others)
 

@@ -32,13 +32,14 @@ class FittingDecoder:
         reasons = find_misfits(rows, self.table_schema)
         kept = rows.select([name for name in rows.column_names if name in self.table_schema.names])
         if not reasons:
-            return Decoded(kept, decoded.bad, decoded.unknown, decoded.filtered)
+            return Decoded(kept, decoded.bad, decoded.unknown, decoded.filtered, decoded.places)
         good = decoded.rows(len(messages))
-        misfits = [BadValue(int(good[row]), MISFIT_CODE, reason) for row, reason in reasons.items()]
-        fits = np.ones(rows.num_rows, np.bool_)
-        fits[list(reasons)] = False
-        bad = tuple(sorted((*decoded.bad, *misfits), key=lambda one: one.index))
-        return Decoded(kept.filter(pa.array(fits)), bad, decoded.unknown, decoded.filtered)
+        misfits = {int(good[row]): reasons[row] for row in sorted(reasons, reverse=True)}  # the first of a message's rows
+        fits = ~np.isin(good, list(misfits))
+        found = (BadValue(index, MISFIT_CODE, reason) for index, reason in misfits.items())
+        bad = tuple(sorted((*decoded.bad, *found), key=lambda one: one.index))
+        places = None if decoded.places is None else decoded.places[fits]
+        return Decoded(kept.filter(pa.array(fits)), bad, decoded.unknown, decoded.filtered, places)
 
 
 def find_misfits(rows: pa.Table, table_schema: pa.Schema) -> dict[int, str]:

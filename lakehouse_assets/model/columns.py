@@ -40,7 +40,10 @@ MARK_COLUMNS: dict[str, tuple[DataType, str]] = {
 }
 # Of tables that keep every change.
 LOG_COLUMNS: dict[str, tuple[DataType, str]] = {
-    OPERATION: (Primitive("string"), "What happened to the row: insert, update, delete, or read (it was there already)."),
+    OPERATION: (
+        Primitive("string"),
+        "What happened to the row: insert, update, delete, or read (it was there already); truncate: to all rows.",
+    ),
 }
 
 

@@ -330,6 +330,10 @@ class TableSpec(Declared):
         """Whether SQL decides which rows there are, or makes a column."""
         return self.where is not None or len(self.decoded_columns) < len(self.columns)
 
+    def without_expressions(self) -> "TableSpec":
+        """This declaration with what the message holds alone: no rule leaves a message out, no column is derived."""
+        return self.model_copy(update={"where": None, "columns": self.decoded_columns})
+
     @property
     def quarantine_table(self) -> str:
         """namespace.name of the table of the messages that can't become rows."""

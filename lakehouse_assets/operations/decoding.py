@@ -12,6 +12,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.decode.changes.building import build_change_decoder
 from lakehouse_assets.decode.changes.decoded import ChangeDecoder
+from lakehouse_assets.decode.changes.log import ChangeLogDecoder
 from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, Messages
 from lakehouse_assets.decode.decoder import build_decoder, derive_columns
 from lakehouse_assets.decode.fitting import FittingDecoder
@@ -52,6 +53,8 @@ def open_decoder(systems: Systems, spec: TableSpec) -> Decoder:
     Raises:
         BrokenSchemaError: the schema file can't be read, or is no schema.
     """
+    if (state := spec.state) is not None:
+        return ChangeLogDecoder(open_change_decoder(systems, state.without_expressions()), state.key)
     return build_decoder(spec, _schemas(systems, spec))
 
 

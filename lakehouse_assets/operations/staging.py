@@ -260,7 +260,7 @@ class Stager:
         set_aside = sum(file.row_count for file in batch.bad.files)
         skipped = batch.skipped_count + batch.filtered_count
         is_complete = good_count + set_aside + batch.skipped_count == batch.read_count and row_count == batch.row_count
-        if self._spec.mode == "append":
+        if self._spec.has_row_per_message:
             is_complete = is_complete and row_count + set_aside + skipped == batch.read_count
         if not is_complete:
             raise UnaccountedRecordsError(self._spec.table, batch.read_count, row_count + set_aside, skipped)

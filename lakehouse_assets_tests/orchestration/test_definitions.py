@@ -86,6 +86,21 @@ def test_an_upsert_table_says_what_a_row_is_and_what_materializing_does(tmp_path
     assert columns[2:] == ["_kafka_partition", "_kafka_offset", "_kafka_timestamp", "_source_position", "_is_deleted"]
 
 
+def test_the_log_of_changes_is_an_asset_of_its_own_with_sensor_and_checks(tmp_path: Path) -> None:
+    (tmp_path / "orders.yaml").write_text(UPSERT + "keep_change_log: true\n")
+    defs = _load(tmp_path)
+    dg.Definitions.validate_loadable(defs)
+    graph = defs.resolve_asset_graph()
+    key = dg.AssetKey(["shop", "orders__changes"])
+
+    assert {sensor.name for sensor in defs.sensors or ()} == {"shop__orders__offsets", "shop__orders__changes__offsets"}
+    assert graph.get(key).parent_keys == {topic_key("shop.public.orders")}
+    assert "unique_offsets" not in {check.name for check in graph.get_check_keys_for_assets({key})}
+    columns = [column.name for column in graph.get(key).metadata["dagster/column_schema"].columns]
+    assert columns == ["id", "shop", "_kafka_partition", "_kafka_offset", "_kafka_timestamp", "_source_position", "_operation"]
+    assert "in `shop.orders__changes`" in str(graph.get(dg.AssetKey(["shop", "orders"])).description)
+
+
 def test_the_current_hour_is_a_partition(tables: Path) -> None:
     partitions = _load(tables).resolve_asset_graph().get(dg.AssetKey(["ods", "clicks"])).partitions_def
     assert partitions is not None

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
 
     environment.ensure_home()
     catalog = open_catalog(environment.catalog_name, environment.catalog_properties)
-    declared = {spec.table for spec in load_declarations(environment.tables_dir).specs}
+    declared = {spec.table for spec in load_declarations(environment.tables_dir).tables}
     sql = sys.stdin.read() if arguments.sql == "-" else arguments.sql
     with answer_query(catalog, sql, declared) as answer:
         rows = (row for batch in answer.batches for row in read_rows(batch))

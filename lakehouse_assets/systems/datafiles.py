@@ -11,15 +11,16 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
-from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_POSITION
+from lakehouse_assets.model.columns import METADATA_COLUMNS, QUARANTINE_POSITION, SOURCE_COLUMNS
 from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.systems.parquet import StagedFile
 from lakehouse_assets.systems.schema import Base
 from lakehouse_assets.systems.snapshots import table_name
 
-# The rows decide which ledger counts when history was cut, so these bounds are always kept, however wide the table is.
-_BOUNDED = (*METADATA_COLUMNS, QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset)
-_METRICS = {f"write.metadata.metrics.column.{name}": "full" for name in _BOUNDED}
+# The rows decide which ledger counts when history was cut, and by bounds it is seen which files need not be looked into for
+# keys and for newer changes: so these are always kept, however wide the table is.
+_BOUNDED = (*METADATA_COLUMNS, *SOURCE_COLUMNS, QUARANTINE_POSITION.partition, QUARANTINE_POSITION.offset)
+_METRICS = "write.metadata.metrics.column."
 
 
 def build_data_files(table: Table, staged: Sequence[StagedFile]) -> list[DataFile]:
@@ -30,7 +31,9 @@ def build_data_files(table: Table, staged: Sequence[StagedFile]) -> list[DataFil
     """
     refuse_other_base(table, {file.base for file in staged})
     schema = table.schema()
-    plan = compute_statistics_plan(schema, {**table.metadata.properties, **_METRICS})
+    metrics = {f"{_METRICS}{name}": "truncate(16)" for name in schema.identifier_field_names()}
+    always = {f"{_METRICS}{name}": "full" for name in _BOUNDED}
+    plan = compute_statistics_plan(schema, {**metrics, **table.metadata.properties, **always})
     mapping = parquet_path_to_id_mapping(schema)
     files = []
     for file in staged:

@@ -7,9 +7,15 @@ and which row groups need not be read. Deletes are not applied: who asks for pos
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io.pyarrow import _get_column_projection_values, _to_requested_schema, pyarrow_to_schema
+from pyiceberg.io.pyarrow import (
+    _get_column_projection_values,
+    _to_requested_schema,
+    pyarrow_to_schema,
+    schema_to_pyarrow,
+)
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import Table
@@ -27,7 +33,12 @@ def all_row_groups(footer: pq.FileMetaData, schema: Schema) -> Sequence[int]:
 
 
 def read_rows(
-    table: Table, file: DataFile, columns: Schema, cache: FileCache, choose: RowGroups = all_row_groups
+    table: Table,
+    file: DataFile,
+    columns: Schema,
+    cache: FileCache,
+    choose: RowGroups = all_row_groups,
+    batch_rows: int = BATCH_ROWS,
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches of `columns`, a part of the table's schema, each with the position of its first row.
 
@@ -35,20 +46,24 @@ def read_rows(
     """
     metadata = table.metadata
     with table.io.new_input(file.file_path).open() as stream:
-        footer = cache.load(
-            ("footer", file.file_path), lambda: pq.read_metadata(stream), lambda footer: 4 * footer.serialized_size
-        )
+
+        def read_footer() -> tuple[pq.FileMetaData, Schema]:
+            footer = pq.read_metadata(stream)
+            arrow = footer.schema.to_arrow_schema()
+            return footer, pyarrow_to_schema(arrow, metadata.name_mapping(), downcast_ns_timestamp_to_us=True)
+
+        name = ("footer", file.file_path, str(metadata.current_schema_id))  # what a name mapping says may change with a schema
+        footer, own = cache.load(name, read_footer, lambda read: 4 * read[0].serialized_size)
         parquet = pq.ParquetFile(stream, metadata=footer, pre_buffer=True)
-        own = pyarrow_to_schema(parquet.schema_arrow, metadata.name_mapping(), downcast_ns_timestamp_to_us=True)
         wanted = prune_columns(own, columns.field_ids, select_full_types=False)
         absent = _get_column_projection_values(
             file, columns, metadata.schema(), metadata.specs().get(file.spec_id), own.field_ids
         )
         names = [field.name for field in wanted.fields]
-        starts = np.cumsum([0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))])
+        starts = row_group_starts(footer)
         for group in choose(footer, own):
             first = int(starts[group])
-            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=names):
+            for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=names):
                 rows = _to_requested_schema(
                     columns,
                     wanted,
@@ -59,3 +74,26 @@ def read_rows(
                 )
                 yield first, rows
                 first += batch.num_rows
+
+
+def read_at(
+    table: Table, file: DataFile, columns: Schema, positions: "npt.NDArray[np.int64]", cache: FileCache
+) -> pa.Table:
+    """The rows at these positions, which ascend. Other row groups than theirs are not read."""
+
+    def hold_some(footer: pq.FileMetaData, own: Schema) -> Sequence[int]:
+        groups = np.searchsorted(row_group_starts(footer), positions, side="right") - 1
+        return [int(group) for group in np.unique(groups)]
+
+    pieces = [schema_to_pyarrow(columns, include_field_ids=False).empty_table()]
+    for first, rows in read_rows(table, file, columns, cache, hold_some):
+        begin, stop = np.searchsorted(positions, [first, first + rows.num_rows])
+        if begin < stop:
+            pieces.append(pa.Table.from_batches([rows.take(pa.array(positions[begin:stop] - first))]))
+    return pa.concat_tables(pieces, promote_options="permissive")
+
+
+def row_group_starts(footer: pq.FileMetaData) -> "npt.NDArray[np.int64]":
+    """The position of the first row of each row group; and where the next one would begin."""
+    counts = [0, *(footer.row_group(group).num_rows for group in range(footer.num_row_groups))]
+    return np.cumsum(np.array(counts, np.int64))

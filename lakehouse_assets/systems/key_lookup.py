@@ -5,10 +5,12 @@ of the keys; of a file, the row groups whose statistics do; of those, the key's 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile
@@ -25,8 +27,9 @@ from lakehouse_assets.systems.partitioning import Partitioner, PartitionValues
 from lakehouse_assets.systems.position_deletes import NO_POSITIONS, Positions, read_deleted, without
 
 _NUMBER = "#"  # no column bears this name
-_KEY_BYTES = 16  # what a key takes in the cache, roughly
-_CACHED_SHARE = 64  # a larger share of the cache for one file would push out too many others
+_KEY_BYTES = 12  # what a value takes in the cache, roughly
+_THREADS = 4  # on an object store, most of a lookup is waiting
+_BATCH_ROWS = 256 * 1024
 _RAW_INTEGERS = (pa.int32(), pa.int64(), pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", tz="UTC"))
 _RAW_BYTES = (pa.string(), pa.binary())
 
@@ -43,6 +46,11 @@ class Hits:
     keys: Indices
     deleted_rows: int
 
+    def only(self, wanted: "npt.NDArray[np.bool_]") -> "Hits":
+        """Those of the wanted keys."""
+        mine = wanted[self.keys]
+        return replace(self, positions=self.positions[mine], keys=self.keys[mine])
+
 
 class KeyLookup:
     """Some keys, and the files in which they are looked for."""
@@ -54,21 +62,36 @@ class KeyLookup:
         self._fields = [schema.find_field(name) for name in keys.column_names]
         self._schema = schema.select(*keys.column_names)
         self._comparable = {name: to_comparable(keys.column(name)) for name in keys.column_names}
+        self._cached: set[str] = set()
         self._by_partition: dict[int, tuple[list[int], dict[PartitionValues, KeyIndex]]] = {}
 
     def find(self, files: Sequence[LiveFile]) -> Iterator[Hits]:
         """The files that have live rows of the keys, and where."""
-        for file in files:
-            keys = self._keys_for(file)
-            if keys is None or not len(keys):
-                continue
-            positions, numbers = self._look_into(file.data, keys)
-            if not len(positions):
-                continue
-            deleted = read_deleted(self._table, file, self._cache)
-            lives = without(positions, deleted)
-            if lives.any():
-                yield Hits(file, positions[lives], numbers[lives], len(deleted))
+        looked_into = [(file, keys) for file in files if (keys := self._keys_for(file)) is not None and len(keys)]
+        self._choose_cached([file.data for file, _ in looked_into])
+        if not looked_into:
+            return
+        with ThreadPoolExecutor(min(_THREADS, len(looked_into)), thread_name_prefix="lookup") as threads:
+            for hits in threads.map(lambda one: self._find_in(*one), looked_into):
+                if len(hits.positions):
+                    yield hits
+
+    def _find_in(self, file: LiveFile, keys: KeyIndex) -> Hits:
+        positions, numbers = self._look_into(file.data, keys)
+        if not len(positions):
+            return Hits(file, positions, numbers, 0)
+        deleted = read_deleted(self._table, file, self._cache)
+        lives = without(positions, deleted)
+        return Hits(file, positions[lives], numbers[lives], len(deleted))
+
+    def _choose_cached(self, files: Sequence[DataFile]) -> None:
+        """Of the smallest files, which are read again and again, as many as leave half of the cache to what else there is."""
+        total_bytes = 0
+        for file in sorted(files, key=lambda file: int(file.record_count)):
+            total_bytes += file.record_count * _KEY_BYTES * len(self._fields)
+            if 2 * total_bytes > self._cache.capacity_bytes:
+                break
+            self._cached.add(file.file_path)
 
     def _keys_for(self, file: LiveFile) -> KeyIndex | None:
         """Keys that may stand in a file, as its partition values and bounds say."""
@@ -117,21 +140,15 @@ class KeyLookup:
 
     def _read_keys(self, file: DataFile, keys: KeyIndex) -> Iterator[tuple[int, list[pa.Array]]]:
         """The key's columns in comparable form, with the position of the first row of each batch."""
-        if file.record_count * _KEY_BYTES * _CACHED_SHARE > self._cache.capacity_bytes:
+        if file.file_path not in self._cached:
             yield from self._stream_keys(file, keys)
             return
         ids = [str(field.field_id) for field in self._fields]
-        yield (
-            0,
-            self._cache.load(
-                ("keys", file.file_path, *ids),
-                lambda: self._read_all_keys(file),
-                lambda columns: sum(column.nbytes for column in columns),
-            ),
-        )
+        name = ("keys", file.file_path, str(self._table.metadata.current_schema_id), *ids)
+        yield 0, self._cache.load(name, lambda: self._read_all_keys(file), lambda read: sum(column.nbytes for column in read))
 
     def _read_all_keys(self, file: DataFile) -> list[pa.Array]:
-        batches = [rows for _, rows in read_rows(self._table, file, self._schema, self._cache)]
+        batches = [rows for _, rows in read_rows(self._table, file, self._schema, self._cache, batch_rows=_BATCH_ROWS)]
         rows = pa.Table.from_batches(batches)
         return [to_comparable(rows.column(name)) for name in self._keys.column_names]
 
@@ -140,7 +157,7 @@ class KeyLookup:
             bounds = [_group_bounds(footer, own, field.field_id) for field in self._fields]
             return [group for group in range(footer.num_row_groups) if len(keys.between([of[group] for of in bounds]))]
 
-        for first, rows in read_rows(self._table, file, self._schema, self._cache, may_have_keys):
+        for first, rows in read_rows(self._table, file, self._schema, self._cache, may_have_keys, _BATCH_ROWS):
             yield first, [to_comparable(rows.column(name)) for name in self._keys.column_names]
 
 

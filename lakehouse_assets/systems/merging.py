@@ -5,9 +5,10 @@ very snapshot only: what others committed since is looked at anew, so a row that
 comes back nor stands twice.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -31,16 +32,22 @@ from lakehouse_assets.systems.position_deletes import (
     is_of_one_file,
     join_positions,
     leave_out,
+    new_location,
     read_deleted,
     write_deletes,
 )
+from lakehouse_assets.systems.row_order import find_stale
 from lakehouse_assets.systems.schema import build_file_schema
 from lakehouse_assets.systems.snapshots import Change, table_name
+from lakehouse_assets.systems.truncating import find_truncated, spares_newer
+from lakehouse_assets.systems.unavailable import Filling
+
+_WRITING_THREADS = 4  # delete files are small: on an object store their writing is waiting
 
 
 @dataclass(frozen=True, slots=True)
 class MergeFigures:
-    """What became of the changes. Their sum is the number of changes.
+    """What became of the changes; but for `truncated`, the rows that a truncation took, the sum is the number of changes.
 
     `absent`: deletes of keys that had no row; `stale`: lost to a newer row of the table.
     """
@@ -50,6 +57,19 @@ class MergeFigures:
     deleted: int = 0
     absent: int = 0
     stale: int = 0
+    truncated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Live rows of a data file that go; `deleted_rows` were gone before."""
+
+    file: LiveFile
+    positions: Positions
+    deleted_rows: int
+
+    def joined(self, other: "_Taken | None") -> "_Taken":
+        return self if other is None else replace(self, positions=join_positions(self.positions, other.positions))
 
 
 class RowMerge:
@@ -117,49 +137,67 @@ class RowMerge:
     def _prepare(self, table: Table, writer: StagingWriter) -> None:
         self._head = _head_of(table)
         files = list_files_with_deletes(table, table.metadata.current_snapshot())
+        gone, files, truncated = self._truncate(table, files)
         rows = conform(self._changes.rows, build_file_schema(table.schema()))
-        lookup = KeyLookup(table, rows.select(self._key), self._cache)
-        hits = {found.file.path: found for found in lookup.find(files)}
-        deletes = self._changes.deletes
-        self.figures = _count(deletes, hits)
-        new_rows = rows.filter(pa.array(~deletes)) if deletes.any() else rows
+        hits = list(KeyLookup(table, rows.select(self._key), self._cache).find(files))
+        stale = np.zeros(rows.num_rows, np.bool_)
+        if self._has_several_logs:
+            stale = find_stale(table, rows, hits, self._cache)
+            hits = [found.only(~stale) for found in hits]
+        rows = self._complete(table, rows, hits, stale)
+        if len(self.unresolved):
+            return
+        self.figures = _count(self._changes.deletes, stale, hits)
+        taken = _join([*truncated, *(_Taken(found.file, found.positions, found.deleted_rows) for found in hits)])
+        self.figures = replace(self.figures, truncated=sum(map(_count_live, gone)) + sum(len(t.positions) for t in truncated))
+        new_rows = rows.filter(pa.array(~self._changes.deletes & ~stale))
         self.plan = plan_merge(
-            [_state(file, hits.get(file.path)) for file in files],
+            [*map(_emptied_state, gone), *(_state(file, taken.get(file.path)) for file in files)],
             _count_by_place(table, new_rows),
             copy_on_write=self._copy_on_write,
         )
         if new_rows.num_rows:
             writer.add(new_rows)
-        self._carry_out(table, writer, {file.path: file for file in files}, hits)
+        self._carry_out(table, writer, {file.path: file for file in [*gone, *files]}, taken)
 
-    def _carry_out(self, table: Table, writer: StagingWriter, files: dict[str, LiveFile], hits: dict[str, Hits]) -> None:
-        assert self.plan is not None  # noqa: S101
+    def _truncate(self, table: Table, files: list[LiveFile]) -> tuple[list[LiveFile], list[LiveFile], list[_Taken]]:
+        """Files that a truncation empties, the others, and rows that it takes out of those."""
+        truncated = self._changes.truncated
+        if truncated is None:
+            return [], files, []
+        if not spares_newer(table, truncated, has_several_logs=self._has_several_logs):
+            return files, [], []
+        return [], files, [_Taken(*found) for found in find_truncated(table, files, truncated, self._cache)]
+
+    def _complete(self, table: Table, rows: pa.Table, hits: list[Hits], stale: Mask) -> pa.Table:
+        """The rows with the values that they leave out; what can't be had makes a change unresolved."""
+        lacking = np.zeros(rows.num_rows, np.bool_)
+        for mask in self._changes.unavailable.values():
+            lacking |= mask & ~self._changes.deletes & ~stale
+        if lacking.any():
+            rows = (filling := Filling(table, self._changes, rows, lacking, self._cache)).fill(hits)
+            lacking = filling.lacking
+        self.unresolved = np.flatnonzero(lacking)
+        return rows
+
+    def _carry_out(self, table: Table, writer: StagingWriter, files: dict[str, LiveFile], taken: dict[str, _Taken]) -> None:
+        assert self.plan is not None  # noqa: S101 - it was just made
         removed: set[str] = set()
-        added: list[DataFile] = []
         for path in [*self.plan.paths(Fate.DROP), *self.plan.paths(Fate.REWRITE)]:
             removed |= {path, *_own_deletes(files[path])}
-        for path in self.plan.paths(Fate.REWRITE):
-            file = files[path]
-            gone = read_deleted(table, file, self._cache)
-            if path in hits:
-                gone = join_positions(gone, hits[path].positions)
-            for batch in _read_left(table, file.data, gone, self._cache):
-                writer.add(batch)
-        for path in self.plan.paths(Fate.MARK):
-            added.append(self._mark(table, hits[path]))
-            removed |= set(_own_deletes(files[path]))
-        staged = writer.finish()
-        self.written_locations += [file.location for file in staged]
-        self._change = Change([*build_data_files(table, staged), *added], frozenset(removed))
-
-    def _mark(self, table: Table, hits: Hits) -> DataFile:
-        """A delete file for the rows of a data file that go now, and those that one file of ours held before."""
-        own = _own_deletes(hits.file)
-        before = LiveFile(hits.file.data, tuple(file for file in hits.file.deletes if file.file_path in own))
-        positions = join_positions(read_deleted(table, before, self._cache), hits.positions)
-        written = write_deletes(table, hits.file.data, positions)
-        self.written_locations.append(written.file_path)
-        return written
+        with ThreadPoolExecutor(_WRITING_THREADS, thread_name_prefix="deletes") as threads:
+            marking: list[Future[DataFile]] = []
+            for path in self.plan.paths(Fate.MARK):
+                removed |= set(_own_deletes(files[path]))
+                self.written_locations.append(new_location(table))
+                marking.append(threads.submit(_mark, table, taken[path], self.written_locations[-1], self._cache))
+            for path in self.plan.paths(Fate.REWRITE):
+                for batch in _read_left(table, files[path], taken.get(path), self._cache):
+                    writer.add(batch)
+            staged = writer.finish()
+            self.written_locations += [file.location for file in staged]
+            added = [*build_data_files(table, staged), *(future.result() for future in marking)]
+        self._change = Change(added, frozenset(removed))
 
 
 def _head_of(table: Table) -> int | None:
@@ -167,24 +205,44 @@ def _head_of(table: Table) -> int | None:
     return head.snapshot_id if head is not None else None
 
 
-def _count(deletes: Mask, hits: dict[str, Hits]) -> MergeFigures:
+def _count(deletes: Mask, stale: Mask, hits: Sequence[Hits]) -> MergeFigures:
     found = np.zeros(len(deletes), np.bool_)
-    for mine in hits.values():
+    for mine in hits:
         found[mine.keys] = True
+    puts, takes = ~deletes & ~stale, deletes & ~stale
     return MergeFigures(
-        inserted=int((~deletes & ~found).sum()),
-        updated=int((~deletes & found).sum()),
-        deleted=int((deletes & found).sum()),
-        absent=int((deletes & ~found).sum()),
+        inserted=int((puts & ~found).sum()),
+        updated=int((puts & found).sum()),
+        deleted=int((takes & found).sum()),
+        absent=int((takes & ~found).sum()),
+        stale=int(stale.sum()),
     )
 
 
-def _state(file: LiveFile, hits: Hits | None) -> FileState:
-    """A file for the plan. Without hits, its live rows are what the counts of delete files leave, if they are for it alone."""
+def _join(pieces: Iterable[_Taken]) -> dict[str, _Taken]:
+    joined: dict[str, _Taken] = {}
+    for piece in pieces:
+        if len(piece.positions):
+            joined[piece.file.path] = piece.joined(joined.get(piece.file.path))
+    return joined
+
+
+def _count_live(file: LiveFile) -> int:
+    """Live rows of a file, as far as counts say: delete files of others may be for several files."""
+    deleted = sum(deletes.record_count for deletes in file.deletes if is_of_one_file(deletes))
+    return max(int(file.data.record_count) - deleted, 0)
+
+
+def _state(file: LiveFile, taken: _Taken | None) -> FileState:
+    rows, size_bytes = file.data.record_count, file.data.file_size_in_bytes
+    if taken is None:
+        return FileState(file.path, file.place, rows, _count_live(file), size_bytes)
+    return FileState(file.path, file.place, rows, rows - taken.deleted_rows, size_bytes, len(taken.positions))
+
+
+def _emptied_state(file: LiveFile) -> FileState:
     rows = file.data.record_count
-    deleted = sum(d.record_count for d in file.deletes if is_of_one_file(d)) if hits is None else hits.deleted_rows
-    taken = 0 if hits is None else len(hits.positions)
-    return FileState(file.path, file.place, rows, max(rows - deleted, 0), file.data.file_size_in_bytes, taken)
+    return FileState(file.path, file.place, rows, rows, file.data.file_size_in_bytes, rows)
 
 
 def _count_by_place(table: Table, rows: pa.Table) -> dict[Place, int]:
@@ -199,9 +257,19 @@ def _own_deletes(file: LiveFile) -> list[str]:
     return [str(deletes.file_path) for deletes in file.deletes if is_of_one_file(deletes)]
 
 
-def _read_left(table: Table, file: DataFile, gone: Positions, cache: FileCache) -> Iterator[pa.Table]:
-    """Rows of a data file, in the table's current schema, without those at these positions."""
-    for first, batch in read_rows(table, file, table.schema(), cache):
+def _mark(table: Table, taken: _Taken, location: str, cache: FileCache) -> DataFile:
+    """A delete file for the rows of a data file that go now, and those that delete files for it alone held before."""
+    own = tuple(deletes for deletes in taken.file.deletes if is_of_one_file(deletes))
+    before = read_deleted(table, replace(taken.file, deletes=own), cache)
+    return write_deletes(table, taken.file.data, join_positions(before, taken.positions), location)
+
+
+def _read_left(table: Table, file: LiveFile, taken: _Taken | None, cache: FileCache) -> Iterator[pa.Table]:
+    """The rows of a data file that stay, in the table's current schema."""
+    gone = read_deleted(table, file, cache)
+    if taken is not None:
+        gone = join_positions(gone, taken.positions)
+    for first, batch in read_rows(table, file.data, table.schema(), cache):
         yield leave_out(pa.Table.from_batches([batch]), first, gone)
 
 

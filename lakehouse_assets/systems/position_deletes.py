@@ -43,9 +43,13 @@ def read_deleted(table: Table, file: LiveFile, cache: FileCache) -> Positions:
     return pieces[0] if len(pieces) == 1 else _join(pieces)
 
 
-def write_deletes(table: Table, file: DataFile, positions: Positions) -> DataFile:
+def new_location(table: Table) -> str:
+    """Where a delete file may be written."""
+    return table.location_provider().new_data_location(f"{uuid.uuid4().hex}-deletes.parquet")
+
+
+def write_deletes(table: Table, file: DataFile, positions: Positions, location: str) -> DataFile:
     """Write a delete file for these positions of a data file, ascending; describe it. No snapshot names it yet."""
-    location = table.location_provider().new_data_location(f"{uuid.uuid4().hex}-deletes.parquet")
     path = str(file.file_path)
     one_path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(positions), np.int32)), pa.array([path]))
     rows = pa.Table.from_arrays([one_path.cast(pa.string()), pa.array(positions)], schema=_SCHEMA)

@@ -1,0 +1,166 @@
+"""Changes of several logs, changes that lack values, and truncations, merged with the rows of a table."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from lakehouse_assets.systems.changes import Changes, Truncated
+from lakehouse_assets.systems.merging import MergeFigures
+from lakehouse_assets_tests import judge
+from lakehouse_assets_tests.builders import expire
+from lakehouse_assets_tests.faults import FaultyCatalog
+from lakehouse_assets_tests.foreign_deletes import delete_rows
+from lakehouse_assets_tests.systems.merges import NAME, Merger, make_changes, make_upsert_spec
+
+DEBEZIUM = make_upsert_spec(source={"topic": "clicks", "format": "debezium-json"})
+
+
+def make_placed(rows: Sequence[tuple[int, str | None, int, int, int | None, int | None]]) -> Changes:
+    """Changes as (id, text, topic partition, offset, second of Kafka's timestamp, source position)."""
+    ids, texts, partitions, offsets, seconds, positions = zip(*rows, strict=True)
+    stamps = [None if second is None else second * 1_000_000 for second in seconds]
+    columns = {
+        "_kafka_partition": pa.array(partitions, pa.int32()),
+        "_kafka_offset": pa.array(offsets, pa.int64()),
+        "_kafka_timestamp": pa.array(stamps, pa.timestamp("us", tz="UTC")),
+        "_source_position": pa.array(positions, pa.int64()),
+    }
+    return make_changes(dict(zip(ids, texts, strict=True)), **columns)
+
+
+@pytest.mark.parametrize(
+    ("live", "incoming", "wins"),
+    [
+        ((0, 5, 10, 100), (0, 6, 9, 99), True),
+        ((0, 5, 10, 100), (0, 5, 10, 100), True),
+        ((0, 5, 10, 100), (0, 4, 11, 101), False),
+        ((0, 5, 10, 100), (1, 2, 9, 101), True),
+        ((0, 5, 10, 100), (1, 6, 11, 99), False),
+        ((0, 5, 10, 100), (1, 6, 9, 100), True),
+        ((0, 5, 10, None), (1, 6, 11, 1), True),
+        ((0, 5, 10, None), (1, 6, 9, 1), False),
+        ((0, 5, 10, 1), (1, 6, 9, None), False),
+        ((0, 5, None, None), (1, 6, 9, 1), True),
+        ((0, 5, 10, None), (1, 6, None, None), True),
+    ],
+)
+@pytest.mark.parametrize("copy_on_write", [False, True])
+@pytest.mark.parametrize("text", ["new", None])
+def test_of_two_logs_the_newer_change_stays(
+    catalog: FaultyCatalog,
+    live: tuple[Any, ...],
+    incoming: tuple[Any, ...],
+    wins: bool,
+    copy_on_write: bool,
+    text: str | None,
+) -> None:
+    merger = Merger(catalog, DEBEZIUM, copy_on_write=copy_on_write)
+    merger.merge(make_placed([(1, "old", *live), (2, "other", 0, 9, 50, 500)]))
+
+    figures = merger.merge(make_placed([(1, text, *incoming), (3, "third", 1, 9, 50, 500)]), has_several_logs=True).figures
+
+    assert figures.stale == (0 if wins else 1)
+    assert merger.read() == {2: "other", 3: "third"} | ({1: "old"} if not wins else {1: text} if text else {})
+
+
+def lacking_text(rows: dict[int, Any], old_keys: list[int | None] | None = None, **columns: Any) -> Changes:
+    """Changes that don't hold their text."""
+    changes = make_changes(dict.fromkeys(rows, ""), **columns)
+    old = pa.table({"id": pa.array(old_keys, pa.int64())}) if old_keys else None
+    return replace(changes, unavailable={"text": np.ones(len(rows), np.bool_)}, old_keys=old)
+
+
+@pytest.mark.parametrize("copy_on_write", [False, True])
+def test_a_value_that_a_change_lacks_is_the_one_of_the_row(catalog: FaultyCatalog, copy_on_write: bool) -> None:
+    merger = Merger(catalog, copy_on_write=copy_on_write)
+    merger.put({1: "one", 2: None, 3: "three"})
+    merger.put({4: "four", 5: None})
+    changes = lacking_text(dict.fromkeys([1, 4]), _kafka_offset=pa.array([70, 71], pa.int64()))
+
+    assert len(merger.merge(changes).unresolved) == 0
+
+    assert merger.read() == {1: "one", 3: "three", 4: "four"}
+    assert judge.query(merger.table, "SELECT count(*) FROM {table} WHERE _kafka_offset >= 70") == [(2,)]
+
+
+def test_a_change_whose_value_is_nowhere_is_named_and_nothing_is_written(catalog: FaultyCatalog) -> None:
+    merger = Merger(catalog)
+    merger.put({1: "one"})
+    merge = merger.plan(lacking_text(dict.fromkeys([7, 1, 8]), [None, None, 9]))
+
+    merge.prepare(merger.table)
+
+    assert merge.unresolved.tolist() == [0, 2]
+    assert merge.written_locations == []
+
+
+@pytest.mark.parametrize("copy_on_write", [False, True])
+def test_after_a_change_of_key_values_are_those_of_the_old_row_even_if_it_is_gone(
+    catalog: FaultyCatalog, copy_on_write: bool
+) -> None:
+    merger = Merger(catalog, copy_on_write=copy_on_write)
+    merger.put({1: "stale"})
+    merger.put({1: "one", 2: "two", 4: "four"})
+    merger.put({1: None, 20: "is another"})
+    delete_rows(catalog, NAME, "id", [4])
+    merger.put({5: "five"})
+
+    moved = lacking_text(dict.fromkeys([10, 20, 40, 41]), [1, 2, 4, 4])
+    gone = make_changes({2: None})
+    both = Changes(
+        pa.concat_tables([moved.rows, gone.rows]),
+        np.concatenate([moved.deletes, gone.deletes]),
+        {"text": np.array([True] * 4 + [False])},
+        pa.concat_tables([moved.old_keys, pa.table({"id": pa.array([None], pa.int64())})]),
+    )
+    merger.merge(both)
+
+    assert merger.read() == {5: "five", 10: "one", 20: "two", 40: "four", 41: "four"}
+
+
+def test_a_change_of_key_that_comes_again_keeps_what_it_brought(catalog: FaultyCatalog) -> None:
+    merger = Merger(catalog)
+    merger.put({1: "one"})
+    message = {"_kafka_partition": pa.array([0], pa.int32()), "_kafka_offset": pa.array([77], pa.int64())}
+    merger.merge(lacking_text({10: ""}, [1], **message))
+    merger.put({1: None})
+    expire(merger.table, [snapshot.snapshot_id for snapshot in merger.table.metadata.snapshots[:-1]])
+
+    merger.merge(lacking_text({10: ""}, [1], **message))
+    merge = merger.plan(lacking_text({10: ""}, [1], **message | {"_kafka_offset": pa.array([78], pa.int64())}))
+    merge.prepare(merger.table)
+
+    assert merger.read() == {10: "one"}
+    assert merge.unresolved.tolist() == [0]
+
+
+@pytest.mark.parametrize("copy_on_write", [False, True])
+def test_a_truncation_takes_every_row_before_what_comes_after_it(catalog: FaultyCatalog, copy_on_write: bool) -> None:
+    merger = Merger(catalog, copy_on_write=copy_on_write)
+    merger.put(dict.fromkeys(range(10), "old"))
+    merger.put({3: "newer", 4: None})
+
+    figures = merger.merge(replace(make_changes({3: "after", 20: "after", 5: None}), truncated=Truncated())).figures
+
+    assert figures == MergeFigures(inserted=2, absent=1, truncated=9)
+    assert merger.read() == {3: "after", 20: "after"}
+    merger.merge(Changes.truncation(Truncated()))
+    assert merger.read() == {}
+    assert judge.query(merger.table, "SELECT count(*) FROM {table}") == [(0,)]
+
+
+@pytest.mark.parametrize("copy_on_write", [False, True])
+def test_a_truncation_spares_rows_of_another_log_that_are_newer(catalog: FaultyCatalog, copy_on_write: bool) -> None:
+    merger = Merger(catalog, DEBEZIUM, copy_on_write=copy_on_write)
+    merger.merge(make_placed([(1, "before", 0, 0, 1, 10), (2, "after", 1, 0, 2, 30), (3, "unknown", 1, 1, 2, None)]))
+    merger.merge(make_placed([(4, "before", 0, 1, 1, 20), (5, "changed", 0, 2, 1, 15), (6, "after", 1, 2, 3, 31)]))
+    changes = make_placed([(5, "again", 0, 3, 4, 40), (2, "late", 0, 4, 4, 29)])
+
+    figures = merger.merge(replace(changes, truncated=Truncated(20)), has_several_logs=True).figures
+
+    assert merger.read() == {2: "after", 5: "again", 6: "after"}
+    assert (figures.truncated, figures.stale) == (4, 1)

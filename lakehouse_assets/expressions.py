@@ -107,6 +107,12 @@ def open_session() -> duckdb.DuckDBPyConnection:
     return session
 
 
+def find_columns(session: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]:
+    """Names, in small letters, of what a right expression reads; parameters of lambdas are among them."""
+    tree = _parse(session, sql)
+    return frozenset() if isinstance(tree, Mistake) else frozenset(name.lower() for name in _columns_of(tree))
+
+
 def sql_type(declared: DataType) -> str:
     """A declared type in DuckDB's words."""
     match declared:

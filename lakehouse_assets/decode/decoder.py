@@ -27,9 +27,9 @@ def build_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Deco
     decoder = build_message_decoder(spec, schemas)
     if not spec.has_expressions:
         return decoder
-    from lakehouse_assets.decode.deriving import DerivingDecoder  # it loads DuckDB
+    from lakehouse_assets.decode.deriving import Deriver, DerivingDecoder  # they load DuckDB
 
-    return DerivingDecoder(spec, decoder)
+    return DerivingDecoder(Deriver(spec), decoder)
 
 
 def build_message_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> Decoder:

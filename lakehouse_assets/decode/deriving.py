@@ -18,6 +18,7 @@ from lakehouse_assets.decode.decoded import BadValue, Decoded, Decoder, Messages
 from lakehouse_assets.decode.rules import MAX_MICROS, MIN_MICROS
 from lakehouse_assets.expressions import (
     Expression,
+    find_columns,
     find_expression_mistakes,
     list_expressions,
     open_session,
@@ -45,11 +46,37 @@ class _Evaluated:
     failed: Mask
 
 
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What became of some rows. `kept`: those that are in `table`, ascending; `filtered`: those that `where` leaves out."""
+
+    table: pa.Table
+    kept: npt.NDArray[np.int64]
+    filtered: npt.NDArray[np.int64]
+    bad: list[BadValue]
+
+
 class DerivingDecoder:
     """Decodes with another decoder, then applies the expressions of the declaration."""
 
-    def __init__(self, spec: TableSpec, decoder: Decoder) -> None:
-        """`decoder` gives `spec.decoded_columns`.
+    def __init__(self, deriver: "Deriver", decoder: Decoder) -> None:
+        """`decoder` gives the columns that are declared without `expr`."""
+        self._deriver, self._decoder = deriver, decoder
+
+    def decode(self, messages: Messages) -> Decoded:
+        """As every decoder. A message for which an expression fails is bad, as is one without a required derived value."""
+        decoded = self._decoder.decode(messages)
+        at = decoded.rows(len(messages))
+        derived = self._deriver.derive(decoded.table, at)
+        bad = sorted([*decoded.bad, *derived.bad], key=lambda one: one.index)
+        return Decoded(derived.table, tuple(bad), decoded.unknown, at[derived.filtered])
+
+
+class Deriver:
+    """Applies the expressions of a declaration to rows of the columns that the message holds."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        """Read the expressions.
 
         Raises:
             DeclarationError: an expression is wrong. In a declaration from a file, loading finds that, with file and line.
@@ -59,30 +86,36 @@ class DerivingDecoder:
             raise DeclarationError(
                 [Problem(spec.table, 1, ".".join(map(str, at)), m.found, m.allowed, m.suggestion) for at, m in found]
             )
-        self._decoder, self._columns, self._session = decoder, spec.columns, open_session()
+        self._columns, self._session = spec.columns, open_session()
         expressions = {one.place: one for one in list_expressions(spec)}
-        self._where = expressions.pop(("where",), None)
-        self._derived = list(expressions.values())
+        self.where = expressions.pop(("where",), None)
+        self.derived = list(expressions.values())
 
-    def decode(self, messages: Messages) -> Decoded:
-        """As every decoder. A message for which an expression fails is bad, as is one without a required derived value."""
-        decoded = self._decoder.decode(messages)
-        table, at, bad, filtered = decoded.table, decoded.rows(len(messages)), list(decoded.bad), decoded.filtered
-        if self._where is not None:
-            (passes,) = self._evaluate(table, [self._where])
-            bad += self._explain(table, at, self._where, passes.failed)
+    def reads(self, expression: Expression) -> frozenset[str]:
+        """The columns that an expression reads."""
+        names = find_columns(self._session, expression.sql)
+        return frozenset(column.name for column in self._columns if column.name.lower() in names)
+
+    def derive(self, table: pa.Table, at: npt.NDArray[np.int64]) -> Derived:
+        """All declared columns of the rows that `where` lets through. `at`: index of each row's message, for the bad ones."""
+        rows = np.arange(len(table))
+        bad: list[BadValue] = []
+        filtered = rows[:0]
+        if self.where is not None:
+            (passes,) = self._evaluate(table, [self.where])
+            bad += self._explain(table, at, self.where, passes.failed)
             is_true = _to_mask(passes.values)
-            filtered = at[~is_true & ~passes.failed]
-            table, at = table.filter(pa.array(is_true)), at[is_true]
-        table, worse = self._derive(table, at)
-        return Decoded(table, tuple(sorted([*bad, *worse], key=lambda one: one.index)), decoded.unknown, filtered)
+            filtered = rows[~is_true & ~passes.failed]
+            table, at, rows = table.filter(pa.array(is_true)), at[is_true], rows[is_true]
+        whole, is_bad, worse = self._derive(table, at)
+        return Derived(whole.filter(pa.array(~is_bad)) if worse else whole, rows[~is_bad], filtered, [*bad, *worse])
 
-    def _derive(self, table: pa.Table, at: npt.NDArray[np.int64]) -> tuple[pa.Table, list[BadValue]]:
-        """The declared columns of the rows that are good, and the others. `at`: which message each row is."""
+    def _derive(self, table: pa.Table, at: npt.NDArray[np.int64]) -> tuple[pa.Table, Mask, list[BadValue]]:
+        """The declared columns of all rows, and which of them are bad."""
         is_bad = np.zeros(len(table), np.bool_)
         bad: list[BadValue] = []
         derived: dict[str, pa.Array] = {}
-        for expression, found in zip(self._derived, self._evaluate(table, self._derived), strict=True):
+        for expression, found in zip(self.derived, self._evaluate(table, self.derived), strict=True):
             values, misfits = _fit(found.values, expression.type)
             is_missing = _to_mask(values.is_null()) & ~found.failed & ~misfits & expression.is_required
             bad += self._explain(table, at, expression, found.failed & ~is_bad)
@@ -95,8 +128,7 @@ class DerivingDecoder:
             is_bad |= found.failed | misfits | is_missing
             derived[expression.column] = values
         arrays = [derived[c.name] if c.expr is not None else table.column(c.name) for c in self._columns]
-        whole = pa.table(arrays, names=[c.name for c in self._columns])
-        return whole.filter(pa.array(~is_bad)) if bad else whole, bad
+        return pa.table(arrays, names=[c.name for c in self._columns]), is_bad, bad
 
     def _evaluate(self, table: pa.Table, expressions: Sequence[Expression]) -> list[_Evaluated]:
         """The values of some expressions, which fail in single rows only."""

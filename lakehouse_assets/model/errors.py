@@ -282,6 +282,18 @@ class ReplayImpossibleError(SourceError):
         )
 
 
+class QuarantineOrderError(SourceError):
+    """Messages in the quarantine of an upsert table can't be moved alone: newer changes of their rows may have come since."""
+
+    def __init__(self, table: str) -> None:
+        self.table = table
+        super().__init__(
+            f"Cannot move messages from the quarantine into {table}: it is an upsert table, where no old change may win over a "
+            "newer one. Materialize the hours of the messages instead, which folds the log again from there; if "
+            "Kafka no longer has them, take a new snapshot of the source."
+        )
+
+
 class NothingToDraftError(SourceError):
     """No message from which columns could be guessed."""
 

@@ -12,6 +12,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.decode.changes.building import build_change_decoder
 from lakehouse_assets.decode.changes.decoded import ChangeDecoder
+from lakehouse_assets.decode.changes.fitting import FittingChangeDecoder
 from lakehouse_assets.decode.changes.log import ChangeLogDecoder
 from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, Messages
 from lakehouse_assets.decode.decoder import build_decoder, derive_columns
@@ -35,6 +36,18 @@ def table_decoder(systems: Systems, spec: TableSpec, table: Table) -> Decoder:
     decoder = open_decoder(systems, spec)
     if spec.on_schema_change == "quarantine":
         return FittingDecoder(decoder, build_file_schema(table.schema()))
+    return decoder
+
+
+def table_change_decoder(systems: Systems, spec: TableSpec, table: Table) -> ChangeDecoder:
+    """Decodes messages into changes of rows that `table` can take.
+
+    Raises:
+        BrokenSchemaError: the schema file can't be read, or is no schema.
+    """
+    decoder = open_change_decoder(systems, spec)
+    if spec.on_schema_change == "quarantine":
+        return FittingChangeDecoder(decoder, build_file_schema(table.schema()))
     return decoder
 
 

@@ -25,7 +25,7 @@ from lakehouse_assets.model.columns import (
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.collapsing import ChangeBuffer
-from lakehouse_assets.operations.decoding import messages_at, open_change_decoder, table_decoder
+from lakehouse_assets.operations.decoding import messages_at, table_change_decoder, table_decoder
 from lakehouse_assets.operations.quarantine import BadMessage
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.changes import Changes, Truncated
@@ -109,7 +109,7 @@ def open_change_intake(
     Raises:
         BrokenSchemaError: the schema file can't be read, or is no schema.
     """
-    return ChangeIntake(spec, table, open_change_decoder(systems, spec), buffer_bytes, overflow)
+    return ChangeIntake(spec, table, table_change_decoder(systems, spec, table), buffer_bytes, overflow)
 
 
 class RowIntake:
@@ -181,7 +181,7 @@ class ChangeIntake:
             places=decoded.messages,
             good=np.delete(everything, np.concatenate([decoded.skipped, [one.index for one in decoded.bad]]).astype(np.int64)),
             skipped_count=len(decoded.skipped),
-            filtered_count=0,
+            filtered_count=len(decoded.filtered),
             unknown=decoded.unknown,
             keep=partial(self._keep, batch, decoded),
         )

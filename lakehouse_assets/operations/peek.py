@@ -4,29 +4,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lakehouse_assets.decode.decoded import Decoder, Messages
+import numpy as np
+
+from lakehouse_assets.decode.changes.decoded import ChangeDecoder, ChangeMessages
+from lakehouse_assets.decode.decoded import Decoder
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
-from lakehouse_assets.operations.decoding import open_decoder, resolve_columns
+from lakehouse_assets.operations.decoding import (
+    messages_at,
+    open_change_decoder,
+    open_decoder,
+    resolve_columns,
+)
 from lakehouse_assets.operations.status import describe_source
 from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.systems.messages import MessageBatch
 
-_Skipped = Literal["tombstone", "filtered"] | None
-_Reading = tuple[dict[str, Any] | None, str | None, _Skipped, UnknownFields]
+Skipped = Literal["tombstone", "filtered", "no change", "truncation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one message says: its row, or why it has none: what is wrong with it, or the rule that skips it.
+
+    `deletes`: the row is that of a key whose row goes.
+    """
+
+    row: dict[str, Any] | None = None
+    error: str | None = None
+    skipped: Skipped | None = None
+    deletes: bool = False
+    unknown: UnknownFields = UnknownFields()
 
 
 @dataclass(frozen=True, slots=True)
 class Peeked:
-    """One message: where it stands, and its row, or why it has none: what is wrong with it, or the rule that skips it."""
+    """One message, or one of the changes that it holds: where it stands, and what it says."""
 
     log: TopicPartition
     offset: int
     timestamp_ms: int
-    row: dict[str, Any] | None
-    error: str | None
-    skipped: _Skipped
-    unknown: UnknownFields = UnknownFields()
+    reading: Reading
 
 
 def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeked]:
@@ -36,26 +55,14 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
         SourceError: Kafka does not answer, or has no such topic.
         RegistryError: a schema can't be had.
     """
-    decoder = open_decoder(systems, resolve_columns(systems, spec))
+    messages = _open(systems, spec)
     with systems.source.reader(spec.table, _newest(systems, spec, count)) as reader:
         while not reader.is_finished:
             batch = reader.read(1.0)
-            positions = zip(batch.places.tolist(), batch.offsets.tolist(), batch.timestamps_ms.tolist(), strict=True)
-            messages = zip(batch.values, batch.keys, batch.headers, strict=True)
-            for (place, offset, stamp), (value, key, headers) in zip(positions, messages, strict=True):
-                message = Messages([value], [key], [headers]) if value is not None else None
-                yield Peeked(batch.logs[place], offset, stamp, *_read(decoder, message))
-
-
-def _read(decoder: Decoder, message: Messages | None) -> _Reading:
-    if message is None:
-        return None, None, "tombstone", UnknownFields()
-    decoded = decoder.decode(message)
-    if decoded.bad:
-        return None, decoded.bad[0].reason, None, decoded.unknown
-    if len(decoded.filtered):
-        return None, None, "filtered", decoded.unknown
-    return decoded.table.to_pylist()[0], None, None, decoded.unknown
+            for at in range(len(batch)):
+                log, offset = batch.position(at)
+                for reading in messages.read(batch, at):
+                    yield Peeked(log, offset, int(batch.timestamps_ms[at]), reading)
 
 
 def find_unknown(systems: Systems, spec: TableSpec, count: int) -> UnknownFields:
@@ -65,15 +72,64 @@ def find_unknown(systems: Systems, spec: TableSpec, count: int) -> UnknownFields
         SourceError: Kafka does not answer, or has no such topic.
         RegistryError: a schema can't be had.
     """
-    decoder, unknown = open_decoder(systems, resolve_columns(systems, spec)), UnknownFields()
+    messages, unknown = _open(systems, spec), UnknownFields()
     with systems.source.reader(spec.table, _newest(systems, spec, count)) as reader:
         while not reader.is_finished:
-            batch = reader.read(1.0)
-            columns = zip(batch.values, batch.keys, batch.headers, strict=True)
-            present = [message for message in columns if message[0] is not None]
-            if present:
-                unknown = unknown.joined(decoder.decode(Messages(*zip(*present, strict=True))).unknown)
+            unknown = unknown.joined(messages.find_unknown(reader.read(1.0)))
     return unknown
+
+
+class _Rows:
+    """Messages of a table that appends."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+
+    def read(self, batch: MessageBatch, at: int) -> list[Reading]:
+        """What the message at this place says."""
+        if batch.values[at] is None:
+            return [Reading(skipped="tombstone")]
+        decoded = self._decoder.decode(messages_at(batch, np.array([at])))
+        if decoded.bad:
+            return [Reading(error=decoded.bad[0].reason, unknown=decoded.unknown)]
+        if len(decoded.filtered):
+            return [Reading(skipped="filtered", unknown=decoded.unknown)]
+        return [Reading(row, unknown=decoded.unknown) for row in decoded.table.to_pylist()]
+
+    def find_unknown(self, batch: MessageBatch) -> UnknownFields:
+        """The fields without a column of all messages."""
+        present = np.flatnonzero([value is not None for value in batch.values])
+        return self._decoder.decode(messages_at(batch, present)).unknown
+
+
+class _Changes:
+    """Messages of an upsert table."""
+
+    def __init__(self, decoder: ChangeDecoder) -> None:
+        self._decoder = decoder
+
+    def read(self, batch: MessageBatch, at: int) -> list[Reading]:
+        """What the message at this place says: several changes, perhaps."""
+        decoded = self._decoder.decode(ChangeMessages([batch.values[at]], [batch.keys[at]], [batch.headers[at]]))
+        if decoded.bad:
+            return [Reading(error=decoded.bad[0].reason, unknown=decoded.unknown)]
+        if decoded.truncations:
+            return [Reading(skipped="truncation")]
+        if not len(decoded):
+            return [Reading(skipped="no change")]
+        return [
+            Reading(row, deletes=bool(deletes), unknown=decoded.unknown)
+            for row, deletes in zip(decoded.table.to_pylist(), decoded.deletes, strict=True)
+        ]
+
+    def find_unknown(self, batch: MessageBatch) -> UnknownFields:
+        """The fields without a column of all messages."""
+        return self._decoder.decode(ChangeMessages(batch.values, batch.keys, batch.headers)).unknown
+
+
+def _open(systems: Systems, spec: TableSpec) -> _Rows | _Changes:
+    spec = resolve_columns(systems, spec)
+    return _Rows(open_decoder(systems, spec)) if spec.mode == "append" else _Changes(open_change_decoder(systems, spec))
 
 
 def _newest(systems: Systems, spec: TableSpec, count: int) -> dict[TopicPartition, tuple[int, int]]:

@@ -20,7 +20,12 @@ from lakehouse_assets.model.columns import (
     KAFKA_TOPIC,
     QUARANTINE_POSITION,
 )
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TopicReplacedError
+from lakehouse_assets.model.errors import (
+    CommitOutcomeUnknownError,
+    LakehouseError,
+    QuarantineOrderError,
+    TopicReplacedError,
+)
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
@@ -59,10 +64,13 @@ def run_replay(
     Errors that can pass by themselves are tried again; `on_retry` hears of them.
 
     Raises:
+        QuarantineOrderError: it is an upsert table.
         TableDiffersError: the declaration was changed so far that the table does not fit it.
         TopicReplacedError: the messages are of another topic than the table's.
         LakehouseError: of the tree; then what was not moved still is in the quarantine.
     """
+    if spec.mode == "upsert":
+        raise QuarantineOrderError(spec.table)
     return retry_transient(lambda: _replay_once(systems, spec, now_ms), lambda: False, on_retry)
 
 

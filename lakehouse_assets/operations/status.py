@@ -19,6 +19,7 @@ from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.kafka import KafkaSource, SourceDescription
+from lakehouse_assets.systems.snapshots import count_rows
 
 _COMMITS_SHOWN = 5
 
@@ -121,8 +122,8 @@ def _newest_commits(table: Table) -> tuple[CommitSummary, ...]:
 def _summarize(snapshot: Snapshot) -> CommitSummary:
     words = snapshot.summary.additional_properties if snapshot.summary is not None else {}
     engine = snapshot.summary.operation.value if snapshot.summary is not None else "unknown"
-    counts = (int(words.get(name, "0")) for name in ("added-records", "total-records"))
-    return CommitSummary(snapshot.snapshot_id, snapshot.timestamp_ms, words.get(OPERATION_KEY, engine), *counts)
+    operation, added = words.get(OPERATION_KEY, engine), int(words.get("added-records", "0"))
+    return CommitSummary(snapshot.snapshot_id, snapshot.timestamp_ms, operation, added, count_rows(snapshot))
 
 
 def refuse_other_log(

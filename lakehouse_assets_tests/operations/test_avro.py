@@ -169,7 +169,7 @@ def test_a_slice_is_replaced_and_messages_are_shown(avro_lake: MakeLake, registr
     lake.replace(lake.key(hour))
 
     lake.assert_holds({0: [0, 1, 2]})
-    assert [message.row for message in peek_newest(lake.systems, lake.spec, 1)] == [{"id": 2, "text": "a"}]
+    assert [message.reading.row for message in peek_newest(lake.systems, lake.spec, 1)] == [{"id": 2, "text": "a"}]
 
 
 def test_a_schema_file_needs_no_registry(tmp_path: Path, broker: Broker, topic: Callable[..., str]) -> None:

@@ -32,7 +32,7 @@ def test_keys_and_headers_become_columns_and_bad_ones_are_kept(lake: Callable[..
     found = judge.query(table.table, 'SELECT id, "key", trace FROM {table} ORDER BY id')
     assert found == [(0, "a", "y"), (3, "b", None)]
     table.assert_holds({0: [0, 5]}, bad={0: [1, 3]})
-    assert [message.row for message in peek_newest(table.systems, table.spec, 1)] == [{"id": 3, "key": "b", "trace": None}]
+    assert [message.reading.row for message in peek_newest(table.systems, table.spec, 1)] == [{"id": 3, "key": "b", "trace": None}]
 
 
 def test_a_replay_has_key_and_headers_too(lake: Callable[..., Lake]) -> None:

@@ -62,7 +62,7 @@ def test_the_table_is_created_from_the_newest_version_and_the_commit_says_which(
     shown = commit_metadata(lake.spec, lake.reports[0], 2)
     assert shown["registry_schema_version"].value == 1
     assert shown["registry_schema"].value == f"{lake.topic}-value"
-    assert [row.row for row in peek_newest(lake.systems, lake.spec, 1)] == [{"id": 2, "text": None}]
+    assert [message.reading.row for message in peek_newest(lake.systems, lake.spec, 1)] == [{"id": 2, "text": None}]
 
 
 def test_a_new_optional_field_evolves_the_table_in_the_middle_of_a_run_and_no_value_of_it_is_lost(

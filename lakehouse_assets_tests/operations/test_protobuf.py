@@ -126,7 +126,7 @@ def test_peek_shows_what_a_run_would_write(protobuf_lake: MakeLake, registry: Re
     known = register(registry, lake, "value", OLD)
     broker.produce(lake.topic, [message(known, OLD, id=5), b"x"])
 
-    good, bad = peek_newest(lake.systems, lake.spec, 2)
+    good, bad = (message.reading for message in peek_newest(lake.systems, lake.spec, 2))
 
     assert good.row is not None
     assert (good.row["id"], good.row["text"], bad.row) == (5, None, None)

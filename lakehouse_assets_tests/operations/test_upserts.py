@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from lakehouse_assets.model.errors import ReplayImpossibleError
+from lakehouse_assets.model.errors import QuarantineOrderError, ReplayImpossibleError
+from lakehouse_assets.operations.replay import run_replay
 from lakehouse_assets_tests import judge
+from lakehouse_assets_tests.builders import make_spec
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
 
 pytestmark = pytest.mark.kafka
@@ -117,3 +119,21 @@ def test_more_changes_than_memory_holds_are_folded_again_share_by_share_beside_l
     assert rows == [(1201, 1201, 0, 2002)]
     assert not judge.query(table.table, "SELECT id FROM {table} WHERE id = 5")
     assert sum(1 for r in table.reports if r.merge is not None) > 3
+
+
+def test_messages_in_quarantine_come_in_with_their_hour_and_never_over_a_newer_change(lake: MakeLake) -> None:
+    table = lake(**_UPSERT)
+    at = hours_ago(2)
+    _send(table, [(1, "a")], at)
+    table.broker.produce(table.topic, [b'{"id": 1, "text": 5}', b'{"id": 2, "text": 6}'], timestamp_ms=at)
+    _send(table, [(1, "b")], at)
+    table.ingest()
+    assert _rows(table) == {1: "b"}
+    assert table.quarantined() == [(0, 1), (0, 2)]
+    with pytest.raises(QuarantineOrderError, match="Materialize the hours"):
+        run_replay(table.systems, table.spec, table.now_ms)
+    columns = [{"name": "id", "type": "long", "required": True}, {"name": "text", "type": "string", "from": "other"}]
+    table.spec = table.spec.model_copy(update={"columns": make_spec(schema=columns).columns})
+    table.refold(table.key(at))
+    assert table.quarantined() == []
+    assert judge.query(table.table, "SELECT id, text FROM {table} ORDER BY ALL") == [(1, None), (2, None)]

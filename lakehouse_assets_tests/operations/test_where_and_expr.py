@@ -172,6 +172,6 @@ def test_peek_says_what_is_filtered(lake: MakeLake) -> None:
 
     peeked = list(peek_newest(table.systems, table.spec, 4))
 
-    assert [one.skipped for one in peeked] == [None, "filtered", "tombstone", None]
-    assert peeked[0].row == {"id": 0, "text": "0", "number": 0}
-    assert peeked[3].error is not None
+    assert [one.reading.skipped for one in peeked] == [None, "filtered", "tombstone", None]
+    assert peeked[0].reading.row == {"id": 0, "text": "0", "number": 0}
+    assert peeked[3].reading.error is not None

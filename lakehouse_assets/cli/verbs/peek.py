@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 HELP = "the newest messages as the declaration reads them; writes nothing"
 _PEEKED = 10
+_SKIPPED = {
+    "tombstone": "a tombstone, skipped",
+    "filtered": "filtered by where, skipped",
+    "no change": "no change of a row, skipped",
+    "truncation": "takes every row out",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,20 +35,30 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     (spec,) = choose_tables(environment, [arguments.table])
     unknown = UnknownFields()
     for message in peek_newest(open_systems(environment), spec, arguments.count):
-        unknown = unknown.joined(message.unknown)
+        reading = message.reading
+        unknown = unknown.joined(reading.unknown)
         if arguments.json:
-            at = {"offset": message.offset, "timestamp_ms": message.timestamp_ms}
-            names = [found.name for found in message.unknown.ranked]
-            reading = {"row": message.row, "error": message.error, "skipped": message.skipped, "unknown_fields": names}
-            print_json(**message.log._asdict(), **at, **reading)
+            names = [found.name for found in reading.unknown.ranked]
+            print_json(
+                **message.log._asdict(),
+                offset=message.offset,
+                timestamp_ms=message.timestamp_ms,
+                row=reading.row,
+                error=reading.error,
+                skipped=reading.skipped,
+                deletes=reading.deletes,
+                unknown_fields=names,
+            )
             continue
         place = f"{message.log} offset {message.offset}"
-        if message.row is not None:
-            print(f"{place}: {json.dumps(message.row, default=json_value)}")
-        elif message.error is not None:
-            print(f"{place}: no row: {message.error}")
+        if reading.row is not None:
+            key = {name: value for name, value in reading.row.items() if name in spec.key}
+            row = json.dumps(key if reading.deletes else reading.row, default=json_value)
+            print(f"{place}: {'deletes ' if reading.deletes else ''}{row}")
+        elif reading.error is not None:
+            print(f"{place}: no row: {reading.error}")
         else:
-            print(f"{place}: {'a tombstone' if message.skipped == 'tombstone' else 'filtered by where'}, skipped")
+            print(f"{place}: {_SKIPPED[reading.skipped or 'no change']}")
     if unknown.fields and not arguments.json:
         print("fields without a column, of the rows above:")
         for found in unknown.ranked:

@@ -19,6 +19,16 @@ def build_change_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) 
     Raises:
         BrokenSchemaError: the one schema can't be used.
     """
+    decoder = _build(spec, schemas)
+    if not spec.has_expressions:
+        return decoder
+    from lakehouse_assets.decode.changes.deriving import DerivingChangeDecoder  # they load DuckDB
+    from lakehouse_assets.decode.deriving import Deriver
+
+    return DerivingChangeDecoder(Deriver(spec), decoder)
+
+
+def _build(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecoder:
     key_columns = [column for column in spec.decoded_columns if column.name in spec.key]
     match spec.source.format:
         case "avro" if not isinstance(schemas, RegisteredSchema):

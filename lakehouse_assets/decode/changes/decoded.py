@@ -1,7 +1,7 @@
 """What decoding a change stream gives, whatever the format: rows to put under their keys, and keys to take out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -58,6 +58,7 @@ class DecodedChanges:
         old_keys: The key that the row had before this change, as columns of `key`; all null where it kept its key. Only of
             changes that don't hold all values is it of account. None: no change of a key.
         unknown: Fields of rows that no column reads.
+        filtered: Messages of which `where` leaves a row out, so that it is taken out of the table; they are in `messages` too.
     """
 
     table: pa.Table
@@ -71,9 +72,32 @@ class DecodedChanges:
     unavailable: Mapping[str, Mask] = field(default_factory=dict)
     old_keys: pa.Table | None = None
     unknown: UnknownFields = UnknownFields()
+    filtered: Indices = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.messages)
+
+    def with_bad(self, bad: Sequence[BadValue]) -> "DecodedChanges":
+        """The same with further bad messages, the first reason of each: none of their changes is left."""
+        if not bad:
+            return self
+        reasons: dict[int, BadValue] = {}
+        for one in (*self.bad, *bad):
+            reasons.setdefault(one.index, one)
+        kept = ~np.isin(self.messages, list(reasons))
+        mask = pa.array(kept)
+        return replace(
+            self,
+            table=self.table.filter(mask),
+            messages=self.messages[kept],
+            deletes=self.deletes[kept],
+            bad=tuple(reasons[index] for index in sorted(reasons)),
+            positions=self.positions.filter(mask) if self.positions is not None else None,
+            operations=self.operations.filter(mask) if self.operations is not None else None,
+            unavailable={name: flags[kept] for name, flags in self.unavailable.items() if flags[kept].any()},
+            old_keys=self.old_keys.filter(mask) if self.old_keys is not None else None,
+            filtered=np.setdiff1d(self.filtered, list(reasons)),
+        )
 
 
 class ChangeDecoder(Protocol):

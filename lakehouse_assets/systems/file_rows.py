@@ -19,6 +19,7 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import Table
+from pyiceberg.types import ListType, MapType
 
 from lakehouse_assets.systems.file_cache import FileCache
 
@@ -55,7 +56,9 @@ def read_rows(
         name = ("footer", file.file_path, str(metadata.current_schema_id))  # what a name mapping says may change with a schema
         footer, own = cache.load(name, read_footer, lambda read: 4 * read[0].serialized_size)
         parquet = pq.ParquetFile(stream, metadata=footer, pre_buffer=True)
-        wanted = prune_columns(own, columns.field_ids, select_full_types=False)
+        # Lists and maps come with what is in them, and can't be asked for by themselves.
+        ids = {one for one in columns.field_ids if not isinstance(columns.find_type(one), (ListType, MapType))}
+        wanted = prune_columns(own, ids, select_full_types=False)
         absent = _get_column_projection_values(
             file, columns, metadata.schema(), metadata.specs().get(file.spec_id), own.field_ids
         )

@@ -30,6 +30,23 @@ def _rows(table: Lake) -> dict[int, str]:
     return dict(found)  # type: ignore[arg-type]
 
 
+def test_lists_maps_and_structs_of_rows_that_stay_are_kept_when_their_file_is_written_again(lake: MakeLake) -> None:
+    nested = {"items": "list<struct<a:int,b:list<string>>>", "counts": "map<string,long>", "point": "struct<x:double,y:double>"}
+    columns = [{"name": "id", "type": "long", "required": True}, *({"name": n, "type": t} for n, t in nested.items())]
+    table = lake(**_UPSERT, schema=columns, properties={"write.update.mode": "copy-on-write"})
+    value = {"items": [{"a": 1, "b": ["x", None]}, None], "counts": {"k": 5}, "point": {"x": 1.5, "y": None}}
+    for key in (1, 2):
+        table.broker.produce(table.topic, [json.dumps({"id": key, **value})], key=str(key))
+    table.ingest()
+    table.broker.produce(table.topic, [json.dumps({"id": 1})], key="1")
+    table.ingest()
+
+    assert judge.query(table.table, "SELECT id, items, counts, point FROM {table} ORDER BY id") == [
+        (1, None, None, None),
+        (2, value["items"], value["counts"], value["point"]),
+    ]
+
+
 def test_values_take_the_place_of_rows_and_no_value_takes_them_out_within_and_across_commits(lake: MakeLake) -> None:
     table = lake(**_UPSERT)
     _send(table, [(1, "a"), (2, "b"), (1, "c"), (3, "d"), (3, None)])

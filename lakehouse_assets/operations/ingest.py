@@ -271,7 +271,7 @@ class _Run:
         if self._rowless is not None:
             batch = self._rowless.joined(batch)
         # Filtered messages may be all there is, for ever: unless they are committed, every run reads them again.
-        if not batch.row_count and not batch.bad.count and not batch.filtered_count:
+        if not (batch.row_count or batch.changes or batch.bad.count or batch.filtered_count):
             self._rowless = batch
             return
         source, spec = self._systems.source, self._spec

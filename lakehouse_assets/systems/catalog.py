@@ -49,7 +49,7 @@ from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.systems import metadata_cache, rest_patience
 from lakehouse_assets.systems.evolution import DECLARED_KEY, Declared, Fit, judge_fit
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.schema import TableShape
+from lakehouse_assets.systems.schema import MODE_KEY, TableShape
 
 # Ours where the declaration says nothing; each can be set in 'properties'.
 DEFAULT_PROPERTIES = {
@@ -148,6 +148,7 @@ def ensure_table(
         has_evolved = judged_before and shape.on_change == "evolve"
         fit = judge_fit(shape, table, Declared.of(shape) if has_evolved else Declared.read(table))
         _refuse_misfit(shape, fit)
+        _refuse_other_mode(shape, table)
         with catalog_errors(catalog.name, f"read the ledger of {shape.name}"):
             ledger = read_ledger(table)
         properties = {} if judged_before else _list_property_changes(shape, table)
@@ -172,6 +173,7 @@ def plan_changes(catalog: Catalog, shape: TableShape) -> tuple[ColumnChange, ...
         return ()
     fit = judge_fit(shape, table, Declared.read(table))
     _refuse_misfit(shape, fit)
+    _refuse_other_mode(shape, table)
     return fit.changes if shape.on_change == "evolve" else ()
 
 
@@ -181,6 +183,13 @@ def _refuse_misfit(shape: TableShape, fit: Fit) -> None:
     structural = [change for change in fit.changes if not change.is_doc]
     if shape.on_change == "fail" and (structural or fit.foreign):
         raise TableDiffersError(shape.name, [*map(str, structural), *fit.foreign], join_changes(structural))
+
+
+def _refuse_other_mode(shape: TableShape, table: Table) -> None:
+    """Raise if rows stand in the table that were put there in another mode: a key may stand twice, or changes be missing."""
+    there, declared = (properties.get(MODE_KEY, "append") for properties in (table.properties, shape.properties))
+    if there != declared and table.metadata.current_snapshot() is not None:
+        raise TableDiffersError(shape.name, [f"its rows came by mode {there}, and the declaration says {declared}"])
 
 
 def _list_property_changes(shape: TableShape, table: Table) -> dict[str, str]:

@@ -35,6 +35,7 @@ from lakehouse_assets.model.layout_spec import PartitionFieldSpec
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
 
+MODE_KEY: Final = "lakehouse.mode"  # of an upsert table; rows that were appended don't hold each key once
 FORMAT_VERSION: Final = 2  # the one that snapshots are written in
 _read_primitive: TypeAdapter[PrimitiveType] = TypeAdapter(PrimitiveType)
 _LATEST_TIMESTAMP_MS = 253_402_300_799_999  # year 9999, the last that every engine can show
@@ -58,6 +59,8 @@ class TableShape:
         properties = {key: text for key, text in spec.properties.items() if key != "format-version"}
         if spec.description:
             properties["comment"] = spec.description
+        if spec.is_upsert:
+            properties[MODE_KEY] = spec.mode
         return cls(spec.table, schema, build_partition_spec(spec, schema), properties, spec.on_schema_change)
 
     @classmethod

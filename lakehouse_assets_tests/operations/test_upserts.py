@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lakehouse_assets.model.errors import QuarantineOrderError, ReplayImpossibleError
+from lakehouse_assets.model.errors import QuarantineOrderError, ReplayImpossibleError, TableDiffersError
 from lakehouse_assets.operations.replay import run_replay
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import make_spec
@@ -154,3 +154,28 @@ def test_messages_in_quarantine_come_in_with_their_hour_and_never_over_a_newer_c
     table.refold(table.key(at))
     assert table.quarantined() == []
     assert judge.query(table.table, "SELECT id, text FROM {table} ORDER BY ALL") == [(1, None), (2, None)]
+
+
+def test_a_table_with_rows_keeps_its_mode(lake: MakeLake) -> None:
+    table = lake(key=["id"])
+    _send(table, [(1, "a"), (1, "b")])
+    table.ingest()
+    table.spec = make_spec(table.topic, **_UPSERT)
+    with pytest.raises(TableDiffersError, match="its rows came by mode append, and the declaration says upsert"):
+        table.ingest()
+    other = lake(**_UPSERT)
+    _send(other, [(1, "a")])
+    other.ingest()
+    other.spec = make_spec(other.topic, key=["id"])
+    with pytest.raises(TableDiffersError, match="its rows came by mode upsert, and the declaration says append"):
+        other.ingest()
+
+
+def test_workers_collapse_their_shares_and_one_commit_takes_all(lake: MakeLake) -> None:
+    table = lake(topic_partitions=3, workers=3, commit_interval="1s", **_UPSERT)
+    for partition in range(3):
+        keys = range(partition, 300, 3)
+        _send(table, [(key, "old") for key in keys] + [(key, f"new {key}") for key in keys if key % 2], partition=partition)
+    table.ingest()
+    assert _rows(table) == {key: f"new {key}" if key % 2 else "old" for key in range(300)}
+    assert table.lag() == 0

@@ -39,7 +39,7 @@ from lakehouse_assets.systems.merging import MergeFigures
 from lakehouse_assets.systems.messages import Ranges
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.schema import Base, TableShape, position_columns
-from lakehouse_assets.systems.snapshots import count_rows
+from lakehouse_assets.systems.snapshots import read_totals
 
 CACHE_SHARE = 4  # of the memory for rows, what may be kept of an upsert table's files
 
@@ -52,7 +52,8 @@ class CommitReport:
     `bad_codes`: quarantined messages by their error code. `schema_change`: since the commit before, whoever made it.
     `read_count` = `row_count` + quarantined + `skipped_count` + `filtered_count`, where messages are rows.
     `column_source`: the schema that gave `derived_columns`, where none are declared. `merge`: what the changes of an upsert
-    table did; `row_count` and `slice_rows` are the changes that were read then.
+    table did; `row_count` and `slice_rows` are the changes that were read then. `dead_rows`: rows in data files that
+    `delete_file_count` files mark as gone; `total_rows` are the others.
     """
 
     table: str
@@ -78,6 +79,8 @@ class CommitReport:
     derived_columns: tuple[ColumnSpec, ...] = ()
     unknown: UnknownFields = UnknownFields()
     merge: MergeFigures | None = None
+    delete_file_count: int = 0
+    dead_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +339,7 @@ def build_report(
 ) -> CommitReport:
     """Put a landed commit into numbers. `stops`: ends of the logs, just before the commit. `merged`: of an upsert table."""
     bad = batch.bad if merged is None else batch.bad.joined(merged.set_aside)
+    totals = read_totals(landed.metadata.snapshot_by_id(landed.snapshot_id))
     return CommitReport(
         table=spec.table,
         location=landed.metadata.location,
@@ -350,7 +354,7 @@ def build_report(
         bad_codes=bad.codes,
         bytes_written=sum(file.size_bytes for file in batch.files) if merged is None else merged.bytes_written,
         data_file_count=len(batch.files) if merged is None else merged.file_count,
-        total_rows=count_rows(landed.metadata.snapshot_by_id(landed.snapshot_id)),
+        total_rows=totals.live_rows,
         lag_before=landed.before.lag(stops),
         lag_after=landed.ledger.lag(stops),
         commit_seconds=landed.seconds,
@@ -360,4 +364,6 @@ def build_report(
         column_source=spec.column_source,
         derived_columns=spec.columns if spec.column_source is not None else (),
         merge=merged.figures if merged is not None else None,
+        delete_file_count=totals.delete_files,
+        dead_rows=totals.dead_rows,
     )

@@ -19,7 +19,7 @@ from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.kafka import KafkaSource, SourceDescription
-from lakehouse_assets.systems.snapshots import count_rows
+from lakehouse_assets.systems.snapshots import read_totals
 
 _COMMITS_SHOWN = 5
 
@@ -116,14 +116,17 @@ def _missing(ledger: Ledger, bounds: Bounds) -> TopicRanges:
 
 def _newest_commits(table: Table) -> tuple[CommitSummary, ...]:
     newest = sorted(table.metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)[-_COMMITS_SHOWN:]
-    return tuple(_summarize(snapshot) for snapshot in reversed(newest))
+    return tuple(_summarize(table, snapshot) for snapshot in reversed(newest))
 
 
-def _summarize(snapshot: Snapshot) -> CommitSummary:
+def _summarize(table: Table, snapshot: Snapshot) -> CommitSummary:
     words = snapshot.summary.additional_properties if snapshot.summary is not None else {}
     engine = snapshot.summary.operation.value if snapshot.summary is not None else "unknown"
-    operation, added = words.get(OPERATION_KEY, engine), int(words.get("added-records", "0"))
-    return CommitSummary(snapshot.snapshot_id, snapshot.timestamp_ms, operation, added, count_rows(snapshot))
+    parent, rows = snapshot.parent_snapshot_id, read_totals(snapshot).live_rows
+    before = table.metadata.snapshot_by_id(parent) if parent is not None else None
+    # Where the parent was expired, what it held can't be told: what was added stands for the difference.
+    added = rows - read_totals(before).live_rows if parent is None or before else int(words.get("added-records", "0"))
+    return CommitSummary(snapshot.snapshot_id, snapshot.timestamp_ms, words.get(OPERATION_KEY, engine), added, rows)
 
 
 def refuse_other_log(

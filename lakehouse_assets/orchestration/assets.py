@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.operations.systems import Systems
 
 _CHECK_SECONDS = 60
+_CHECK_SHARE = 20  # the time between two checks, in the time that they take
 _PARTITION_ROWS = "dagster/partition_row_count"  # Dagster's own word; only a replaced slice is known as a whole
 _RUN_MARGIN_SECONDS = 600  # over the time a run gives itself, before Dagster takes it for dead
 
@@ -131,7 +132,7 @@ class _TableRun:
     def __init__(self, context: dg.AssetExecutionContext, spec: TableSpec) -> None:
         self._context, self._spec = context, spec
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
-        self._checked_at = float("-inf")
+        self._next_check = float("-inf")
 
     def ingest(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> None:
         from lakehouse_assets.operations.ingest import run_ingest
@@ -224,14 +225,16 @@ class _TableRun:
             )
 
     def _record_checks(self, systems: "Systems") -> None:
-        """Evaluate every check with the run's first commit, and about once a minute after it.
+        """Evaluate every check with the run's first commit, and about once a minute after it; less often where they take long.
 
         The UI takes a check as answered only if it comes from the run of the latest materialization, or after it.
         """
-        if time.monotonic() - self._checked_at >= _CHECK_SECONDS:
+        began = time.monotonic()
+        if began >= self._next_check:
             for evaluation in evaluate_checks(self._spec, systems):
                 self._context.log_event(evaluation)
-            self._checked_at = time.monotonic()
+            ended = time.monotonic()
+            self._next_check = ended + max(_CHECK_SECONDS, _CHECK_SHARE * (ended - began))
 
     def _describe_slice(self, key: str, report: "CommitReport | None") -> Metadata:
         if report is None:

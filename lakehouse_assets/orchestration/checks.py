@@ -46,6 +46,11 @@ _LEDGER_DESCRIPTIONS = {
     "continuity": "The ledger of the table has no hole: every change up to its newest offset was read. Otherwise: materialize "
     "the hours of the missing offsets again.",
 }
+_UPSERT_DESCRIPTIONS = {
+    **_LEDGER_DESCRIPTIONS,
+    "key_uniqueness": "No key stands in the table twice. Otherwise somebody else added rows: materialize an hour in which the "
+    "key changed, or delete one of them.",
+}
 
 
 _WARNINGS = {"quarantine", "unknown_fields"}  # the table itself is right; somebody should look all the same
@@ -55,6 +60,8 @@ _EXAMPLES = 10  # of messages in quarantine, to look at in the UI
 
 def describe_checks(spec: TableSpec) -> Mapping[str, str]:
     """The checks that fit a table, by name: what passes, and the remedy where it does not."""
+    if spec.is_upsert:
+        return _UPSERT_DESCRIPTIONS
     return _DESCRIPTIONS if spec.has_row_per_message else _LEDGER_DESCRIPTIONS
 
 
@@ -223,6 +230,28 @@ def _check_unique_offsets(spec: TableSpec, systems: "Systems") -> _Verdict:
     return False, f"twice in the table: {found}", metadata
 
 
+def _check_key_uniqueness(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.systems.key_audit import audit_keys
+
+    table = _load(spec, systems)
+    if table is None:
+        return True, "the table has no rows yet", {}
+    began = time.monotonic()
+    audit = audit_keys(table, spec.key)
+    metadata: dict[str, dg.MetadataValue[Any]] = {
+        "rows_looked_at": dg.MetadataValue.int(audit.row_count),
+        "duplicate_keys": dg.MetadataValue.int(audit.duplicate_keys),
+        "seconds": dg.MetadataValue.float(round(time.monotonic() - began, 2)),
+    }
+    if not audit.duplicate_keys:
+        return True, f"{audit.row_count:,} rows, each with a key of its own", metadata
+    metadata["examples"] = dg.MetadataValue.table(
+        [dg.TableRecord({name: str(value) for name, value in example.items()}) for example in audit.examples]
+    )
+    first = ", ".join(f"{name} {audit.examples[0][name]}" for name in spec.key)
+    return False, f"{audit.duplicate_keys:,} keys stand more than once, among them {first}", metadata
+
+
 def _check_quarantine(spec: TableSpec, systems: "Systems") -> _Verdict:
     from lakehouse_assets.operations.quarantine import load_quarantine, read_examples
 
@@ -296,6 +325,7 @@ _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {
     "freshness": _check_freshness,
     "continuity": _check_continuity,
     "unique_offsets": _check_unique_offsets,
+    "key_uniqueness": _check_key_uniqueness,
     "quarantine": _check_quarantine,
     "unknown_fields": _check_unknown_fields,
     "timestamps": _check_timestamps,

@@ -15,6 +15,7 @@ from lakehouse_assets.model.unknown import UnknownFields
 
 if TYPE_CHECKING:
     from lakehouse_assets.operations.ingest import CommitReport
+    from lakehouse_assets.systems.merging import MergeFigures
 
 _UNKNOWN_SHOWN, _UNKNOWN_NAMED = 20, 3
 
@@ -112,9 +113,8 @@ def commit_metadata(spec: TableSpec, report: "CommitReport", slice_rows: int) ->
         for log, held in report.ranges.partitions.items()
     ]
     return {
-        "slice_rows_committed": dg.MetadataValue.int(slice_rows),
+        **(_row_metadata(report, slice_rows) if report.merge is None else _merge_metadata(report, report.merge, slice_rows)),
         "dagster/row_count": dg.MetadataValue.int(report.total_rows),
-        "rows_committed": dg.MetadataValue.int(report.row_count),
         "records_read": dg.MetadataValue.int(report.read_count),
         "records_quarantined": dg.MetadataValue.int(sum(report.bad_codes.values())),
         "records_skipped": dg.MetadataValue.int(report.skipped_count),
@@ -133,6 +133,28 @@ def commit_metadata(spec: TableSpec, report: "CommitReport", slice_rows: int) ->
         **_derived_metadata(spec, report),
         **_schema_metadata(report.schema_change),
         **unknown_metadata(report.unknown),
+    }
+
+
+def _row_metadata(report: "CommitReport", slice_rows: int) -> Metadata:
+    return {
+        "slice_rows_committed": dg.MetadataValue.int(slice_rows),
+        "rows_committed": dg.MetadataValue.int(report.row_count),
+    }
+
+
+def _merge_metadata(report: "CommitReport", merge: "MergeFigures", slice_changes: int) -> Metadata:
+    """What changes did to an upsert table. Of several changes of one key the last counts, so they are fewer than were read."""
+    return {
+        "slice_changes_read": dg.MetadataValue.int(slice_changes),
+        "changes_read": dg.MetadataValue.int(report.row_count),
+        "rows_inserted": dg.MetadataValue.int(merge.inserted),
+        "rows_updated": dg.MetadataValue.int(merge.updated),
+        "rows_deleted": dg.MetadataValue.int(merge.deleted),
+        "deletes_without_a_row": dg.MetadataValue.int(merge.absent),
+        "changes_older_than_the_row": dg.MetadataValue.int(merge.stale),
+        "delete_file_count": dg.MetadataValue.int(report.delete_file_count),
+        "dead_rows": dg.MetadataValue.int(report.dead_rows),
     }
 
 
@@ -227,8 +249,20 @@ def commit_line(report: "CommitReport") -> str:
     others += f", filtered {report.filtered_count:,}" if report.filtered_count else ""
     unknown = f", {describe_unknown(report.unknown)}" if report.unknown.fields else ""
     change = f", columns changed: {join_changes(report.schema_change.changes)}" if report.schema_change else ""
+    rows = f"{report.row_count:,} rows" if report.merge is None else _describe_merge(report.row_count, report.merge)
     return (
-        f"committed {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){others}, "
+        f"committed {rows} in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){others}, "
         f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}"
         f"{unknown}{change}"
     )
+
+
+def _describe_merge(changes: int, merge: "MergeFigures") -> str:
+    parts = {
+        "inserted": merge.inserted,
+        "updated": merge.updated,
+        "deleted": merge.deleted,
+        "without a row to delete": merge.absent,
+        "older than the row": merge.stale,
+    }
+    return f"{changes:,} changes ({', '.join(f'{count:,} {what}' for what, count in parts.items() if count) or 'none left'})"

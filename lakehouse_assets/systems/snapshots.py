@@ -49,10 +49,23 @@ def ancestors(table: Table, newest: Snapshot | None) -> Iterator[Snapshot]:
         snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
 
 
-def count_rows(snapshot: Snapshot | None) -> int:
-    """Rows of a snapshot, by its summary; those that position deletes take out are none. Writers may leave the totals out."""
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a snapshot holds by its summary, from which writers may leave it out: 0 then.
+
+    `dead_rows` stand in data files, and position deletes take them out.
+    """
+
+    live_rows: int
+    dead_rows: int
+    delete_files: int
+
+
+def read_totals(snapshot: Snapshot | None) -> Totals:
+    """What a snapshot holds; nothing, where there is none."""
     words = snapshot.summary.additional_properties if snapshot is not None and snapshot.summary is not None else {}
-    return int(words.get("total-records", "0")) - int(words.get("total-position-deletes", "0"))
+    rows, dead, files = (int(words.get(f"total-{what}", "0")) for what in ("records", "position-deletes", "delete-files"))
+    return Totals(rows - dead, dead, files)
 
 
 def list_live_files(table: Table, content: ManifestContent = ManifestContent.DATA) -> Iterator[ManifestEntry]:

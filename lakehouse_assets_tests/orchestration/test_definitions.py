@@ -70,7 +70,7 @@ def test_an_upsert_table_says_what_a_row_is_and_what_materializing_does(tmp_path
     node = graph.get(key)
 
     assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
-        "lag", "freshness", "continuity", "quarantine", "unknown_fields", "timestamps",
+        "lag", "freshness", "continuity", "key_uniqueness", "quarantine", "unknown_fields", "timestamps",
     }  # fmt: skip
     assert node.kinds == {"iceberg", "upsert"}
     assert node.description is not None

@@ -144,7 +144,7 @@ def test_peek_shows_rows_reasons_and_what_is_skipped(clicks: str, folder: Path, 
     assert (tombstone["row"], tombstone["error"], tombstone["skipped"]) == (None, None, "tombstone")
     assert newest == {
         "topic": clicks, "partition": 0, "offset": 3, "timestamp_ms": 1_790_000_000_000, "row": {"id": 4, "at": None}, "error": None,
-        "skipped": None, "unknown_fields": [],
+        "skipped": None, "deletes": False, "unknown_fields": [],
     }  # fmt: skip
 
     (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks) + "where: id = 4\n")

@@ -32,8 +32,17 @@ _SCHEMA = pa.schema(
 )
 
 
-def delete_rows(catalog: Catalog, name: str, column: str, values: Sequence[object]) -> None:
-    """Delete the rows of these values; one delete file for each partition, without bounds. A row may be deleted twice."""
+def delete_rows(
+    catalog: Catalog,
+    name: str,
+    column: str,
+    values: Sequence[object],
+    content: DataFileContent = DataFileContent.POSITION_DELETES,
+) -> None:
+    """Delete the rows of these values; one delete file for each partition, without bounds. A row may be deleted twice.
+
+    With another `content` the files only claim to be of that.
+    """
     table = catalog.load_table(name)
     by_partition: dict[tuple[int, str], tuple[DataFile, list[tuple[str, int]]]] = {}
     for entry in list_live_files(table):
@@ -42,16 +51,16 @@ def delete_rows(catalog: Catalog, name: str, column: str, values: Sequence[objec
         places = [(data.file_path, at) for at, value in enumerate(found) if value in values]
         if places:
             by_partition.setdefault((data.spec_id, str(data.partition)), (data, []))[1].extend(places)
-    _commit(catalog, table, [_write(table, data, places) for data, places in by_partition.values()])
+    _commit(catalog, table, [_write(table, data, places, content) for data, places in by_partition.values()])
 
 
-def _write(table: Table, data: DataFile, places: Sequence[tuple[str, int]]) -> DataFile:
+def _write(table: Table, data: DataFile, places: Sequence[tuple[str, int]], content: DataFileContent) -> DataFile:
     location = f"{table.location()}/data/{uuid4().hex}-deletes.parquet"
     path = location.removeprefix("file://")
     paths, positions = zip(*sorted(places), strict=True)
     pq.write_table(pa.table({"file_path": paths, "pos": positions}, schema=_SCHEMA), path)
     deletes = DataFile.from_args(
-        content=DataFileContent.POSITION_DELETES, file_path=location, file_format=FileFormat.PARQUET, partition=data.partition,
+        content=content, file_path=location, file_format=FileFormat.PARQUET, partition=data.partition,
         record_count=len(places), file_size_in_bytes=Path(path).stat().st_size, column_sizes={}, value_counts={},
         null_value_counts={}, nan_value_counts={}, lower_bounds={}, upper_bounds={}, split_offsets=None, equality_ids=None,
         sort_order_id=None, key_metadata=None,

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-SMALL_FILE_BYTES: Final = 32 * 1024 * 1024  # larger files are left to maintenance: a commit would wait for them
-_GROWTH: Final = 4  # a file is written again by at least a quarter as many rows
+SMALL_FILE_BYTES: Final = 8 * 1024 * 1024  # larger files are left to maintenance: a commit would wait for them
+FEW_ROWS: Final = 4 * 1024  # measured: so many are written again in the time that it takes to mark some of them as deleted
+_GROWTH: Final = 4  # a file of more rows is written again with at least a quarter as many
 
 Place = tuple[object, ...]  # the id of a partition spec and the values of its fields
 
@@ -56,9 +57,9 @@ class MergePlan:
         return [path for path, mine in self.fates.items() if mine is fate]
 
     def __str__(self) -> str:
-        parts = [f"{len(paths)} files: {fate.value}" for fate in Fate if (paths := self.paths(fate))]
         rows = f"{self.new_rows} rows new, {self.marked_rows} marked as deleted, {self.rewritten_rows} written again"
-        return "; ".join([rows, *parts])
+        files = ", ".join(f"{len(paths)} {fate.value}" for fate in Fate if (paths := self.paths(fate)))
+        return f"{rows}; files: {files or 'none'}"
 
 
 def plan_merge(
@@ -79,7 +80,7 @@ def plan_merge(
         for file in sorted(members, key=lambda file: file.left_rows):
             if fates[file.path] is Fate.REWRITE:
                 continue
-            if file.left_rows > _GROWTH * written:
+            if file.left_rows > max(_GROWTH * written, FEW_ROWS):
                 break
             fates[file.path] = Fate.REWRITE
             written += file.left_rows

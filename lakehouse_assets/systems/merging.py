@@ -17,7 +17,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import CommitConflictError, StorageError
-from lakehouse_assets.model.merge_plan import Fate, FileState, MergePlan, Place, plan_merge
+from lakehouse_assets.model.merge_plan import SMALL_FILE_BYTES, Fate, FileState, MergePlan, Place, plan_merge
 from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.changes import Changes, Mask
 from lakehouse_assets.systems.datafiles import build_data_files
@@ -87,12 +87,16 @@ class RowMerge:
         copy_on_write: bool,
         buffer_bytes: int,
         has_several_logs: bool = False,
+        small_file_bytes: int = SMALL_FILE_BYTES,
         cache: FileCache | None = None,
     ) -> None:
-        """`changes` hold each key once. `cache` may outlive the merge: the files of a table never change."""
+        """`changes` hold each key once. `cache` may outlive the merge: the files of a table never change.
+
+        Files of up to `small_file_bytes` may be written again with new rows of their partition.
+        """
         self._changes, self._key = changes, tuple(key)
         self._copy_on_write, self._buffer_bytes = copy_on_write, buffer_bytes
-        self._has_several_logs = has_several_logs
+        self._has_several_logs, self._small_file_bytes = has_several_logs, small_file_bytes
         self._cache = cache if cache is not None else FileCache()
         self._head: int | None = None
         self._change = Change(())
@@ -155,6 +159,7 @@ class RowMerge:
             [*map(_emptied_state, gone), *(_state(file, taken.get(file.path)) for file in files)],
             _count_by_place(table, new_rows),
             copy_on_write=self._copy_on_write,
+            small_file_bytes=self._small_file_bytes,
         )
         if new_rows.num_rows:
             writer.add(new_rows)

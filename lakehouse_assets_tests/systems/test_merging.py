@@ -10,16 +10,22 @@ from lakehouse_assets_tests.builders import append_foreign_rows
 from lakehouse_assets_tests.faults import FaultyCatalog
 from lakehouse_assets_tests.foreign_deletes import delete_rows
 from lakehouse_assets_tests.systems.keys import KEYS
-from lakehouse_assets_tests.systems.merges import NAME, Merger, make_changes, make_upsert_spec
+from lakehouse_assets_tests.systems.merges import (
+    IN_EVERY_MODE,
+    NAME,
+    Merger,
+    Mode,
+    make_changes,
+    make_upsert_spec,
+)
 
-BOTH_MODES = pytest.mark.parametrize("copy_on_write", [False, True], ids=["merge-on-read", "copy-on-write"])
 LAYOUTS = pytest.mark.parametrize("partition_by", [[], ["bucket(4, id)"], ["truncate(1, text)"]], ids=["none", "key", "other"])
 
 
-@BOTH_MODES
+@IN_EVERY_MODE
 @LAYOUTS
-def test_a_key_has_its_last_row_or_none(catalog: FaultyCatalog, copy_on_write: bool, partition_by: list[str]) -> None:
-    merger = Merger(catalog, make_upsert_spec(partition_by=partition_by), copy_on_write=copy_on_write)
+def test_a_key_has_its_last_row_or_none(catalog: FaultyCatalog, mode: Mode, partition_by: list[str]) -> None:
+    merger = Merger(catalog, make_upsert_spec(partition_by=partition_by), mode)
     model: dict[int, str | None] = {}
     for commit in range(12):
         batch = {k: None if (k + commit) % 5 == 0 else f"{k % 3} of commit {commit}" for k in range(commit, 60, commit + 1)}
@@ -39,15 +45,15 @@ def _layouts(key_type: str) -> list[list[str]]:
     return [[], *[[transform] for transform in written]]
 
 
-@BOTH_MODES
+@IN_EVERY_MODE
 @pytest.mark.parametrize("key_type", KEYS)
 def test_keys_of_every_type_are_found_whatever_partitions_them(
-    catalog: FaultyCatalog, key_type: str, copy_on_write: bool
+    catalog: FaultyCatalog, key_type: str, mode: Mode
 ) -> None:
     keys = KEYS[key_type]
     for partition_by in _layouts(key_type):
         spec = make_upsert_spec(key_type, partition_by=partition_by)
-        merger = Merger(catalog, spec, copy_on_write=copy_on_write)
+        merger = Merger(catalog, spec, mode)
         kind = merger.table.schema().as_arrow().field("id").type
         for text in ("first", "second"):
             for half in (keys[::2], keys[1::2]):
@@ -61,10 +67,10 @@ def test_keys_of_every_type_are_found_whatever_partitions_them(
         catalog.drop_table(NAME)
 
 
-@BOTH_MODES
+@IN_EVERY_MODE
 @LAYOUTS
-def test_rows_that_others_deleted_do_not_come_back(catalog: FaultyCatalog, copy_on_write: bool, partition_by: list[str]) -> None:
-    merger = Merger(catalog, make_upsert_spec(partition_by=partition_by), copy_on_write=copy_on_write)
+def test_rows_that_others_deleted_do_not_come_back(catalog: FaultyCatalog, mode: Mode, partition_by: list[str]) -> None:
+    merger = Merger(catalog, make_upsert_spec(partition_by=partition_by), mode)
     merger.put(dict.fromkeys(range(40), "a"))
     delete_rows(catalog, NAME, "id", range(20))
 
@@ -74,11 +80,11 @@ def test_rows_that_others_deleted_do_not_come_back(catalog: FaultyCatalog, copy_
     assert merger.read() == {k: "b" if k < 30 else "a" for k in range(10, 40)}
 
 
-@BOTH_MODES
+@IN_EVERY_MODE
 def test_what_others_commit_between_prepare_and_publish_is_a_conflict_and_is_respected(
-    catalog: FaultyCatalog, copy_on_write: bool
+    catalog: FaultyCatalog, mode: Mode
 ) -> None:
-    merger = Merger(catalog, copy_on_write=copy_on_write)
+    merger = Merger(catalog, mode=mode)
     merger.put(dict.fromkeys(range(10), "a"))
     foreign = [
         lambda: delete_rows(catalog, NAME, "id", [1, 2]),

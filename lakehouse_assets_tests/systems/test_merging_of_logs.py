@@ -14,7 +14,14 @@ from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import expire
 from lakehouse_assets_tests.faults import FaultyCatalog
 from lakehouse_assets_tests.foreign_deletes import delete_rows
-from lakehouse_assets_tests.systems.merges import NAME, Merger, make_changes, make_upsert_spec
+from lakehouse_assets_tests.systems.merges import (
+    IN_EVERY_MODE,
+    NAME,
+    Merger,
+    Mode,
+    make_changes,
+    make_upsert_spec,
+)
 
 DEBEZIUM = make_upsert_spec(source={"topic": "clicks", "format": "debezium-json"})
 
@@ -48,17 +55,17 @@ def make_placed(rows: Sequence[tuple[int, str | None, int, int, int | None, int 
         ((0, 5, 10, None), (1, 6, None, None), True),
     ],
 )
-@pytest.mark.parametrize("copy_on_write", [False, True])
+@IN_EVERY_MODE
 @pytest.mark.parametrize("text", ["new", None])
 def test_of_two_logs_the_newer_change_stays(
     catalog: FaultyCatalog,
     live: tuple[Any, ...],
     incoming: tuple[Any, ...],
     wins: bool,
-    copy_on_write: bool,
+    mode: Mode,
     text: str | None,
 ) -> None:
-    merger = Merger(catalog, DEBEZIUM, copy_on_write=copy_on_write)
+    merger = Merger(catalog, DEBEZIUM, mode)
     merger.merge(make_placed([(1, "old", *live), (2, "other", 0, 9, 50, 500)]))
 
     figures = merger.merge(make_placed([(1, text, *incoming), (3, "third", 1, 9, 50, 500)]), has_several_logs=True).figures
@@ -74,9 +81,9 @@ def lacking_text(rows: dict[int, Any], old_keys: list[int | None] | None = None,
     return replace(changes, unavailable={"text": np.ones(len(rows), np.bool_)}, old_keys=old)
 
 
-@pytest.mark.parametrize("copy_on_write", [False, True])
-def test_a_value_that_a_change_lacks_is_the_one_of_the_row(catalog: FaultyCatalog, copy_on_write: bool) -> None:
-    merger = Merger(catalog, copy_on_write=copy_on_write)
+@IN_EVERY_MODE
+def test_a_value_that_a_change_lacks_is_the_one_of_the_row(catalog: FaultyCatalog, mode: Mode) -> None:
+    merger = Merger(catalog, mode=mode)
     merger.put({1: "one", 2: None, 3: "three"})
     merger.put({4: "four", 5: None})
     changes = lacking_text(dict.fromkeys([1, 4]), _kafka_offset=pa.array([70, 71], pa.int64()))
@@ -98,11 +105,11 @@ def test_a_change_whose_value_is_nowhere_is_named_and_nothing_is_written(catalog
     assert merge.written_locations == []
 
 
-@pytest.mark.parametrize("copy_on_write", [False, True])
+@IN_EVERY_MODE
 def test_after_a_change_of_key_values_are_those_of_the_old_row_even_if_it_is_gone(
-    catalog: FaultyCatalog, copy_on_write: bool
+    catalog: FaultyCatalog, mode: Mode
 ) -> None:
-    merger = Merger(catalog, copy_on_write=copy_on_write)
+    merger = Merger(catalog, mode=mode)
     merger.put({1: "stale"})
     merger.put({1: "one", 2: "two", 4: "four"})
     merger.put({1: None, 20: "is another"})
@@ -138,9 +145,9 @@ def test_a_change_of_key_that_comes_again_keeps_what_it_brought(catalog: FaultyC
     assert merge.unresolved.tolist() == [0]
 
 
-@pytest.mark.parametrize("copy_on_write", [False, True])
-def test_a_truncation_takes_every_row_before_what_comes_after_it(catalog: FaultyCatalog, copy_on_write: bool) -> None:
-    merger = Merger(catalog, copy_on_write=copy_on_write)
+@IN_EVERY_MODE
+def test_a_truncation_takes_every_row_before_what_comes_after_it(catalog: FaultyCatalog, mode: Mode) -> None:
+    merger = Merger(catalog, mode=mode)
     merger.put(dict.fromkeys(range(10), "old"))
     merger.put({3: "newer", 4: None})
 
@@ -153,9 +160,9 @@ def test_a_truncation_takes_every_row_before_what_comes_after_it(catalog: Faulty
     assert judge.query(merger.table, "SELECT count(*) FROM {table}") == [(0,)]
 
 
-@pytest.mark.parametrize("copy_on_write", [False, True])
-def test_a_truncation_spares_rows_of_another_log_that_are_newer(catalog: FaultyCatalog, copy_on_write: bool) -> None:
-    merger = Merger(catalog, DEBEZIUM, copy_on_write=copy_on_write)
+@IN_EVERY_MODE
+def test_a_truncation_spares_rows_of_another_log_that_are_newer(catalog: FaultyCatalog, mode: Mode) -> None:
+    merger = Merger(catalog, DEBEZIUM, mode)
     merger.merge(make_placed([(1, "before", 0, 0, 1, 10), (2, "after", 1, 0, 2, 30), (3, "unknown", 1, 1, 2, None)]))
     merger.merge(make_placed([(4, "before", 0, 1, 1, 20), (5, "changed", 0, 2, 1, 15), (6, "after", 1, 2, 3, 31)]))
     changes = make_placed([(5, "again", 0, 3, 4, 40), (2, "late", 0, 4, 4, 29)])

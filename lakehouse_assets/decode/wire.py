@@ -123,13 +123,13 @@ def convert_texts(texts: pa.Array, declared: Primitive, suspects: Suspects) -> p
 
 def _convert_epoch(array: pa.Array, column: Column, suspects: Suspects) -> pa.Array:
     factor = MICROS_PER_EPOCH_UNIT[column.epoch or ""]
-    array = _within(array, -(-MIN_MICROS // factor), MAX_MICROS // factor, suspects)
+    array = within(array, -(-MIN_MICROS // factor), MAX_MICROS // factor, suspects)
     micros = array if factor == 1 else pc.multiply(array, factor)
     return micros.cast(arrow_type(column.type))
 
 
-def _within(array: pa.Array, low: object, high: object, suspects: Suspects) -> pa.Array:
-    """The array with values outside of low..high nulled and suspected."""
+def within(array: pa.Array, low: object, high: object, suspects: Suspects) -> pa.Array:
+    """The array with values outside of low to high nulled and suspected."""
     bounds = pc.min_max(array).as_py()
     if bounds["min"] is None or (bounds["min"] >= low and bounds["max"] <= high):
         return array
@@ -172,7 +172,7 @@ def _convert_primitive(
         case "decimal":
             precision, scale = parameters
             largest = Decimal(10**precision - 1).scaleb(-scale)
-            return _within(array, -largest, largest, suspects)
+            return within(array, -largest, largest, suspects)
         case "date":
             return _dates(array, suspects)
         case "time":
@@ -194,7 +194,7 @@ def _finite(array: pa.Array, suspects: Suspects) -> pa.Array:
 
 def _dates(texts: pa.Array, suspects: Suspects) -> pa.Array:
     days = _cast_text(texts, DATE_PATTERN, pa.date32(), suspects)
-    return _within(days.cast(pa.int32()), _MIN_DAYS, 2**31 - 1, suspects).cast(pa.date32())
+    return within(days.cast(pa.int32()), _MIN_DAYS, 2**31 - 1, suspects).cast(pa.date32())
 
 
 def _times(texts: pa.Array, suspects: Suspects) -> pa.Array:
@@ -209,15 +209,15 @@ def _timestamps(texts: pa.Array, name: str, suspects: Suspects) -> pa.Array:
     pattern = TIMESTAMPTZ_PATTERN if name == "timestamptz" else TIMESTAMP_PATTERN
     to = arrow_type(Primitive(name))
     micros = _cast_text(texts, pattern, to, suspects).cast(pa.int64())
-    return _within(micros, MIN_MICROS, MAX_MICROS, suspects).cast(to)
+    return within(micros, MIN_MICROS, MAX_MICROS, suspects).cast(to)
 
 
 def _long_enough(texts: pa.Array, length: int, suspects: Suspects) -> pa.Array:
     """Arrow reads `2026-11-01T14` and a bare date as times too; those are no texts of ours."""
-    return _where(pc.greater_equal(pc.binary_length(texts), length), texts, suspects)
+    return keep_where(pc.greater_equal(pc.binary_length(texts), length), texts, suspects)
 
 
-def _where(mask: pa.Array, array: pa.Array, suspects: Suspects) -> pa.Array:
+def keep_where(mask: pa.Array, array: pa.Array, suspects: Suspects) -> pa.Array:
     """The array with the values where `mask` is false nulled and suspected."""
     if not mask.false_count:
         return array
@@ -230,7 +230,7 @@ def _cast_text(texts: pa.Array, pattern: str, to: pa.DataType, suspects: Suspect
         return texts.cast(to)
     except pa.ArrowInvalid:
         pass
-    matching = _where(pc.match_substring_regex(texts, f"^(?:{pattern})$"), texts, suspects)
+    matching = keep_where(pc.match_substring_regex(texts, f"^(?:{pattern})$"), texts, suspects)
     cut = pc.replace_substring_regex(matching, r"(\.[0-9]{6})[0-9]+", r"\1")
     try:
         return cut.cast(to)
@@ -240,7 +240,7 @@ def _cast_text(texts: pa.Array, pattern: str, to: pa.DataType, suspects: Suspect
 
 def _uuids(texts: pa.Array, suspects: Suspects) -> pa.Array:
     nulls = texts.is_null() if texts.null_count else None
-    filled = _where(pc.equal(pc.binary_length(texts), _UUID_TEXT_LENGTH), texts, suspects)
+    filled = keep_where(pc.equal(pc.binary_length(texts), _UUID_TEXT_LENGTH), texts, suspects)
     filled = pc.fill_null(filled, _NIL_UUID) if filled.null_count else filled
     start = np.frombuffer(filled.buffers()[1], np.int32)[filled.offset] if len(filled) else 0
     size = len(filled) * _UUID_TEXT_LENGTH

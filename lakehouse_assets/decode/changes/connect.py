@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 
 Opened = TypeVar("Opened")
 
-_SCHEMA, _PAYLOAD = b'{"schema":', b',"payload":'
+WRAPPER = b'{"schema":'
+_PAYLOAD = b',"payload":'
 _MAX_KNOWN = 100  # a topic has as many as its table had columns; more only where a topic holds many tables
 _JSON = json.JSONDecoder()
 
@@ -72,7 +73,7 @@ class Wrappers(Generic[Opened]):
 
         One that is written with spaces is not.
         """
-        if not value.startswith(_SCHEMA) or not value.endswith(b"}"):
+        if not value.startswith(WRAPPER) or not value.endswith(b"}"):
             return self.plain, value
         if self._last is None or not value.startswith(self._last[0]):
             self._last = self._find(value)
@@ -84,7 +85,7 @@ class Wrappers(Generic[Opened]):
     def _find(self, value: bytes) -> tuple[bytes, Opened] | None:
         try:
             text = value.decode()
-            schema, end = _JSON.raw_decode(text, len(_SCHEMA))
+            schema, end = _JSON.raw_decode(text, len(WRAPPER))
         except (ValueError, RecursionError):
             return None
         prefix = text[:end].encode() + _PAYLOAD

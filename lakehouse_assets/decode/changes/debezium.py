@@ -1,10 +1,37 @@
-"""Debezium's JSON as changes of rows."""
+"""Debezium's JSON as changes of rows.
 
-from collections.abc import Sequence
+Two decoders, bound by one rule: whatever the fast one accepts, the exact one accepts with the same values, and what the fast
+one can't prove right, the exact one judges message by message. So speed never changes a result.
+"""
 
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import repeat
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+
+from lakehouse_assets.decode.blocks import split_blocks
+from lakehouse_assets.decode.changes.connect import WRAPPER, Wrappers
 from lakehouse_assets.decode.changes.debezium_exact import ExactDebezium
-from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges
+from lakehouse_assets.decode.changes.debezium_fast import TOMBSTONE, FastDebezium, FastRead
+from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges, Indices, Mask
 from lakehouse_assets.decode.changes.encodings import EncodedColumn
+from lakehouse_assets.decode.changes.envelope import find_old_key
+from lakehouse_assets.decode.changes.fast_keys import FastKeys
+from lakehouse_assets.decode.changes.joining import join_changes, select_changes
+from lakehouse_assets.decode.columns import arrow_type
+from lakehouse_assets.decode.unknown import Shape, UnknownCounter
+from lakehouse_assets.model.unknown import UnknownFields
+
+_BLOCK_BYTES = 1 << 21  # of larger ones a bad message costs more, of smaller ones the calls
+_CHUNK_ROWS = 250
+_MAX_GUESSES = 3  # messages of a block that the reader's own words may take out
+_SAMPLED = 12  # messages of a block that are looked at for fields that no column reads
+_DENSE_ROWS = 100  # a reader that stops earlier would stop again and again
 
 
 class DebeziumDecoder:
@@ -12,8 +39,140 @@ class DebeziumDecoder:
 
     def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str]) -> None:
         """`key`: the names of the columns of the key, in its order."""
+        keyed = [column for name in key for column in columns if column.name == name]
+        self._key, self._shape = key, Shape.of(columns)
         self._exact = ExactDebezium(columns, key)
+        self._keys = FastKeys(keyed, [arrow_type(column.type) for column in keyed])
+        self._wrappers = Wrappers(lambda source: FastDebezium(columns, key, source))
 
     def decode(self, messages: ChangeMessages) -> DecodedChanges:
         """As every decoder of changes."""
-        return self._exact.decode(messages, range(len(messages)))
+        sizes = [value or b"" for value in messages.values]
+        parts = [part for block in split_blocks(sizes, _BLOCK_BYTES) for part in self._decode_block(messages, block)]
+        return join_changes(parts or [self._exact.decode(messages, ())])
+
+    def _decode_block(self, messages: ChangeMessages, block: range) -> Iterator[DecodedChanges]:
+        for fast, group in self._group(messages.values[block.start : block.stop], block).items():
+            yield from self._decode_group(messages, fast, group)
+
+    def _group(self, values: Sequence[bytes | None], block: range) -> dict[FastDebezium, "_Group"]:
+        """The messages by what reads those of their schema; tombstones are read with those around them."""
+        fast = self._wrappers.plain
+        if None not in values:
+            payloads = cast("Sequence[bytes]", values)
+            if not any(map(bytes.startswith, payloads, repeat(WRAPPER))):
+                return {fast: _Group(block, payloads)}
+        found: dict[FastDebezium, tuple[list[int], list[bytes]]] = {}
+        for index, value in zip(block, values, strict=True):
+            payload = TOMBSTONE
+            if value is not None:
+                fast, payload = self._wrappers.open(value)
+            indices, payloads = found.setdefault(fast, ([], []))
+            indices.append(index)
+            payloads.append(payload)
+        return {fast: _Group(*group) for fast, group in found.items()}
+
+    def _decode_group(self, messages: ChangeMessages, fast: FastDebezium, group: "_Group") -> Iterator[DecodedChanges]:
+        whole = self._prove(messages, fast, group) if fast.can_read else None
+        if whole is not None:
+            yield whole
+            return
+        for start in range(0, len(group.indices), _CHUNK_ROWS):
+            chunk = group.slice(start, start + _CHUNK_ROWS)
+            proved = self._prove(messages, fast, chunk) if fast.can_read and len(group.indices) > _CHUNK_ROWS else None
+            yield proved or self._exact.decode(messages, chunk.indices)
+
+    def _prove(self, messages: ChangeMessages, fast: FastDebezium, group: "_Group") -> DecodedChanges | None:
+        """All of a group: most fast, what is left exactly. None: nothing is proved."""
+        left: list[int] = []
+        guesses = 0
+        while group.indices and guesses <= _MAX_GUESSES:
+            read = fast.decode(group.payloads, needs_before=None in messages.keys)
+            if isinstance(read, FastRead):
+                return self._complete(messages, group, read, left)
+            if not read.certain:
+                guesses += 1
+                if not read.rows or read.rows[0] < _DENSE_ROWS:
+                    return None
+            left += [group.indices[row] for row in read.rows]
+            group = group.without(frozenset(read.rows))
+        return None
+
+    def _complete(self, messages: ChangeMessages, group: "_Group", read: FastRead, left: Sequence[int]) -> DecodedChanges:
+        indices = np.asarray(group.indices, np.int64)
+        table, proved = self._put_keys(messages, indices, read)
+        rows = np.flatnonzero(proved)
+        unavailable = {name: mask[proved] for name, mask in read.unavailable.items()}
+        places = None if len(rows) == len(indices) else pa.array(rows)
+        part = DecodedChanges(
+            table=table if places is None else table.take(places),
+            messages=indices[proved],
+            deletes=read.deletes[proved],
+            positions=read.positions if places is None else read.positions.take(places),
+            operations=read.operations if places is None else read.operations.take(places),
+            unavailable={name: mask for name, mask in unavailable.items() if mask.any()},
+            unknown=self._sample(group, rows[~read.deletes[proved]].tolist()),
+        )
+        part, worse = self._add_old_keys(messages, part)
+        others = sorted([*left, *indices[~proved].tolist(), *worse])
+        return join_changes([part, self._exact.decode(messages, others)]) if others else part
+
+    def _put_keys(self, messages: ChangeMessages, indices: Indices, read: FastRead) -> tuple[pa.Table, Mask]:
+        """The table with the keys of what is deleted, and which of its rows are proved."""
+        proved = ~read.suspects
+        gone = np.flatnonzero(read.deletes & proved)
+        if not len(gone):
+            return read.table, proved
+        keys = [messages.keys[index] for index in indices[gone].tolist()]
+        has_key = np.fromiter((key is not None for key in keys), np.bool_, len(keys))
+        named, unnamed = gone[has_key], gone[~has_key]
+        found = self._keys.decode([key for key in keys if key is not None]) if len(named) else None
+        table = read.table
+        for number, name in enumerate(self._key):
+            array = table.column(name).combine_chunks()
+            places = np.arange(len(array))
+            places[named] = len(array) + np.arange(len(named))
+            pieces = [array] if found is None else [array, found.arrays[number]]
+            if len(unnamed):
+                places[unnamed] = len(array) + len(named) + unnamed
+                pieces.append(read.before[name])
+            array = pa.concat_arrays(pieces).take(pa.array(places))
+            proved[gone] &= array.is_valid().to_numpy(zero_copy_only=False)[gone]
+            table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), array)
+        if found is not None:
+            proved[named] &= found.proved
+        return table, proved
+
+    def _add_old_keys(self, messages: ChangeMessages, part: DecodedChanges) -> tuple[DecodedChanges, Sequence[int]]:
+        """With the old keys of changes that lack values; beside it the messages that had better be judged one by one."""
+        lacking = reduce(np.logical_or, part.unavailable.values(), np.zeros(len(part), np.bool_))
+        rows = [row for row in np.flatnonzero(lacking).tolist() if find_old_key(messages.headers[part.messages[row]])]
+        if not rows:
+            return part, ()
+        kept = np.ones(len(part), np.bool_)
+        kept[rows] = False
+        return select_changes(part, np.flatnonzero(kept)), part.messages[rows].tolist()
+
+    def _sample(self, group: "_Group", rows: Sequence[int]) -> UnknownFields:
+        """What some messages have beside the columns, the last one among them."""
+        counter = UnknownCounter(self._shape)
+        for row in rows[:: -max(len(rows) // _SAMPLED, 1)][:_SAMPLED]:
+            counter.add(json.loads(group.payloads[row])["after"])
+        return counter.result(len(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Messages by their indices, without what is around them."""
+
+    indices: Sequence[int]
+    payloads: Sequence[bytes]
+
+    def slice(self, start: int, stop: int) -> "_Group":
+        """Some in a row."""
+        return _Group(self.indices[start:stop], self.payloads[start:stop])
+
+    def without(self, rows: frozenset[int]) -> "_Group":
+        """Those that stand at other rows."""
+        kept = [row for row in range(len(self.indices)) if row not in rows]
+        return _Group([self.indices[row] for row in kept], [self.payloads[row] for row in kept])

@@ -12,10 +12,10 @@ from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChang
 from lakehouse_assets.decode.changes.encodings import EncodedColumn
 from lakehouse_assets.decode.changes.envelope import (
     DELETE,
-    OLD_KEY_HEADER,
     OPERATIONS,
     TRUNCATE,
     UPDATE,
+    find_old_key,
     read_image,
     read_member,
     read_operation,
@@ -128,7 +128,8 @@ class ExactDebezium:
             if row.values[place] is None:
                 raise Unreadable("missing_required", "a column of the table's key is null or unavailable in 'after'")
         key = [row.values[place] for place in self._key_places]
-        old_key = self._old_key(headers) if row.unavailable else None
+        found = find_old_key(headers) if row.unavailable else None
+        old_key = None if found is None else self._keys.read(found)
         before = self._key_before(message_key, message, readers, key) if operation == UPDATE else None
         if before is None:
             return [RowChange(operation, row.values, position, row.unavailable, old_key)]
@@ -167,12 +168,6 @@ class ExactDebezium:
         except Unreadable:
             return False
         return True
-
-    def _old_key(self, headers: Headers | None) -> list[Any] | None:
-        for name, value in headers or ():
-            if name == OLD_KEY_HEADER and value is not None:
-                return self._keys.read(value)
-        return None
 
 
 def _open_readers(

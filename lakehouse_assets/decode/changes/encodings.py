@@ -66,7 +66,7 @@ _MAX_UNSCALED_BYTES = 4096  # about 10,000 digits; more would take long to spell
 _EXACT = Context(prec=100_000)
 
 _PLACEHOLDER_BYTES = PLACEHOLDER.encode()
-_PLACEHOLDER_TEXTS = frozenset(
+PLACEHOLDER_TEXTS = frozenset(
     (
         PLACEHOLDER,
         b64encode(_PLACEHOLDER_BYTES).decode(),
@@ -74,7 +74,7 @@ _PLACEHOLDER_TEXTS = frozenset(
         f'{{"{PLACEHOLDER}":"{PLACEHOLDER}"}}',  # hstore as JSON
     )
 )
-_PLACEHOLDER_ITEMS = _PLACEHOLDER_TEXTS | {str(UUID(bytes=md5(_PLACEHOLDER_BYTES, usedforsecurity=False).digest(), version=3))}
+PLACEHOLDER_ITEMS = PLACEHOLDER_TEXTS | {str(UUID(bytes=md5(_PLACEHOLDER_BYTES, usedforsecurity=False).digest(), version=3))}
 _PLACEHOLDER_NUMBERS = list(map(str, _PLACEHOLDER_BYTES))
 
 
@@ -90,9 +90,9 @@ def is_unavailable(found: Any) -> bool:
     """Whether a value is the placeholder, in the form that it takes for its type."""
     match found:
         case str():
-            return found in _PLACEHOLDER_TEXTS
+            return found in PLACEHOLDER_TEXTS
         case [str(item)]:
-            return item in _PLACEHOLDER_ITEMS
+            return item in PLACEHOLDER_ITEMS
         case list():
             return found == _PLACEHOLDER_NUMBERS
         case dict():
@@ -194,9 +194,10 @@ def _date_of(found: Any) -> int:
 def _boolean_of(found: Any) -> bool:
     if isinstance(found, bool):
         return found
-    if type(found) is Integer and found in ("0", "1"):  # MySQL's tinyint(1)
-        return found == "1"
-    raise Rejected("wrong_type", "true or false, or 1 or 0")
+    number = integer_of(found, "true or false, or 1 or 0", 2)  # MySQL's tinyint(1)
+    if number < 0:
+        raise Rejected("out_of_range", "1 or 0")
+    return number == 1
 
 
 def _real_of(found: Any, bits: int) -> float:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from lakehouse_assets.decode.decoded import Headers
 from lakehouse_assets.decode.exact import Unreadable, describe, member_of
 from lakehouse_assets.decode.rules import Rejected
 
 UPDATE, DELETE = "update", "delete"
 OPERATIONS = {"c": "insert", "u": UPDATE, "d": DELETE, "r": "read"}
 TRUNCATE, LOGICAL_MESSAGE = "t", "m"
-OLD_KEY_HEADER = "__debezium.oldkey"
 
+_OLD_KEY_HEADER = "__debezium.oldkey"
 _TIMES = {"ts_ms", "ts_us", "ts_ns"}
 _KNOWN = ", ".join((*OPERATIONS, TRUNCATE, LOGICAL_MESSAGE))
 
@@ -54,6 +55,11 @@ def read_image(message: Mapping[str, Any], name: str) -> Mapping[str, Any] | Non
     if image is not None and not isinstance(image, dict):
         raise Unreadable("wrong_type", f"field {name!r}: found {describe(image)}, expected an object with the row's columns")
     return image
+
+
+def find_old_key(headers: Headers | None) -> bytes | None:
+    """The key that the row had before this message, if it was another one."""
+    return next((value for name, value in headers or () if name == _OLD_KEY_HEADER), None)
 
 
 def _is_beside(message: Mapping[str, Any]) -> bool:

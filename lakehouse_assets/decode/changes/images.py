@@ -24,7 +24,7 @@ class ImageReader:
 
     def __init__(self, columns: Sequence[EncodedColumn], source: ConnectType | None, where: str = "") -> None:
         """`where`: what stands before the names of fields in reasons."""
-        self._columns = [(column, open_reader(column, _type_at(column, source))) for column in columns]
+        self._columns = [(column, open_reader(column, type_at(column, source))) for column in columns]
         self._where = where
 
     def read(self, image: Mapping[str, Any]) -> Image:
@@ -55,6 +55,8 @@ class ImageReader:
             for key in column.path:
                 if found is None:
                     break
+                if is_unavailable(found):
+                    return found
                 found = member_of(found, key)
         except Rejected as error:
             raise self._bad(found, column, error) from None
@@ -125,5 +127,6 @@ class MessageKeys:
         return reader.read(image)
 
 
-def _type_at(column: EncodedColumn, source: ConnectType | None) -> ConnectType | None:
+def type_at(column: EncodedColumn, source: ConnectType | None) -> ConnectType | None:
+    """The type of a column in an image of type `source`, where it is known."""
     return reduce(lambda found, key: found.member(key) if found else None, column.path, source)

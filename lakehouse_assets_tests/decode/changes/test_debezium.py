@@ -184,7 +184,9 @@ def test_messages_beside_the_rows_are_skipped(capture: str, count: int) -> None:
     [
         ("boolean", True, {}, True),
         ("boolean", 1, {}, True),
-        ("boolean", 2, {}, "wrong_type"),
+        ("boolean", 2, {}, "out_of_range"),
+        ("boolean", -1, {}, "out_of_range"),
+        ("boolean", 1.0, {}, "wrong_type"),
         ("double", "NaN", {}, "nan"),
         ("float", "-Infinity", {}, float("-inf")),
         ("double", "nan", {}, "wrong_type"),

@@ -80,10 +80,10 @@ def find_unknown(systems: Systems, spec: TableSpec, count: int) -> UnknownFields
 
 
 class _Rows:
-    """Messages of a table that appends."""
+    """Messages of a table that appends. `left_out`: why some are no rows."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, left_out: Skipped) -> None:
+        self._decoder, self._left_out = decoder, left_out
 
     def read(self, batch: MessageBatch, at: int) -> list[Reading]:
         """What the message at this place says."""
@@ -93,7 +93,7 @@ class _Rows:
         if decoded.bad:
             return [Reading(error=decoded.bad[0].reason, unknown=decoded.unknown)]
         if len(decoded.filtered):
-            return [Reading(skipped="filtered", unknown=decoded.unknown)]
+            return [Reading(skipped=self._left_out, unknown=decoded.unknown)]
         return [Reading(row, unknown=decoded.unknown) for row in decoded.table.to_pylist()]
 
     def find_unknown(self, batch: MessageBatch) -> UnknownFields:
@@ -129,7 +129,9 @@ class _Changes:
 
 def _open(systems: Systems, spec: TableSpec) -> _Rows | _Changes:
     spec = resolve_columns(systems, spec)
-    return _Rows(open_decoder(systems, spec)) if spec.mode == "append" else _Changes(open_change_decoder(systems, spec))
+    if spec.is_upsert:
+        return _Changes(open_change_decoder(systems, spec))
+    return _Rows(open_decoder(systems, spec), "filtered" if spec.state is None else "no change")
 
 
 def _newest(systems: Systems, spec: TableSpec, count: int) -> dict[TopicPartition, tuple[int, int]]:

@@ -122,8 +122,15 @@ def read_plan(systems: Systems, spec: TableSpec, keys: Sequence[str], now_ms: Ca
         ReplayImpossibleError, SourceError, TableError, CatalogUnavailableError
     """
     spec = resolve_columns(systems, spec)
-    clock = SliceClock(spec.partitions.every, spec.partitions.start)
     _, ledger = open_table(systems, spec, now_ms)
+    return plan_hours(systems, spec, ledger, keys, now_ms)
+
+
+def plan_hours(
+    systems: Systems, spec: TableSpec, ledger: Ledger, keys: Sequence[str], now_ms: Callable[[], int]
+) -> RefoldPlan:
+    """The same, of a table whose ledger is known; creates nothing."""
+    clock = SliceClock(spec.partitions.every, spec.partitions.start)
     description = describe_source(systems.source, spec)
     bounds = systems.source.read_bounds(spec.table, description.logs)
     refuse_other_log(systems.source, spec, ledger, description, bounds)

@@ -106,9 +106,21 @@ _STOPPED = object()
 
 def _plan_all(systems: Systems, spec: TableSpec, keys: Sequence[str], now_ms: Callable[[], int]) -> list[ReplacePlan]:
     spec = resolve_columns(systems, spec)
+    table, ledger = open_table(systems, spec, now_ms)
+    return plan_slices(systems, spec, table, ledger, keys, now_ms)
+
+
+def plan_slices(
+    systems: Systems, spec: TableSpec, table: Table, ledger: Ledger, keys: Sequence[str], now_ms: Callable[[], int]
+) -> list[ReplacePlan]:
+    """What each slice would replace, in the order of `keys`. Reads no message, changes nothing.
+
+    Raises:
+        SliceIncompleteError: of any of the keys.
+        SourceError
+    """
     source = systems.source
     clock = SliceClock(spec.partitions.every, spec.partitions.start)
-    table, ledger = open_table(systems, spec, now_ms)
     description = describe_source(source, spec)
     bounds = source.read_bounds(spec.table, description.logs)
     refuse_other_log(source, spec, ledger, description, bounds)

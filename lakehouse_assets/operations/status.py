@@ -19,7 +19,7 @@ from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.kafka import KafkaSource, SourceDescription
-from lakehouse_assets.systems.snapshots import read_totals
+from lakehouse_assets.systems.snapshots import Totals, read_totals
 
 _COMMITS_SHOWN = 5
 
@@ -40,7 +40,7 @@ class TableStatus:
     """Where a table and its topics stand. `ledger` is None before the table's first use; then its lag is the topics' length.
 
     `commits` are the newest snapshots, newest first. `lag` counts offsets that are missing: an upper bound on messages.
-    `committed_ms` is the time of the current snapshot.
+    `committed_ms` is the time of the current snapshot, `totals` what it holds.
     """
 
     topic_ids: Mapping[str, str]
@@ -49,6 +49,7 @@ class TableStatus:
     missing: TopicRanges
     committed_ms: int | None
     commits: tuple[CommitSummary, ...] = ()
+    totals: Totals = Totals(0, 0, 0)
 
     @property
     def lag(self) -> int:
@@ -84,7 +85,8 @@ def read_status(systems: Systems, spec: TableSpec, rowless: TopicRanges = NO_OFF
     refuse_expired(spec.table, missing, bounds)
     current = table.metadata.current_snapshot()
     committed_ms = current.timestamp_ms if current else None
-    return TableStatus(description.topic_ids, ledger, bounds, missing, committed_ms, _newest_commits(table))
+    commits, totals = _newest_commits(table), read_totals(current)
+    return TableStatus(description.topic_ids, ledger, bounds, missing, committed_ms, commits, totals)
 
 
 def list_topics(source: KafkaSource, spec: TableSpec) -> tuple[str, ...]:
@@ -108,10 +110,21 @@ def describe_source(source: KafkaSource, spec: TableSpec) -> SourceDescription:
     return source.describe(spec.table, list_topics(source, spec))
 
 
+def with_topics_of(source: KafkaSource, spec: TableSpec, ledger: Ledger) -> Ledger:
+    """The ledger as the next run begins with it: a topic that has joined since begins with what Kafka holds of it.
+
+    Raises:
+        SourceError
+    """
+    return _joined(ledger, source.read_bounds(spec.table, describe_source(source, spec).logs))
+
+
+def _joined(ledger: Ledger, bounds: Bounds) -> Ledger:
+    return ledger.with_topics(dict.fromkeys((log.topic for log in bounds), ""), {log: b.low for log, b in bounds.items()})
+
+
 def _missing(ledger: Ledger, bounds: Bounds) -> TopicRanges:
-    """What the table lacks. A topic that has joined since its ledger was written begins with what Kafka holds of it."""
-    joined = ledger.with_topics(dict.fromkeys((log.topic for log in bounds), ""), {log: b.low for log, b in bounds.items()})
-    return joined.missing({log: b.stop for log, b in bounds.items()})
+    return _joined(ledger, bounds).missing({log: b.stop for log, b in bounds.items()})
 
 
 def _newest_commits(table: Table) -> tuple[CommitSummary, ...]:

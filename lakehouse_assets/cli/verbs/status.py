@@ -90,7 +90,7 @@ class _Standing:
             f"{status.lag:,}",
             self.freshness,
             "none" if age is None else f"{duration(age)} ago",
-            f"{status.commits[0].total_rows:,}" if status.commits else "",
+            f"{status.totals.live_rows:,}" if status.commits else "",
         ]
 
     def commits(self) -> list[dict[str, Any]]:
@@ -109,6 +109,8 @@ class _Standing:
         return {
             "table": self.spec.table,
             "topic": self.spec.source.label,
+            "mode": self.spec.mode,
+            "key": list(self.spec.key),
             "lag": status.lag,
             "fresh": self.is_fresh,
             "waited_seconds": None if waited is None else round(waited, 1),
@@ -118,6 +120,9 @@ class _Standing:
             "held": status.ledger.held.to_lists() if status.ledger is not None else None,
             "missing": status.missing.to_lists(),
             "accepted_losses": [str(loss) for loss in status.ledger.losses] if status.ledger is not None else [],
+            "rows": status.totals.live_rows,
+            "dead_rows": status.totals.dead_rows,
+            "delete_files": status.totals.delete_files,
             "commits": self.commits(),
         }
 
@@ -126,6 +131,10 @@ def _print_details(standing: _Standing) -> None:
     spec, status = standing.spec, standing.status
     print(f"{spec.table} of {spec.source.label!r}")
     print(f"  behind   {status.lag:,} messages; {standing.freshness}")
+    if spec.is_upsert:
+        mode = "copy-on-write" if spec.copy_on_write else "merge-on-read"
+        dead = f"; {status.totals.dead_rows:,} dead rows, by {status.totals.delete_files:,} delete files"
+        print(f"  rows     {status.totals.live_rows:,}, one per {', '.join(spec.key)}; {mode}{dead}")
     for title, ranges in (("holds", status.ledger.held if status.ledger else None), ("next", status.missing)):
         for log, held in ranges.partitions.items() if ranges is not None else ():
             print(f"  {title:<7}  {log} offsets {held}")

@@ -48,6 +48,8 @@ def derive_columns(kind: str, schema: RegisteredSchema) -> list[DerivedColumn]:
     match kind:
         case "avro":
             return avro.derive_columns(schema)
+        case "debezium-avro":
+            return avro.derive_row_columns(schema)
         case "protobuf":
             return protobuf.derive_columns(schema)
         case _:

@@ -103,7 +103,9 @@ def resolve_columns(systems: Systems, spec: TableSpec) -> TableSpec:
     place = f"{source.subject!r}, version {source.version}," if source.version else repr(source.subject)
     try:
         columns = derive_columns(spec.source.format, source.schema)
-        parts = [{"name": c.name, "type": c.type, "required": c.required, "doc": c.doc} for c in columns]
+        # A column of the key may be optional in the schema, for its default; a row without it is bad all the same.
+        keyed = (spec.state or spec).key if spec.source.is_change_stream else ()
+        parts = [{"name": c.name, "type": c.type, "required": c.required or c.name in keyed, "doc": c.doc} for c in columns]
         return spec.with_columns_of(source, parts)
     except BrokenSchema as error:
         raise BrokenSchemaError(f"{place} for the columns of {spec.table}", str(error)) from None

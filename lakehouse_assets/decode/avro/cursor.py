@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from lakehouse_assets.decode.avro.values import Integers, Mask, Spans
 
-FINE, DOUBTED, BROKEN = 0, 1, 2
-"""What is known of a message: nothing bad, that only the exact decoder may judge it, that its bytes are no body."""
+FINE, DOUBTED, BROKEN, LEFT = 0, 1, 2, 3
+"""What is known of a message: nothing bad, that only the exact decoder may judge it, that its bytes are no body, that it was
+not read to its end, so that nothing is known. From `BROKEN` on it stands at its end, and no number that is read counts."""
 
 _PADDING = bytes(16)  # so that whole words can be loaded anywhere
 _WORD_BYTES = 8
@@ -70,9 +71,14 @@ class Cursor:
         self.flaws[mask] = np.maximum(self.flaws[mask], DOUBTED)
 
     def condemn(self, mask: Mask) -> None:
-        """These are broken."""
-        self.flaws[mask] = BROKEN
+        """These are broken; of one that was left nothing is said."""
+        self.flaws[mask] = np.maximum(self.flaws[mask], BROKEN)
         self.at[mask] = self.stops[mask]
+
+    def leave(self, rows: Integers) -> None:
+        """Read no further in these; the exact decoder does."""
+        self.flaws[rows] = np.where(self.flaws[rows] < BROKEN, LEFT, self.flaws[rows])
+        self.at[rows] = self.stops[rows]
 
     def skip(self, count: int | Integers) -> None:
         """Move on; a message that has not so many bytes is broken."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lakehouse_assets.decode.avro.cursor import BROKEN, DOUBTED, Cursor
+from lakehouse_assets.decode.avro.cursor import BROKEN, Cursor
 from lakehouse_assets.decode.avro.decimals import scaled
 from lakehouse_assets.decode.avro.plan import (
     BlocksPlan,
@@ -218,15 +218,14 @@ def _read_items(read_item: Callable[[Cursor], Arrays], cursor: Cursor) -> tuple[
         if not len(active):
             break
         if len(rounds) >= _FREE_ROUNDS and len(active) < FEWEST:
-            cursor.flaws[active] = np.maximum(cursor.flaws[active], DOUBTED)
-            cursor.at[active] = cursor.stops[active]
+            cursor.leave(active)
             break
         part = cursor.select(active)
         rounds.append((active, read_item(part)))
         cursor.merge(active, part)
         counts[active] += 1
         left[active] -= 1
-        active = active[cursor.flaws[active] != BROKEN]
+        active = active[cursor.flaws[active] < BROKEN]
     if not rounds:
         return [], counts
     order = pa.array(np.argsort(np.concatenate([rows for rows, _ in rounds]), kind="stable"))
@@ -248,7 +247,7 @@ def _read_block_size(cursor: Cursor) -> Integers:
     wrong = (size > cursor.stops - cursor.at) | (size < 0)
     if wrong.any():
         cursor.condemn(wrong)
-    return np.where(cursor.flaws == BROKEN, 0, size)
+    return np.where(cursor.flaws >= BROKEN, 0, size)
 
 
 def _keys(octets: pa.Array | None, counts: Integers, cursor: Cursor) -> pa.Array | None:

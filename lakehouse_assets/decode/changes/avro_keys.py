@@ -17,8 +17,8 @@ from lakehouse_assets.model.types import DataType
 
 
 @dataclass(frozen=True, slots=True)
-class _KeyColumn:
-    """A column of the key as the Avro decoder sees it."""
+class KeyColumn:
+    """A column of the table's key as it stands in keys of messages."""
 
     name: str
     type: DataType
@@ -26,16 +26,20 @@ class _KeyColumn:
     epoch: str | None
     required: bool = True
 
+    @classmethod
+    def of(cls, column: PlacedColumn) -> "KeyColumn":
+        """Where it is declared to be in the message's key, there, and else where values have it."""
+        return cls(column.name, column.type, column.from_key or column.path or (column.name,), column.epoch)
+
 
 class AvroKeys:
     """Keys that begin with the id of a schema; others are left to another decoder, because keys are often written otherwise."""
 
-    def __init__(self, columns: Sequence[PlacedColumn], schemas: SchemaOf, others: KeyDecoder) -> None:
-        """`columns`: those of the table's key; where they are declared to be in the message's key, there."""
-        parts = [_KeyColumn(one.name, one.type, one.from_key or one.path or (one.name,), one.epoch) for one in columns]
+    def __init__(self, columns: Sequence[KeyColumn], schemas: SchemaOf, others: KeyDecoder) -> None:
+        """`columns`: those of the table's key."""
         self._schema_of, self._others = schemas, others
-        self._records = AvroDecoder(parts, schemas)
-        self._values = AvroDecoder([replace(parts[0], path=())], schemas) if len(parts) == 1 else self._records
+        self._records = AvroDecoder(columns, schemas)
+        self._values = AvroDecoder([replace(columns[0], path=())], schemas) if len(columns) == 1 else self._records
         self._are_bare: dict[int, bool] = {}
 
     def decode(self, keys: Sequence[bytes | None]) -> Decoded:

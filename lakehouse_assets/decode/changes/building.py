@@ -1,8 +1,9 @@
 """Which decoder reads the changes of an upsert table: the one place that knows every format of them."""
 
-from lakehouse_assets.decode.changes.avro_keys import AvroKeys
+from lakehouse_assets.decode.changes.avro_keys import AvroKeys, KeyColumn
 from lakehouse_assets.decode.changes.canal import CanalDecoder
 from lakehouse_assets.decode.changes.debezium import DebeziumDecoder
+from lakehouse_assets.decode.changes.debezium_avro import DebeziumAvroDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeDecoder
 from lakehouse_assets.decode.changes.maxwell import MaxwellDecoder
 from lakehouse_assets.decode.changes.plain import JsonKeys, PlainChangeDecoder
@@ -32,7 +33,7 @@ def _build(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecod
     key_columns = [column for column in spec.decoded_columns if column.name in spec.key]
     match spec.source.format:
         case "avro" if not isinstance(schemas, RegisteredSchema):
-            keys = AvroKeys(key_columns, schemas, JsonKeys(key_columns))
+            keys = AvroKeys([KeyColumn.of(column) for column in key_columns], schemas, JsonKeys(key_columns))
             return PlainChangeDecoder(build_message_decoder(spec, schemas), keys)
         case "json" | "avro" | "protobuf":
             return PlainChangeDecoder(build_message_decoder(spec, schemas), JsonKeys(key_columns))
@@ -42,5 +43,9 @@ def _build(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecod
             return MaxwellDecoder(spec.decoded_columns, spec.key)
         case "debezium-json":
             return DebeziumDecoder(spec.decoded_columns, spec.key)
+        case "debezium-avro":
+            assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
+            reader = spec.column_source.schema if spec.column_source else None
+            return DebeziumAvroDecoder(spec.decoded_columns, spec.key, schemas, reader)
         case _:
             raise NotImplementedError(spec.source.format)

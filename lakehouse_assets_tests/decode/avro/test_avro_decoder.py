@@ -308,6 +308,20 @@ def test_a_few_long_lists_do_not_hold_up_the_others() -> None:
     assert time.process_time() - began < 2
 
 
+def test_what_stands_behind_a_long_list_is_read_too() -> None:
+    lists = ("l", {"type": "array", "items": "long"}), ("m", {"type": "array", "items": {"type": "array", "items": "long"}})
+    schema = record(*lists, ("text", ["null", "string"]), *(("n" + name, kind) for name, kind in lists), ("id", "long"))
+    lengths = [1] * MANY + [50, 9]
+    rows = [
+        {"l": [1] * length, "m": [[2] * length], "text": "x", "nl": [3] * length, "nm": [[4]] * length, "id": length} for length in lengths
+    ]
+    columns = [column(name, parse_type("list<long>")) for name in ("l", "nl")] + [column("id", "long"), column("text", "string")]
+    decoded = decoder(columns, schema).decode([*messages(schema, rows), messages(schema, rows)[-1][:-1]])
+
+    assert [(bad.index, bad.code) for bad in decoded.bad] == [(len(rows), "broken_avro")]
+    assert decoded.table.to_pylist() == [{name: one[name] for name in ("l", "nl", "id", "text")} for one in rows]
+
+
 TREE = record(("id", "long"), ("children", {"type": "array", "items": "Message"}))
 
 

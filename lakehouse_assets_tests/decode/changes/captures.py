@@ -1,9 +1,11 @@
 """What Debezium 3.6 sent of a PostgreSQL 15, and what had been written there.
 
-In each file of `debezium/` one message a line, in the order of each topic: topic (the table), key, value and headers.
+In each file of `debezium/` one message a line, in the order of each topic: topic (the table), key, value and headers. The one of
+Avro (PostgreSQL 18, Confluent's converter 7.0.16, schemas of a real registry) has base64 for bytes, and the schemas before them.
 """
 
 import json
+from base64 import b64decode
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -12,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from lakehouse_assets.decode.changes.decoded import ChangeMessages
+from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import parse_type
 from lakehouse_assets_tests.decode.declared import DeclaredColumn, column
 
@@ -28,6 +31,23 @@ def read_capture(name: str, *topics: str) -> ChangeMessages:
         keys=[_encode(one["key"]) for one in found],
         headers=[[(name, value.encode()) for name, value in one["headers"]] for one in found],
     )
+
+
+def read_avro_capture(*topics: str) -> tuple[ChangeMessages, dict[int, RegisteredSchema]]:
+    """The messages of some topics as Avro, in the order of the capture, and the schemas that they name."""
+    lines = (Path(__file__).parent / "debezium" / "avro_precise_adaptive.jsonl").read_text().splitlines()
+    parts = [json.loads(line) for line in lines]
+    found = [part for part in parts if part.get("topic") in topics]
+    messages = ChangeMessages(
+        values=[_decode(one["value"]) for one in found],
+        keys=[_decode(one["key"]) for one in found],
+        headers=[[(name, _decode(value)) for name, value in one["headers"]] for one in found],
+    )
+    return messages, {part["id"]: RegisteredSchema("AVRO", part["schema"]) for part in parts if "schema" in part}
+
+
+def _decode(text: str | None) -> bytes | None:
+    return None if text is None else b64decode(text)
 
 
 def _encode(text: str | None) -> bytes | None:

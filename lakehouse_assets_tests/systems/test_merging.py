@@ -45,15 +45,12 @@ def _layouts(key_type: str) -> list[list[str]]:
     return [[], *[[transform] for transform in written]]
 
 
-@IN_EVERY_MODE
 @pytest.mark.parametrize("key_type", KEYS)
-def test_keys_of_every_type_are_found_whatever_partitions_them(
-    catalog: FaultyCatalog, key_type: str, mode: Mode
-) -> None:
+def test_keys_of_every_type_are_found_whatever_partitions_them(catalog: FaultyCatalog, key_type: str) -> None:
     keys = KEYS[key_type]
     for partition_by in _layouts(key_type):
         spec = make_upsert_spec(key_type, partition_by=partition_by)
-        merger = Merger(catalog, spec, mode)
+        merger = Merger(catalog, spec)
         kind = merger.table.schema().as_arrow().field("id").type
         for text in ("first", "second"):
             for half in (keys[::2], keys[1::2]):

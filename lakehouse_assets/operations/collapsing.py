@@ -48,7 +48,7 @@ class ChangeBuffer:
 
     def take(self) -> Changes | None:
         """One change per key, the last, and forget them; None where there is nothing."""
-        self._collapse()
+        self._collapse(is_last=True)
         pieces, truncated = self._pieces, self._truncated
         self._pieces, self._bytes, self._truncated, self._is_full = [], 0, None, False
         if not pieces:
@@ -62,9 +62,9 @@ class ChangeBuffer:
         self._pieces = [one for one in pieces if len(one)]
         self._bytes = sum(one.rows.nbytes for one in self._pieces)
 
-    def _collapse(self) -> None:
+    def _collapse(self, *, is_last: bool = False) -> None:
         if self._pieces:
-            changes = collapse(concatenated(self._pieces), self._key, has_several_logs=self._has_several_logs)
+            changes = collapse(self._pieces, self._key, has_several_logs=self._has_several_logs, keeps_taken=not is_last)
             self._pieces, self._bytes = [changes], changes.rows.nbytes
 
 
@@ -90,20 +90,35 @@ def _old_keys(changes: Changes, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([pa.nulls(len(changes), field.type) for field in schema], schema=schema)
 
 
-def collapse(changes: Changes, key: Sequence[str], *, has_several_logs: bool) -> Changes:
+def collapse(pieces: Sequence[Changes], key: Sequence[str], *, has_several_logs: bool, keeps_taken: bool) -> Changes:
     """The last change of each key, in the order in which they were read.
 
-    A value that it does not hold is that of the change before, as far as there is one since the row was last deleted.
+    A value that it does not hold is that of the change before, as far as there is one since the row was last deleted. With
+    `keeps_taken` the last row of a key whose last change deletes it is kept as well: a change of key that is still to be read
+    may take values from it.
     """
+    changes = concatenated(pieces)
+    settled = np.repeat([one.is_settled for one in pieces], [len(one) for one in pieces])
     codes = _codes(changes.rows, key)
     if has_several_logs:
         order = _sorted_by_source(changes.rows, codes)
-        changes, codes = (changes, codes) if order is None else (changes.take(order), codes[order])
-    last = np.empty(int(codes.max(initial=_NONE)) + 1, np.int64)
-    last[codes] = np.arange(len(codes))  # of several places that are assigned to, the last one stays
-    kept = np.sort(last)
-    collapsed = changes.take(kept)
-    return _Filling(changes, codes, tuple(key)).fill(collapsed, kept) if collapsed.unavailable else collapsed
+        if order is not None:
+            changes, codes, settled = changes.take(order), codes[order], settled[order]
+    last = _last_places(codes, np.ones(len(codes), np.bool_))
+    if keeps_taken:
+        last = np.union1d(last, _last_places(codes, ~changes.deletes))
+    collapsed = changes.take(last)
+    if collapsed.unavailable:
+        collapsed = _Filling(changes, settled, codes, tuple(key)).fill(collapsed, last)
+    return replace(collapsed, is_settled=True)
+
+
+def _last_places(codes: Indices, wanted: Mask) -> Indices:
+    """Of each code the last place that is wanted, ascending."""
+    last = np.full(int(codes.max(initial=_NONE)) + 1, _NONE, np.int64)
+    last[codes[wanted]] = np.flatnonzero(wanted)  # of several places that are assigned to, the last one stays
+    found: Indices = np.sort(last[last != _NONE])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +126,7 @@ class _Filling:
     """Gives values that a change does not hold from the changes before it."""
 
     changes: Changes
+    settled: Mask
     codes: Indices
     key: tuple[str, ...]
 
@@ -123,7 +139,7 @@ class _Filling:
         begins = np.searchsorted(self.codes[order], self.codes[order])
         deletes = self.changes.deletes[order]
         behind = np.maximum.accumulate(np.where(deletes, np.arange(len(order)), _NONE)) + 1
-        begins = np.maximum(begins, behind)
+        begins = np.minimum(np.maximum(begins, behind), np.arange(len(order)))  # a deletion itself lacks nothing
         rows, unavailable = collapsed.rows, dict(collapsed.unavailable)
         for name, wanted in collapsed.unavailable.items():
             holds = ~self.changes.unavailable[name][order] & ~deletes
@@ -135,16 +151,21 @@ class _Filling:
             rows = rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), column)
             unavailable[name] = wanted & ~filled
         filled_up = replace(collapsed, rows=rows, unavailable={n: mask for n, mask in unavailable.items() if mask.any()})
-        return self._follow_keys(filled_up, kept) if filled_up.old_keys is not None and filled_up.unavailable else filled_up
+        return self._follow_keys(filled_up, order[begins[place[kept]]]) if filled_up.unavailable else filled_up
 
-    def _follow_keys(self, collapsed: Changes, kept: Indices) -> Changes:
-        """Values of rows whose key changed, from the changes of the key before; such changes are few."""
-        assert collapsed.old_keys is not None  # noqa: S101 - the caller looked
-        rows, old_keys = collapsed.rows, collapsed.old_keys.to_pylist()
+    def _follow_keys(self, collapsed: Changes, firsts: Indices) -> Changes:
+        """Values of rows whose key changed, from the changes of the key before; such changes are few.
+
+        `firsts`: for each row the first change since it came under its key, which names the key before.
+        """
+        if self.changes.old_keys is None:
+            return collapsed
+        rows, old_keys = collapsed.rows, self.changes.old_keys.take(pa.array(firsts)).to_pylist()
         unavailable = {name: mask.copy() for name, mask in collapsed.unavailable.items()}
         for row in np.flatnonzero(np.logical_or.reduce(list(unavailable.values()))).tolist():
-            at, wanted = int(kept[row]), {name for name, mask in unavailable.items() if mask[row]}
-            while wanted and _is_key(old_keys[row]):
+            at, wanted = int(firsts[row]), {name for name, mask in unavailable.items() if mask[row]}
+            # The old key of a settled change is one of the table's.
+            while wanted and _is_key(old_keys[row]) and not self.settled[at]:
                 at = self._change_before(old_keys[row], at)
                 if at < 0:
                     break
@@ -153,10 +174,10 @@ class _Filling:
                     rows = _set(rows, name, row, self.changes.rows.column(name)[at])
                     unavailable[name][row] = False
                 wanted -= held
-                before = self.changes.old_keys.slice(at, 1).to_pylist()[0] if self.changes.old_keys is not None else {}
+                before = self.changes.old_keys.slice(at, 1).to_pylist()[0]
                 if wanted and _is_key(before):
                     old_keys[row] = before
-        schema = collapsed.old_keys.schema
+        schema = self.changes.old_keys.schema
         return replace(
             collapsed,
             rows=rows,

@@ -22,6 +22,7 @@ from lakehouse_assets.operations.collapsing import ChangeBuffer, concatenated
 from lakehouse_assets.systems.changes import Changes, Mask, Truncated
 
 _SLOTS = 64  # each of which has to fit into a buffer; shares are as many of them as do
+_SETTLED = b"settled"
 _DELETE, _UNAVAILABLE, _OLD_KEY = "\0delete", "\0unavailable ", "\0old key "  # names that no column can have
 
 
@@ -95,6 +96,7 @@ class SpilledChanges:
 
 def _to_table(changes: Changes) -> pa.Table:
     table = changes.rows.append_column(_DELETE, pa.array(changes.deletes))
+    table = table.replace_schema_metadata({_SETTLED: b"1" if changes.is_settled else b"0"})
     for name, mask in changes.unavailable.items():
         table = table.append_column(_UNAVAILABLE + name, pa.array(mask))
     if changes.old_keys is not None:
@@ -111,7 +113,8 @@ def _read(path: Path, key: Sequence[str]) -> Changes:
     if any(name.startswith(_OLD_KEY) for name in names):
         old_keys = pa.table({name: table.column(_OLD_KEY + name) for name in key})
     rows = table.select([name for name in names if not name.startswith("\0")])
-    return Changes(rows, _mask(table.column(_DELETE)), masks, old_keys)
+    is_settled = table.schema.metadata[_SETTLED] == b"1"
+    return Changes(rows, _mask(table.column(_DELETE)), masks, old_keys, is_settled=is_settled)
 
 
 def _mask(column: pa.ChunkedArray) -> Mask:

@@ -33,6 +33,8 @@ class Changes:
         old_keys: Columns of the key, one row per row: the key under which the table has the values that are unavailable; null
             where it is the row's own. None: it always is.
         truncated: Whether all rows of the table go first.
+        is_settled: Whether these are the last changes of their keys, and `old_keys` speak of the table as it was before them;
+            otherwise a key may be that of a change among them.
     """
 
     rows: pa.Table
@@ -40,6 +42,7 @@ class Changes:
     unavailable: Mapping[str, Mask] = field(default_factory=dict)
     old_keys: pa.Table | None = None
     truncated: Truncated | None = None
+    is_settled: bool = False
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -61,6 +64,7 @@ class Changes:
             deletes=self.deletes[start:stop],
             unavailable={name: mask[start:stop] for name, mask in self.unavailable.items()},
             old_keys=self.old_keys.slice(start, stop - start) if self.old_keys is not None else None,
+            is_settled=self.is_settled,
         )
 
     def take(self, places: "npt.NDArray[np.int64]") -> "Changes":
@@ -72,6 +76,7 @@ class Changes:
             unavailable={name: mask[places] for name, mask in self.unavailable.items() if mask[places].any()},
             old_keys=self.old_keys.take(chosen) if self.old_keys is not None else None,
             truncated=self.truncated,
+            is_settled=self.is_settled,
         )
 
     def only(self, wanted: Mask) -> "Changes":

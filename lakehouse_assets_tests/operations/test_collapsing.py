@@ -111,6 +111,59 @@ def test_a_row_whose_key_changed_takes_what_it_lacks_from_the_row_of_the_key_bef
     assert changes.old_keys.to_pylist()[2] == {"id": 1, "part": "x"}
 
 
+@st.composite
+def _moves(draw: st.DrawFn) -> tuple[dict[int, tuple[str, str]], list[Change], dict[int, tuple[str, str]]]:
+    """A table, changes of it as Debezium sends them, and what it is then. Values are named by where they come from."""
+    before = {key: (f"a{key}", f"b{key}") for key in draw(st.sets(st.integers(1, 4)))}
+    state, written = dict(before), list[Change]()
+    for number in range(draw(st.integers(0, 12))):
+        key, other = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+        values = state.get(key)
+        if values is None:
+            state[key] = (f"A{number}", f"B{number}")
+            written.append(Change((key, "x"), *state[key]))
+            continue
+        kept = draw(st.tuples(st.booleans(), st.booleans()))
+        fresh = [old if keep else f"{name}{number}" for name, keep, old in zip("AB", kept, values, strict=True)]
+        sent = [_MISSING if keep else value for keep, value in zip(kept, fresh, strict=True)]
+        if other == key:
+            written.append(Change((key, "x"), *sent))
+        elif other in state:
+            del state[key]
+            written += [Change((key, "x"))] * 2
+            continue
+        else:
+            del state[key]
+            written += [Change((key, "x")), Change((key, "x")), Change((other, "x"), *sent, old_key=(key, "x"))]
+        state[other] = (fresh[0], fresh[1])
+    return before, written, state
+
+
+@settings(deadline=None, max_examples=300)
+@given(_moves(), st.integers(1, 2000), st.integers(1, 5), st.booleans())
+def test_rows_that_move_from_key_to_key_keep_their_values_however_they_are_cut_and_however_often_they_collapse(
+    moves: tuple[dict[int, tuple[str, str]], list[Change], dict[int, tuple[str, str]]], limit: int, step: int, again: bool
+) -> None:
+    before, written, after = moves
+    buffer = ChangeBuffer(["id", "part"], limit, has_several_logs=True)
+    for begin in range(0, len(written), step):
+        buffer.add(_changes(written[begin : begin + step]))
+    changes = buffer.take()
+    if again and changes is not None:
+        buffer.add(changes)
+        changes = buffer.take()
+
+    old_keys = changes.old_keys.to_pylist() if changes is not None and changes.old_keys is not None else []
+    found = {key: values for (key, _), values in _found(changes).items()}
+    state = {key: values for key, values in before.items() if key not in found}
+    for at, (key, values) in enumerate(found.items()):
+        if values is not None:
+            of = (old_keys[at]["id"] if old_keys else None) or key
+            filled = [before[of][i] if value == _MISSING else str(value) for i, value in enumerate(values)]
+            state[key] = (filled[0], filled[1])
+    assert state == after
+
+
 def test_of_a_key_that_moved_to_another_topic_partition_the_change_that_is_newer_in_the_source_is_last() -> None:
     buffer = ChangeBuffer(["id", "part"], 10_000, has_several_logs=True)
     key, still = (1, "x"), (2, "x")

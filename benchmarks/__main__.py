@@ -2,7 +2,16 @@
 
 import sys
 
-from benchmarks import bench_commit, bench_decode, bench_ingest, bench_shapes, bench_status
+from benchmarks import (
+    bench_changes,
+    bench_commit,
+    bench_decode,
+    bench_huge,
+    bench_ingest,
+    bench_shapes,
+    bench_status,
+    bench_upserts,
+)
 
 BENCHES = {
     "decode": bench_decode,
@@ -10,12 +19,16 @@ BENCHES = {
     "status": bench_status,
     "ingest": bench_ingest,
     "shapes": bench_shapes,
+    "upserts": bench_upserts,
+    "changes": bench_changes,
+    "huge": bench_huge,
 }
+_ONLY_WHEN_NAMED = {"huge"}  # it writes several GB
 
 
 def main() -> None:
     """Run them with their own defaults; `python -m benchmarks.bench_ingest --help` shows what one of them can be told."""
-    named = sys.argv[1:] or list(BENCHES)
+    named = sys.argv[1:] or [name for name in BENCHES if name not in _ONLY_WHEN_NAMED]
     if unknown := [name for name in named if name not in BENCHES]:
         sys.exit(f"Cannot run {', '.join(unknown)}: the benchmarks are {', '.join(BENCHES)}.")
     del sys.argv[1:]  # each of them reads its own

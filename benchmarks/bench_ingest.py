@@ -15,12 +15,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.clicks import fill_topic
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks.shapes import SHAPES_OF_TOPICS, Shape
 from lakehouse_assets.local.dagster_services import ALLOCATOR_ENVIRONMENT
 from lakehouse_assets.local.kafka import LocalKafka
+
+if TYPE_CHECKING:
+    from lakehouse_assets.model.spec import TableSpec
+    from lakehouse_assets.operations.systems import Systems
 
 CONTENDERS = ("consume-only", "lakehouse", "lakehouse-2-workers", "python-loop")
 _LOOP_BATCH = 10_000
@@ -35,10 +41,11 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=5_000_000)
     parser.add_argument("--partitions", type=int, default=4)
     parser.add_argument("--contender", choices=CONTENDERS)
-    parser.add_argument("--shape", choices=SHAPES, default="clicks")
+    parser.add_argument("--shape", choices=SHAPES_OF_TOPICS, default="clicks")
     parser.add_argument("--commit-interval", default="5s")
     parser.add_argument("--servers")
     parser.add_argument("--topic")
+    parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
     if arguments.contender:
         _be(arguments)
@@ -88,11 +95,17 @@ def print_figure(name: str, figure: dict[str, float]) -> None:
     )
 
 
-def measure(contender: str, servers: str, topic: str, shape: str = "clicks", interval: str = "5s") -> dict[str, float]:
-    """Have a contender read a topic, in a process of its own; rates in thousands a second, CPU seconds per million."""
+def measure(
+    contender: str, servers: str, topic: str, shape: str = "clicks", interval: str = "5s", folder: Path | None = None
+) -> dict[str, float]:
+    """Have a contender read a topic, in a process of its own; rates in thousands a second, CPU seconds per million.
+
+    `folder`: where the catalog and its table are already; otherwise they are made and thrown away.
+    """
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.bench_ingest", "--contender", contender]
     command += ["--servers", servers, "--topic", topic, "--shape", shape, "--commit-interval", interval]
+    command += ["--folder", str(folder)] if folder is not None else []
     environment = {**os.environ, **ALLOCATOR_ENVIRONMENT}  # as every run of the platform has it
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     said = json.loads(done.stdout.splitlines()[-1])
@@ -108,11 +121,11 @@ def measure(contender: str, servers: str, topic: str, shape: str = "clicks", int
 
 
 def _be(arguments: argparse.Namespace) -> None:
-    shape, interval = SHAPES[arguments.shape], arguments.commit_interval
+    shape, interval, folder = SHAPES_OF_TOPICS[arguments.shape], arguments.commit_interval, arguments.folder
     run: dict[str, Callable[[str, str], dict[str, float]]] = {
         "consume-only": _consume_only,
-        "lakehouse": lambda servers, topic: _lakehouse(servers, topic, shape, interval, 1),
-        "lakehouse-2-workers": lambda servers, topic: _lakehouse(servers, topic, shape, interval, 2),
+        "lakehouse": lambda servers, topic: _lakehouse(servers, topic, shape, interval, 1, folder),
+        "lakehouse-2-workers": lambda servers, topic: _lakehouse(servers, topic, shape, interval, 2, folder),
         "python-loop": lambda servers, topic: _python_loop(servers, topic, shape),
     }
     said = run[arguments.contender](arguments.servers, arguments.topic)
@@ -144,10 +157,10 @@ def _consume_only(servers: str, topic: str) -> dict[str, float]:
     return {"messages": count, "first": first, "last": time.perf_counter(), "files": 0}
 
 
-def _lakehouse(servers: str, topic: str, shape: Shape, interval: str, workers: int) -> dict[str, float]:
-    from lakehouse_assets.model.spec import TableSpec
+def _lakehouse(
+    servers: str, topic: str, shape: Shape, interval: str, workers: int, given: Path | None
+) -> dict[str, float]:
     from lakehouse_assets.operations.ingest import CommitReport, run_ingest
-    from lakehouse_assets.operations.systems import SystemSettings, open_systems
 
     said: dict[str, float] = {"messages": 0, "steady_messages": 0, "files": 0}
 
@@ -160,13 +173,8 @@ def _lakehouse(servers: str, topic: str, shape: Shape, interval: str, workers: i
             said["steady_last"] = said["last"]
         said.setdefault("steady_first", said["last"])
 
-    with tempfile.TemporaryDirectory() as folder:
-        source = {"topic": topic, **shape.source(Path(folder))}
-        spec = TableSpec(
-            table="bench.rows", source=source, schema=shape.columns, workers=workers, commit_interval=interval
-        )
-        catalog = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
-        systems = open_systems(SystemSettings({"bootstrap.servers": servers}, "bench", catalog))
+    with nullcontext(given) if given is not None else tempfile.TemporaryDirectory() as folder:
+        systems, spec = open_bench_table(Path(folder), servers, topic, shape, workers=workers, commit_interval=interval)
         said["first"] = time.perf_counter()
         run_ingest(
             systems,
@@ -177,6 +185,18 @@ def _lakehouse(servers: str, topic: str, shape: Shape, interval: str, workers: i
             now_ms=lambda: int(time.time() * 1000),
         )
     return said
+
+
+def open_bench_table(folder: Path, servers: str, topic: str, shape: Shape, **declared: object) -> "tuple[Systems, TableSpec]":
+    """The systems and the declaration of a table in `folder`; it is not created yet."""
+    from lakehouse_assets.model.spec import TableSpec
+    from lakehouse_assets.operations.systems import SystemSettings, open_systems
+
+    parts = {**shape.declaration, **declared}
+    source = {"topic": topic, **shape.source(folder), **parts.pop("source", {})}
+    spec = TableSpec(table="bench.rows", source=source, schema=shape.columns, **parts)
+    catalog = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+    return open_systems(SystemSettings({"bootstrap.servers": servers}, "bench", catalog)), spec
 
 
 def _python_loop(servers: str, topic: str, shape: Shape) -> dict[str, float]:

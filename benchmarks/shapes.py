@@ -3,7 +3,7 @@
 import io
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import fastavro
 
+from benchmarks import customers
 from benchmarks.clicks import AVRO_SCHEMA, SCHEMA, encode_avro, generate_clicks
 
 Columns = list[dict[str, Any]]
@@ -35,6 +36,7 @@ class Shape:
     columns: Columns
     read: Callable[[bytes], Any] = read_json
     source: Callable[[Path], dict[str, str]] = field(default=lambda _: {})
+    declaration: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _generate_bad(count: int) -> Iterator[bytes]:
@@ -105,3 +107,12 @@ SHAPES = {
     "nested": Shape(_generate_nested, _NESTED),
     "100 columns": Shape(_generate_wide, [{"name": f"c{i}", "type": _KINDS[i % len(_KINDS)]} for i in range(COLUMNS_OF_WIDE)]),
 }
+
+# Upserts, which are measured by themselves.
+CHANGES = Shape(
+    lambda count: (value for _, _, value in customers.generate_changes(count, keys=count)),
+    customers.SCHEMA,
+    source=lambda _: {"format": "debezium-json"},
+    declaration={"mode": "upsert", "key": ["id"], "partition_by": ["bucket(16, id)"]},
+)
+SHAPES_OF_TOPICS = {**SHAPES, "changes": CHANGES}

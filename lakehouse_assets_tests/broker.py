@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as Delivered
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -14,11 +15,13 @@ from confluent_kafka.admin import (
 )
 from confluent_kafka.cimpl import NewTopic
 
+from lakehouse_assets_tests.change_streams import Message
 from lakehouse_assets_tests.waiting import wait_until
 
 _SECONDS = 30.0
 
 Value = bytes | str | None
+Record = tuple[Value, bytes | str | None, list[tuple[str, bytes]] | None]  # value, key, headers
 
 
 class Broker:
@@ -78,7 +81,12 @@ class Broker:
         `client` are the producer's own settings, such as `compression.type`.
         """
         producer = self._producer if client is None else Producer({**self._settings, "linger.ms": "5", **client})
-        return _send(producer, topic, values, partition, timestamp_ms, key, headers)
+        return _send(producer, topic, ((value, key, headers) for value in values), partition, timestamp_ms)
+
+    def send(self, topic: str, messages: Sequence[Message], partition: int, timestamp_ms: int) -> list[int]:
+        """Produce messages that have keys and headers of their own, in order; their offsets."""
+        records = [(one.value, one.key, list(one.headers) or None) for one in messages]
+        return _send(self._producer, topic, records, partition, timestamp_ms)
 
     def produce_in_transaction(
         self, topic: str, values: Iterable[Value], *, partition: int = 0, abort: bool = False
@@ -99,7 +107,7 @@ class Broker:
         producer = Producer({**self._settings, **identity})
         producer.init_transactions(_SECONDS)
         producer.begin_transaction()
-        return producer, _send(producer, topic, values, partition, None, None, None)
+        return producer, _send(producer, topic, ((value, None, None) for value in values), partition, None)
 
     def add_partitions(self, topic: str, count: int) -> None:
         """Until the topic has `count`."""
@@ -123,15 +131,13 @@ class Broker:
 def _send(
     producer: Producer,
     topic: str,
-    values: Iterable[Value],
+    records: Iterable[Record],
     partition: int,
     timestamp_ms: int | Sequence[int] | None,
-    key: bytes | str | None,
-    headers: list[tuple[str, bytes]] | None,
 ) -> list[int]:
     offsets: list[int] = []
 
-    def on_delivery(error: object, message: Message) -> None:
+    def on_delivery(error: object, message: Delivered) -> None:
         if error:
             raise KafkaException(error)
         offset = message.offset()
@@ -139,7 +145,7 @@ def _send(
         offsets.append(offset)
 
     sent = 0
-    for sent, value in enumerate(values, start=1):
+    for sent, (value, key, headers) in enumerate(records, start=1):
         stamped = timestamp_ms[sent - 1] if isinstance(timestamp_ms, Sequence) else timestamp_ms
         arguments = {} if stamped is None else {"timestamp": stamped}
         while True:

@@ -3,6 +3,7 @@
 Where the table must stay as it is, by the table too.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lakehouse_assets.decode.changes.log import ChangeLogDecoder
 from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, Messages
 from lakehouse_assets.decode.decoder import build_decoder, derive_columns
 from lakehouse_assets.decode.fitting import FittingDecoder
+from lakehouse_assets.model.derived import DerivedColumn
 from lakehouse_assets.model.errors import BrokenSchemaError, SchemaMovedError
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf, SubjectVersion
 from lakehouse_assets.model.spec import TableSpec
@@ -103,15 +105,22 @@ def resolve_columns(systems: Systems, spec: TableSpec) -> TableSpec:
     place = f"{source.subject!r}, version {source.version}," if source.version else repr(source.subject)
     try:
         columns = derive_columns(spec.source.format, source.schema)
-        # A column of the key may be optional in the schema, for its default; a row without it is bad all the same.
-        keyed = (spec.state or spec).key if spec.source.is_change_stream else ()
-        parts = [{"name": c.name, "type": c.type, "required": c.required or c.name in keyed, "doc": c.doc} for c in columns]
+        keyed = (spec.state or spec).key if spec.source.is_change_stream else None
+        parts = [{"name": c.name, "type": c.type, "required": _is_required(c, keyed), "doc": c.doc} for c in columns]
         return spec.with_columns_of(source, parts)
     except BrokenSchema as error:
         raise BrokenSchemaError(f"{place} for the columns of {spec.table}", str(error)) from None
     except ValidationError as error:
         reasons = "; ".join(str(details["msg"]) for details in error.errors(include_url=False))
         raise BrokenSchemaError(f"{place} for the columns of {spec.table}", reasons) from None
+
+
+def _is_required(column: DerivedColumn, key: Sequence[str] | None) -> bool:
+    """Of a database's table, the key's columns, whatever default they have, and no others.
+
+    Changes from before a column was renamed or added lack it, however strict the database is about it now.
+    """
+    return column.required if key is None else column.name in key
 
 
 def _read_schema_file(path: str) -> RegisteredSchema:

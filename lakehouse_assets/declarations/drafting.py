@@ -60,9 +60,9 @@ def _about_columns(draft: Draft) -> Iterator[str]:
         if draft.format == "debezium-json" and not draft.changes.says_types:
             yield "# These messages have no schema. Dates, times, decimals and bytes look like numbers or base64 text; say what"
             yield "# they are, as type: date; type: timestamp, epoch: microseconds; type: decimal(12,2), encoding: base64."
-    elif draft.subject is not None:
+    if draft.subject is not None:
         yield "# Without `schema:` and its lines, the columns are those of the newest version, and the table follows it."
-    else:
+    elif draft.changes is None:
         yield "# required: every message that was looked at has it. A message without it goes to the quarantine."
 
 

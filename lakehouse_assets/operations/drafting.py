@@ -4,13 +4,13 @@ The sample are the oldest and the newest messages of each topic partition.
 """
 
 from lakehouse_assets.decode.changes.decoded import ChangeMessages
-from lakehouse_assets.decode.changes.drafting import infer_from_changes
-from lakehouse_assets.decode.changes.sampling import find_changes
+from lakehouse_assets.decode.changes.drafting import draft_rows, infer_from_changes
+from lakehouse_assets.decode.changes.sampling import find_changes, is_debezium_envelope, list_fields
 from lakehouse_assets.decode.decoded import BrokenSchema
 from lakehouse_assets.decode.decoder import derive_columns
 from lakehouse_assets.decode.inference import event_time_score, infer_from_messages, name_columns
 from lakehouse_assets.model.drafts import ColumnDraft, Draft
-from lakehouse_assets.model.errors import BrokenSchemaError, NothingToDraftError
+from lakehouse_assets.model.errors import BrokenSchemaError, NothingToDraftError, SubjectMissingError
 from lakehouse_assets.model.offsets import Bounds
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.messages import Ranges
@@ -30,7 +30,7 @@ def draft_from_topic(systems: Systems, table: str, topic: str, count: int) -> Dr
     messages, total = _sample(systems, table, topic, count)
     values = [value for value in messages.values if value is not None]
     if sum(value[:1] == _SCHEMA_FOLLOWS for value in values) * 2 > len(values):
-        return _draft_from_registry(systems, topic, len(values))
+        return _draft_from_registry(systems, topic, messages, total)
     changes = find_changes(messages)
     draft = infer_from_messages(values) if changes is None else infer_from_changes(changes, messages, total)
     if not draft.columns:
@@ -38,27 +38,39 @@ def draft_from_topic(systems: Systems, table: str, topic: str, count: int) -> Dr
     return draft
 
 
-def _draft_from_registry(systems: Systems, topic: str, message_count: int) -> Draft:
+def _draft_from_registry(systems: Systems, topic: str, messages: ChangeMessages, total: int) -> Draft:
     source = systems.registry.latest(f"{topic}-value")
     place = f"the registry's subject {source.subject}, version {source.version}"
-    kind = source.schema.kind.lower()
+    is_envelope = is_debezium_envelope(source.schema)
+    kind = "debezium-avro" if is_envelope else source.schema.kind.lower()
     try:
         derived = derive_columns(kind, source.schema)
     except BrokenSchema as error:
         raise BrokenSchemaError(place, str(error)) from None
     names = name_columns(column.name for column in derived)
-    columns = [
+    key = _find_key_fields(systems, topic) if is_envelope else ()
+    columns = tuple(
         ColumnDraft(
             name=names[column.name],
             path=(column.name,),
             type=column.type,
-            required=column.required,
+            required=column.name in key if is_envelope else column.required,
             doc=column.doc,
             event_time=event_time_score(column.name, column.type),
         )
         for column in derived
-    ]
-    return Draft(tuple(columns), {}, message_count, {}, kind, place)
+    )
+    count = sum(value is not None for value in messages.values)
+    changes = draft_rows(columns, key, messages, total) if is_envelope else None
+    return Draft(columns, {}, count, {}, kind, place, changes)
+
+
+def _find_key_fields(systems: Systems, topic: str) -> tuple[str, ...]:
+    """The fields of messages' keys; none where the registry does not know them."""
+    try:
+        return list_fields(systems.registry.latest(f"{topic}-key").schema)
+    except SubjectMissingError:
+        return ()
 
 
 def _sample(systems: Systems, table: str, topic: str, count: int) -> tuple[ChangeMessages, int]:

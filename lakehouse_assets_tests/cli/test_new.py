@@ -8,8 +8,11 @@ import pytest
 
 from lakehouse_assets.cli import main
 from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.reading import load_table
+from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.conftest import TopicFactory
+from lakehouse_assets_tests.decode.changes.captures import read_capture
 
 Output = pytest.CaptureFixture[str]
 
@@ -81,6 +84,27 @@ def test_a_dry_run_prints_the_file_and_writes_nothing(clicks: str, folder: Path,
 
     assert main(["new", "ods.clicks", "--topic", clicks]) == 0
     assert (folder / "ods_clicks.yaml").read_text() == printed
+
+
+@pytest.mark.kafka
+def test_the_changes_of_a_database_become_an_upsert_table_that_fills(
+    folder: Path, topic: TopicFactory, broker: Broker, capsys: Output
+) -> None:
+    name = topic()
+    messages = read_capture("schemas_precise_adaptive", "lines")
+    for value, key in zip(messages.values, messages.keys, strict=True):
+        broker.produce(name, [value], key=key)
+
+    assert main(["new", "shop.lines", "--topic", name, "--json"]) == 0
+    (document,) = rows(capsys)
+    assert (document["format"], document["mode"], document["key"]) == ("debezium-json", "upsert", ["order_id", "line_no"])
+    assert document["buckets"] == 1
+
+    assert main(["validate"]) == 0
+    assert main(["ingest", "shop.lines"]) == 0
+    keys = judge.query(load_table("shop.lines"), "SELECT order_id, line_no FROM {table} ORDER BY ALL")
+    assert keys
+    assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.kafka

@@ -11,6 +11,7 @@ from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.conftest import TopicFactory
 from lakehouse_assets_tests.decode.avro.messages import messages, record
+from lakehouse_assets_tests.decode.changes.envelopes import KEYS, VALUES, Stream, envelope, row
 from lakehouse_assets_tests.registry import Registry
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("registry")]
@@ -70,6 +71,42 @@ def test_protobuf_messages_are_drafted_from_their_registered_schema_too(
     assert main(["validate"]) == 0
     assert main(["ingest", "ods.clicks"]) == 0
     assert judge.query(load_table("ods.clicks"), "SELECT cents, currency FROM {table}") == [(7, "EUR")]
+
+
+@pytest.mark.parametrize("knows_keys", [True, False])
+def test_debeziums_envelopes_become_an_upsert_table_with_the_key_of_the_messages(
+    folder: Path, registry: Registry, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str], knows_keys: bool
+) -> None:
+    name = topic()
+    key = record(("shop", "string"), ("id", "int"), name="shop.public.items.Key")
+    value = row(("id", "int"), ("shop", "string"), ("amount", ["null", "double"]))
+    stream = Stream(value, key)
+    ids = {VALUES: registry.register(f"{name}-value", envelope(value))}
+    ids[KEYS] = registry.register(f"{name}-key" if knows_keys else f"{name}-others", key)
+
+    def written(message: bytes, number: int) -> bytes:
+        return b"\0" + ids[number].to_bytes(4) + message[5:]
+
+    for item, amount in ((1, 1.5), (2, None)):
+        after = {"id": item, "shop": "a", "amount": amount}
+        found = written(stream.change("c", after, lsn=item), VALUES)
+        broker.produce(name, [found], key=written(stream.key({"shop": "a", "id": item}), KEYS))
+
+    assert main(["new", "shop.items", "--topic", name]) == 0
+
+    text = (folder / "shop_items.yaml").read_text()
+    assert "\n  format: debezium-avro\n" in text
+    assert "\nmode: upsert " in text
+    if not knows_keys:
+        assert capsys.readouterr().err == "no message says what names a row: fill in 'key'\n"
+        assert "\nkey: [] " in text
+        return
+    assert "\nkey: [shop, id]\n" in text
+    assert "\n  - {name: amount, type: double}\n" in text
+    assert main(["validate"]) == 0
+    assert main(["ingest", "shop.items"]) == 0
+    rows = judge.query(load_table("shop.items"), "SELECT id, shop, amount FROM {table} ORDER BY id")
+    assert rows == [(1, "a", 1.5), (2, "a", None)]
 
 
 def test_a_table_without_declared_columns_is_brought_up_to_date_too(

@@ -17,7 +17,8 @@ from lakehouse_assets.model.drafts import ColumnDraft, Draft, RowDraft
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import DataType
 
-JSON_PER_PARQUET = 4  # how many times as long a row is as JSON as in a compressed file, about
+_JSON_PER_PARQUET = 4  # how many times as long a row is as JSON as in a compressed file, about
+_AVRO_PER_PARQUET = 3  # the same of an envelope in Avro, which may hold the row twice
 
 
 def infer_from_changes(sample: ChangeSample, messages: ChangeMessages, message_total: int) -> Draft:
@@ -38,11 +39,29 @@ def infer_from_changes(sample: ChangeSample, messages: ChangeMessages, message_t
     known = RowDraft(
         key=tuple(one.name for one in key),
         count=rows,
-        size_bytes=rows * sample.row_bytes // JSON_PER_PARQUET,
+        size_bytes=rows * sample.row_bytes // _JSON_PER_PARQUET,
         spread=max(key, key=lambda one: _count_values(sample, one)).name if key else None,
         says_types=bool(sample.types),
     )
     return Draft(tuple(drafts), left_out, sample.change_count, unreadable, sample.format, changes=known)
+
+
+def draft_rows(
+    columns: Sequence[ColumnDraft], key: Sequence[str], messages: ChangeMessages, message_total: int
+) -> RowDraft:
+    """The rows of messages whose schema gave the columns. `key`: the fields of messages' keys."""
+    by_field = {one.path[0]: one.name for one in columns}
+    names = tuple(by_field[field] for field in key if field in by_field)
+    sizes = [len(value) for value in messages.values if value is not None]
+    distinct = len({one for one, value in zip(messages.keys, messages.values, strict=True) if value is not None})
+    rows = round(message_total * min(1.0, distinct / max(1, len(sizes))))
+    return RowDraft(
+        key=names if len(names) == len(key) else (),
+        count=rows,
+        size_bytes=rows * sum(sizes) // max(1, len(sizes)) // _AVRO_PER_PARQUET,
+        spread=names[0] if names else None,
+        says_types=True,
+    )
 
 
 def _judge(

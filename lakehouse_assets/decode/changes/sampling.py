@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from lakehouse_assets.decode.changes.decoded import ChangeMessages
 from lakehouse_assets.decode.exact import Unreadable, parse_object, parse_value
+from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import (
     MAX_DECIMAL_PRECISION,
     DataType,
@@ -30,6 +31,7 @@ _NO_EXAMPLES = (_PLACEHOLDER, [_PLACEHOLDER], "NaN", "Infinity", "-Infinity")  #
 _CANAL_KINDS = frozenset(("INSERT", "UPDATE", "DELETE", "INIT"))
 _MAXWELL_KINDS = frozenset(("insert", "update", "delete", "bootstrap-insert"))
 _MAXWELL_KEY = "pk."
+_ENVELOPE = {"before", "after", "source", "op"}
 _MEASURED = 100  # rows whose size stands for all
 
 _CONNECT_KINDS: Final = {
@@ -102,6 +104,20 @@ def find_changes(messages: ChangeMessages) -> ChangeSample | None:
         if len(changes) * 2 > len(objects):
             return _summarize(name, changes)
     return None
+
+
+def is_debezium_envelope(schema: RegisteredSchema) -> bool:
+    """Whether an Avro schema is that of Debezium's changes."""
+    return set(list_fields(schema)) >= _ENVELOPE
+
+
+def list_fields(schema: RegisteredSchema) -> tuple[str, ...]:
+    """The names of the fields of an Avro record; none where it is something else."""
+    try:
+        found = json.loads(schema.text) if schema.kind == "AVRO" else None
+    except ValueError:
+        return ()
+    return tuple(str(one.get("name")) for one in _fields(found)) if isinstance(found, dict) else ()
 
 
 def _read(value: bytes) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ one can't prove right, the exact one judges message by message. So speed never c
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import repeat
@@ -73,32 +73,44 @@ class DebeziumDecoder:
         return {fast: _Group(*group) for fast, group in found.items()}
 
     def _decode_group(self, messages: ChangeMessages, fast: FastDebezium, group: "_Group") -> Iterator[DecodedChanges]:
-        whole = self._prove(messages, fast, group) if fast.can_read else None
+        if not fast.can_read:
+            yield self._exact.decode(messages, group.indices)
+            return
+        whole = self._prove(messages, fast, group, range(len(group)))
         if whole is not None:
             yield whole
             return
-        for start in range(0, len(group.indices), _CHUNK_ROWS):
-            chunk = group.slice(start, start + _CHUNK_ROWS)
-            proved = self._prove(messages, fast, chunk) if fast.can_read and len(group.indices) > _CHUNK_ROWS else None
-            yield proved or self._exact.decode(messages, chunk.indices)
+        passing = fast.screen(group.payloads)
+        screened = self._prove(messages, fast, group, passing)
+        if screened is not None:
+            yield screened
+            return
+        for start in range(0, len(group), _CHUNK_ROWS):
+            stop = min(start + _CHUNK_ROWS, len(group))
+            chunk = _Group(group.indices[start:stop], group.payloads[start:stop])
+            candidates = [row - start for row in passing if start <= row < stop]
+            yield self._prove(messages, fast, chunk, candidates) or self._exact.decode(messages, chunk.indices)
 
-    def _prove(self, messages: ChangeMessages, fast: FastDebezium, group: "_Group") -> DecodedChanges | None:
-        """All of a group: most fast, what is left exactly. None: nothing is proved."""
-        left: list[int] = []
+    def _prove(
+        self, messages: ChangeMessages, fast: FastDebezium, group: "_Group", candidates: Sequence[int]
+    ) -> DecodedChanges | None:
+        """All of a group: `candidates` fast, what is left exactly. None: nothing is proved."""
         guesses = 0
-        while group.indices and guesses <= _MAX_GUESSES:
-            read = fast.decode(group.payloads, needs_before=None in messages.keys)
+        while candidates and guesses <= _MAX_GUESSES:
+            tried = group.take(candidates)
+            read = fast.decode(tried.payloads, needs_before=None in messages.keys)
             if isinstance(read, FastRead):
-                return self._complete(messages, group, read, left)
+                left = frozenset(group.indices).difference(tried.indices) if len(tried) < len(group) else ()
+                return self._complete(messages, tried, read, left)
             if not read.certain:
                 guesses += 1
                 if not read.rows or read.rows[0] < _DENSE_ROWS:
                     return None
-            left += [group.indices[row] for row in read.rows]
-            group = group.without(frozenset(read.rows))
+            dropped = frozenset(read.rows)
+            candidates = [place for row, place in enumerate(candidates) if row not in dropped]
         return None
 
-    def _complete(self, messages: ChangeMessages, group: "_Group", read: FastRead, left: Sequence[int]) -> DecodedChanges:
+    def _complete(self, messages: ChangeMessages, group: "_Group", read: FastRead, left: Collection[int]) -> DecodedChanges:
         indices = np.asarray(group.indices, np.int64)
         table, proved = self._put_keys(messages, indices, read)
         rows = np.flatnonzero(proved)
@@ -168,11 +180,11 @@ class _Group:
     indices: Sequence[int]
     payloads: Sequence[bytes]
 
-    def slice(self, start: int, stop: int) -> "_Group":
-        """Some in a row."""
-        return _Group(self.indices[start:stop], self.payloads[start:stop])
+    def __len__(self) -> int:
+        return len(self.indices)
 
-    def without(self, rows: frozenset[int]) -> "_Group":
-        """Those that stand at other rows."""
-        kept = [row for row in range(len(self.indices)) if row not in rows]
-        return _Group([self.indices[row] for row in kept], [self.payloads[row] for row in kept])
+    def take(self, rows: Sequence[int]) -> "_Group":
+        """Some of them."""
+        if len(rows) == len(self):
+            return self
+        return _Group([self.indices[row] for row in rows], [self.payloads[row] for row in rows])

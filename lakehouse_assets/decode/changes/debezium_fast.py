@@ -24,6 +24,7 @@ from lakehouse_assets.decode.changes.positions import SOURCE_FIELDS, read_positi
 from lakehouse_assets.decode.columns import arrow_schema
 from lakehouse_assets.decode.exact import Unreadable, parse_object
 from lakehouse_assets.decode.lines import NO_CLUE, Doubt, doubt_of, is_strict, join_lines, read_lines
+from lakehouse_assets.decode.screen import Screen
 from lakehouse_assets.decode.wire import Suspects, Unproven
 
 TOMBSTONE = b'{"op":"d"}'
@@ -83,6 +84,11 @@ class FastDebezium:
         except Unproven:
             return NO_CLUE
 
+    def screen(self, values: Sequence[bytes]) -> list[int]:
+        """Which values look good, of many of which some are not."""
+        screen = Screen(self._plan())
+        return [row for row, value in enumerate(values) if screen.passes(value)]
+
     def _learn(self, values: Sequence[bytes]) -> bool:
         self._read_schema = None
         images = []
@@ -93,10 +99,13 @@ class FastDebezium:
                 continue
         return self._forms.learn(images)
 
+    def _plan(self) -> pa.Schema:
+        images = [("before", self._forms.plan(self._key)), ("after", self._forms.plan())]
+        return pa.schema([*images, ("op", pa.string()), ("source", pa.struct(SOURCE_FIELDS))])
+
     def _read(self, block: bytes) -> pa.Table | Doubt:
         if self._read_schema is None:
-            images = [("before", self._forms.plan(self._key)), ("after", self._forms.plan())]
-            self._read_schema = pa.schema([*images, ("op", pa.string()), ("source", pa.struct(SOURCE_FIELDS))])
+            self._read_schema = self._plan()
         try:
             return read_lines(block, self._read_schema, "ignore")
         except pa.ArrowInvalid as error:

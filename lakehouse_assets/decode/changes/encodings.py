@@ -46,6 +46,8 @@ NANOS_OF_INFINITY = 2**63 - 86_400 * 10**9  # from here on, nanoseconds stand fo
 UNITS = {"seconds": (1_000_000, 1), "milliseconds": (1_000, 1), "microseconds": (1, 1), "nanoseconds": (1, 1_000)}
 """What an integer is multiplied with, and then divided by, to be microseconds."""
 
+MAX_SCALE = 2**15  # of a decimal that says its own; the other way, too
+
 _CONNECT_UNITS = {
     "io.debezium.time.Time": "milliseconds",
     "io.debezium.time.MicroTime": "microseconds",
@@ -56,7 +58,7 @@ _CONNECT_UNITS = {
     "org.apache.kafka.connect.data.Time": "milliseconds",
     "org.apache.kafka.connect.data.Timestamp": "milliseconds",
 }
-_CONNECT_DECIMAL = "org.apache.kafka.connect.data.Decimal"
+CONNECT_DECIMAL = "org.apache.kafka.connect.data.Decimal"
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _HEX = re.compile("(?:[0-9a-f]{2})*")
 _DIGITS = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -123,7 +125,7 @@ def _open(declared: DataType, epoch: str | None, encoding: str | None, source: C
         case Primitive("timestamp" | "timestamptz" | "time" as name):
             return _moment_reader(name, unit_of(epoch, source))
         case Primitive("string"):
-            return lambda found: _string_of(found, source)
+            return lambda found: string_of(found, source)
         case Primitive(name, _):
             return _OTHERS.get(name) or PRIMITIVE_READERS[name]
 
@@ -212,13 +214,13 @@ _OTHERS: dict[str, Read] = {
 }
 
 
-def _string_of(found: Any, source: ConnectType | None) -> str:
+def string_of(found: Any, source: ConnectType | None) -> str:
     """Text; a decimal of any length, for which no other type has the room, as its digits."""
-    if isinstance(found, dict) and found.keys() == {"scale", "value"}:
+    if isinstance(found, dict) and found.keys() >= {"scale", "value"}:
         return format(_variable_decimal(found), "f")
     text = text_of(found, "a string")
-    if source is not None and source.name == _CONNECT_DECIMAL:
-        return format(_unscaled(text, source.scale or 0), "f")
+    if source is not None and source.name == CONNECT_DECIMAL:
+        return format(unscaled_decimal(text, source.scale or 0), "f")
     return text
 
 
@@ -227,7 +229,7 @@ def decimal_of(found: Any, precision: int, scale: int, encoding: str | None, sou
     if isinstance(found, (Integer, Fraction)):
         return decimal_of_text(str(found), precision, scale)
     if isinstance(found, dict):
-        return _fitting(_variable_decimal(found), precision, scale)
+        return fitting_decimal(_variable_decimal(found), precision, scale)
     text = text_of(found, "a number, text of one, or base64")
     is_number, is_base64 = bool(_DIGITS.fullmatch(text)), bool(_BASE64.fullmatch(text))
     if source is not None:
@@ -240,15 +242,16 @@ def decimal_of(found: Any, precision: int, scale: int, encoding: str | None, sou
         return decimal_of_text(text, precision, scale)
     if not is_base64:
         raise Rejected("invalid_text", f"a number for decimal({precision}, {scale}), text of one, or base64")
-    return _fitting(_unscaled(text, scale if scale_there is None else scale_there), precision, scale)
+    return fitting_decimal(unscaled_decimal(text, scale if scale_there is None else scale_there), precision, scale)
 
 
 def _variable_decimal(found: dict[str, Any]) -> Decimal:
-    scale = integer_of(member_of(found, "scale"), "a scale beside the value", 2**15)
-    return _unscaled(text_of(member_of(found, "value"), "base64 beside the scale"), scale)
+    scale = integer_of(member_of(found, "scale"), "a scale beside the value", MAX_SCALE)
+    return unscaled_decimal(text_of(member_of(found, "value"), "base64 beside the scale"), scale)
 
 
-def _unscaled(text: str, scale: int) -> Decimal:
+def unscaled_decimal(text: str, scale: int) -> Decimal:
+    """The value of base64 of a big-endian number, of which so many digits are behind the point."""
     octets = bytes_of_base64(text, None)
     if not octets:
         raise Rejected("invalid_text", "base64 of a number")
@@ -257,7 +260,8 @@ def _unscaled(text: str, scale: int) -> Decimal:
     return Decimal(int.from_bytes(octets, "big", signed=True)).scaleb(-scale, _EXACT)
 
 
-def _fitting(value: Decimal, precision: int, scale: int) -> Decimal:
+def fitting_decimal(value: Decimal, precision: int, scale: int) -> Decimal:
+    """The same value with `scale` fractional digits, if it has no more and fits the precision."""
     return decimal_of_text(str(value), precision, scale)
 
 

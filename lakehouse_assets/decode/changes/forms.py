@@ -17,21 +17,28 @@ import pyarrow.compute as pc
 from lakehouse_assets.decode.changes.connect import ConnectType
 from lakehouse_assets.decode.changes.decimals import decimals_of_base64, decimals_of_text, read_each
 from lakehouse_assets.decode.changes.encodings import (
+    CONNECT_DECIMAL,
     DAY_MICROS,
     MAX_DAYS,
+    MAX_SCALE,
     MIN_DAYS,
     NANOS_OF_INFINITY,
     UNITS,
     bytes_of,
     decimal_of,
+    fitting_decimal,
+    string_of,
     unit_of,
+    unscaled_decimal,
 )
 from lakehouse_assets.decode.columns import arrow_type
 from lakehouse_assets.decode.kinds import Fraction, Integer
 from lakehouse_assets.decode.nested import with_items, with_members
-from lakehouse_assets.decode.rules import MAX_MICROS, MIN_MICROS
+from lakehouse_assets.decode.rules import MAX_MICROS, MIN_MICROS, Rejected
 from lakehouse_assets.decode.wire import Suspects, convert_texts, keep_where, within
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
+
+_VARIABLE = pa.struct([("scale", pa.int32()), ("value", pa.string())])
 
 Convert = Callable[[pa.Array, Suspects], pa.Array]
 
@@ -89,7 +96,8 @@ def _list_primitive_forms(
         case "uuid":
             yield Form(pa.string(), lambda texts, suspects: convert_texts(texts, declared, suspects), _is_text)
         case "string":
-            yield Form(pa.string(), _as_read, _is_text)
+            yield Form(pa.string(), _string_converter(source), _is_text)
+            yield _variable_form(pa.string(), lambda value: format(value, "f"))
         case _:
             yield Form(pa.string(), _bytes_converter(declared, encoding, source), _is_text)
     unit = unit_of(epoch, source) if declared.name in ("time", "timestamp", "timestamptz") else None
@@ -113,8 +121,33 @@ def _list_decimal_forms(declared: Primitive, encoding: str | None, source: Conne
         yield Form(
             pa.string(), lambda texts, suspects: decimals_of_text(texts, read, to, suspects, is_clear=is_clear), _is_text
         )
+    yield _variable_form(to, lambda value: fitting_decimal(value, precision, scale))
     # The reader takes text of a number for one, too.
     yield Form(to, partial(_fitting, to=to), _is_number, takes_text=encoding != "text")
+
+
+def _variable_form(to: pa.DataType, write: Callable[[Decimal], Any]) -> Form:
+    """Decimals that say their own scale."""
+
+    def convert(structs: pa.Array, suspects: Suspects) -> pa.Array:
+        values: list[Any] = []
+        for row, found in enumerate(structs.to_pylist()):
+            value = None
+            if found is not None:
+                try:
+                    value = write(_read_variable(**found))
+                except Rejected:
+                    suspects.rows[row] = True
+            values.append(value)
+        return pa.array(values, to)
+
+    return Form(_VARIABLE, convert, lambda found: isinstance(found, dict) and found.keys() >= {"scale", "value"})
+
+
+def _read_variable(scale: int | None, value: str | None) -> Decimal:
+    if scale is None or value is None or not -MAX_SCALE <= scale < MAX_SCALE:
+        raise Rejected("wrong_type", "a scale and base64")
+    return unscaled_decimal(value, scale)
 
 
 def _list_form(declared: ListType, item: Form) -> Form:
@@ -146,6 +179,13 @@ def _struct_form(declared: StructType, members: Sequence[Form]) -> Form:
         return with_members(structs, [form.convert(one, suspects) for one, form in zip(found, members, strict=True)], to)
 
     return Form(wire, convert, lambda found: isinstance(found, dict))
+
+
+def _string_converter(source: ConnectType | None) -> Convert:
+    if source is None or source.name != CONNECT_DECIMAL:
+        return _as_read
+    read = partial(string_of, source=source)
+    return lambda texts, suspects: read_each(texts, read, pa.string(), suspects)
 
 
 def _bytes_converter(declared: Primitive, encoding: str | None, source: ConnectType | None) -> Convert:

@@ -60,8 +60,9 @@ def _value(kind: str, found: Any, schema: Mapping[str, Any] | None = None, **par
     declared = (column("id", "int", required=True), column("v", parse_type(kind), **parts))
     value = _message(after={"id": 1, "v": found})
     if schema is not None:
-        after = {"type": "struct", "field": "after", "fields": [{"type": "int32", "field": "id"}, {**schema, "field": "v"}]}
-        wrapped = {"schema": {"type": "struct", "fields": [after]}, "payload": json.loads(value)}
+        fields = [{"type": "int32", "field": "id"}, {**schema, "field": "v"}]
+        images = [{"type": "struct", "field": name, "fields": fields} for name in ("before", "after")]
+        wrapped = {"schema": {"type": "struct", "fields": images}, "payload": json.loads(value)}
         value = json.dumps(wrapped, separators=(",", ":")).encode()
         assert _decode(declared, json.dumps(wrapped).encode()).table == _decode(declared, value).table
     changes = _decode(declared, value)

@@ -52,7 +52,8 @@ LITERALS = [
     '"2026-02-28T23:59:59.123456Z"', '"2026-02-28T23:59:59+02:00"', '"9999-12-31T23:59:59Z"', '"0f8fad5b-d9cb-469f-a165-70867728950e"',
     _b64(b"\x04\x1a"), _b64(b"\xff"), _b64(b"\x7f" * 8), _b64(b"\x80" * 8), _b64(b"\x80" + b"\0" * 7), _b64(b"\x01" * 9), _b64(b"\0" * 20), '"BBo"', '"B=o="', '"===="', '"BB=="',
     '"AB=="', '"deadbeef"', '"deadbeef00"', '"DEAD"', '"ab_-"', '"ab+/"', '"abc"', '"AAEC"', "{}", '{"a": 1}', '{"a": 1, "t": "10:20"}', '{"a": null}', '{"a": "x"}',
-    '{"scale": 1, "value": "AQ=="}', "[]", "[1, null]", '["a", null]', '["1.5"]', '["Dw=="]', "[1.5]", '["x", 1]', "[1772323199123]",
+    '{"scale": 1, "value": "AQ=="}', '{"scale": 40000, "value": "AQ=="}', '{"scale": 1, "value": "AQ==", "a": 1}', '{"scale": 2, "value": null}',
+    '{"scale": -2, "value": "/w=="}', '{"scale": 2}', "[]", "[1, null]", '["a", null]', '["1.5"]', '["Dw=="]', "[1.5]", '["x", 1]', "[1772323199123]",
     f'"{PLACEHOLDER}"', '"\\u005f_debezium_unavailable_value"', _b64(PLACEHOLDER.encode()), f'["{PLACEHOLDER}"]', f'["{PLACEHOLDER}", "b"]',
     str(list(PLACEHOLDER.encode())), f'{{"{PLACEHOLDER}": "{PLACEHOLDER}"}}', f'{{"{PLACEHOLDER}": 1, "a": 1}}', f'"{PLACEHOLDER.encode().hex()}"',
     '["b68a35a7-17ad-35b3-af2a-ae46edb4545a"]', "NaN", "[[1]]", '"\\ud800"', '"a\\u0000"', "[" * 300 + "]" * 300, '{"a": 1, "a": 2}',
@@ -70,7 +71,7 @@ HEADERS: list[Headers | None] = [None, [], [("__debezium.oldkey", b'{"l": 9}')],
 _TYPES = {
     "p": ("bytes", "org.apache.kafka.connect.data.Decimal", "2"), "q": ("bytes", "org.apache.kafka.connect.data.Decimal", "3"),
     "ts_nanoseconds": ("int64", "io.debezium.time.MicroTimestamp", ""), "t_nanoseconds": ("int32", "io.debezium.time.Time", ""),
-    "x": ("bytes", "", ""), "h": ("string", "", ""), "day": ("int32", "io.debezium.time.Date", ""), "s": ("string", "", ""),
+    "x": ("bytes", "", ""), "h": ("string", "", ""), "day": ("int32", "io.debezium.time.Date", ""), "s": ("bytes", "org.apache.kafka.connect.data.Decimal", "2"),
     "pt": ("string", "", ""), "l": ("int64", "", ""),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
@@ -247,7 +247,7 @@ def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int)
 def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger) -> tuple[TableUpdate, ...]:
     """Write the snapshot's metadata files; what must be committed together."""
     swap = delivery.replaces(builder.table) if delivery.replaces is not None else Change(())
-    change = Change((*delivery.files, *swap.added), swap.removed_paths)
+    change = replace(swap, added=(*delivery.files, *swap.added))
     text = signed.to_json()
     summary = {LEDGER_KEY: text, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
     return (*builder.build(change, summary), SetPropertiesUpdate(updates={LEDGER_KEY: text}))

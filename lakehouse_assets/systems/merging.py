@@ -39,6 +39,7 @@ from lakehouse_assets.systems.position_deletes import (
 from lakehouse_assets.systems.row_order import find_stale
 from lakehouse_assets.systems.schema import build_file_schema
 from lakehouse_assets.systems.snapshots import Change, table_name
+from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY, Tombstones
 from lakehouse_assets.systems.truncating import find_truncated, spares_newer
 from lakehouse_assets.systems.unavailable import Filling
 
@@ -144,9 +145,10 @@ class RowMerge:
         gone, files, truncated = self._truncate(table, files)
         rows = conform(self._changes.rows, build_file_schema(table.schema()))
         hits = list(KeyLookup(table, rows.select(self._key), self._cache).find(files))
+        tombstones = Tombstones(table, self._key, self._cache) if self._has_several_logs else None
         stale = np.zeros(rows.num_rows, np.bool_)
-        if self._has_several_logs:
-            stale = find_stale(table, rows, hits, self._cache)
+        if tombstones is not None:
+            stale = find_stale(table, rows, hits, self._cache) | tombstones.find_stale(rows)
             hits = [found.only(~stale) for found in hits]
         rows = self._complete(table, rows, hits, stale)
         if len(self.unresolved):
@@ -163,7 +165,17 @@ class RowMerge:
         )
         if new_rows.num_rows:
             writer.add(new_rows)
+        if tombstones is not None:
+            self._remember(tombstones, rows.filter(pa.array(~stale)), self._changes.deletes[~stale])
         self._carry_out(table, writer, {file.path: file for file in [*gone, *files]}, taken)
+
+    def _remember(self, tombstones: Tombstones, rows: pa.Table, deletes: Mask) -> None:
+        """Name the deletions that are remembered from this snapshot on."""
+        location = tombstones.write(rows, deletes)
+        if location is not None and location != tombstones.location:
+            self.written_locations.append(location)
+        if location is not None or tombstones.location is not None:
+            self._change = replace(self._change, notes={TOMBSTONES_KEY: location or ""})
 
     def _truncate(self, table: Table, files: list[LiveFile]) -> tuple[list[LiveFile], list[LiveFile], list[_Taken]]:
         """Files that a truncation empties, the others, and rows that it takes out of those."""
@@ -202,7 +214,7 @@ class RowMerge:
             staged = writer.finish()
             self.written_locations += [file.location for file in staged]
             added = [*build_data_files(table, staged), *(future.result() for future in marking)]
-        self._change = Change(added, frozenset(removed))
+        self._change = replace(self._change, added=added, removed_paths=frozenset(removed))
 
 
 def _head_of(table: Table) -> int | None:

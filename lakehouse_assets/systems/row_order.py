@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import LongType
 
@@ -34,7 +35,7 @@ _ORDER_COLUMNS: Final = (KAFKA_TOPIC, KAFKA_PARTITION, KAFKA_OFFSET, KAFKA_TIMES
 
 def find_stale(table: Table, changes: pa.Table, hits: Iterable[Hits], cache: FileCache) -> Mask:
     """Which changes are older than the live row of their key. `changes` have the table's columns; `hits` number them."""
-    names = [name for name in _ORDER_COLUMNS if name in table.schema().column_names]
+    names = order_columns(table.schema())
     schema, incoming = table.schema().select(*names), changes.select(names)
     stale = np.zeros(changes.num_rows, np.bool_)
     for found in hits:
@@ -43,6 +44,11 @@ def find_stale(table: Table, changes: pa.Table, hits: Iterable[Hits], cache: Fil
             live = read_at(table, found.file.data, schema, found.positions, cache)
             stale[found.keys[is_newer(live, mine)]] = True
     return stale
+
+
+def order_columns(schema: Schema) -> list[str]:
+    """The columns of a table that say which change is newer."""
+    return [name for name in _ORDER_COLUMNS if name in schema.column_names]
 
 
 def is_newer(live: pa.Table, incoming: pa.Table) -> Mask:

@@ -78,10 +78,14 @@ def list_live_files(table: Table, content: ManifestContent = ManifestContent.DAT
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one snapshot does to a table: files it adds, and paths of files it removes; data and delete files alike."""
+    """What one snapshot does to a table: files it adds, and paths of files it removes; data and delete files alike.
+
+    `notes` are put into its summary.
+    """
 
     added: Sequence[DataFile]
     removed_paths: frozenset[str] = frozenset()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def operation(self) -> Operation:
@@ -260,7 +264,7 @@ class SnapshotBuilder:
         for file in removed:
             collector.remove_file(file, schema, specs[file.spec_id])
         return update_snapshot_summaries(
-            Summary(operation=change.operation, **collector.build(), **properties),
+            Summary(operation=change.operation, **collector.build(), **change.notes, **properties),
             parent.summary.additional_properties if parent is not None and parent.summary else None,
         )
 

@@ -94,7 +94,8 @@ def test_a_table_is_the_fold_of_its_changes(layout: list[str], events: list[tupl
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@pytest.mark.timeout(1800)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(layout=LAYOUTS, events=st.lists(EVENTS, min_size=3, max_size=20))
 def test_a_table_is_the_fold_of_many_changes(layout: list[str], events: list[tuple[str, Any, Any]]) -> None:
     _run(layout, events)

@@ -8,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from lakehouse_assets.systems import tombstones
 from lakehouse_assets.systems.changes import Changes, Truncated
+from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.merging import MergeFigures
 from lakehouse_assets_tests import judge
-from lakehouse_assets_tests.builders import expire
+from lakehouse_assets_tests.builders import append_foreign_rows, expire
 from lakehouse_assets_tests.faults import FaultyCatalog
 from lakehouse_assets_tests.foreign_deletes import delete_rows
 from lakehouse_assets_tests.systems.merges import (
@@ -171,3 +173,47 @@ def test_a_truncation_spares_rows_of_another_log_that_are_newer(catalog: FaultyC
 
     assert merger.read() == {2: "after", 5: "again", 6: "after"}
     assert (figures.truncated, figures.stale) == (4, 1)
+
+
+@IN_EVERY_MODE
+def test_a_row_that_one_log_deleted_does_not_come_back_with_an_older_change_of_another(
+    catalog: FaultyCatalog, mode: Mode
+) -> None:
+    merger = Merger(catalog, DEBEZIUM, mode)
+
+    def put(*rows: tuple[int, str | None, int, int, int | None, int | None]) -> MergeFigures:
+        return merger.merge(make_placed(rows), has_several_logs=True).figures
+
+    put((1, "a", 0, 0, 10, 100), (2, "a", 0, 1, 10, 101))
+    put((1, None, 0, 2, 20, 200), (3, None, 0, 3, 20, 201), (4, None, 0, 4, 20, None))
+    put((9, "other", 0, 5, 21, 202))
+    append_foreign_rows(merger.table, 1)
+
+    figures = put((1, "late", 1, 0, 30, 150), (3, "late", 1, 1, 30, 150), (4, "late", 1, 2, 19, 150), (2, "late", 1, 3, 30, 150))
+    assert (figures.stale, figures.updated) == (3, 1)
+    assert put((1, None, 1, 4, 31, 160), (3, None, 0, 3, 20, 201)) == MergeFigures(absent=1, stale=1)
+    assert merger.read() == {2: "late", 9: "other", 1_000_000: None}
+
+    put((1, "born again", 1, 5, 40, 300), (3, "born again", 0, 6, 40, 301))
+    assert put((1, "late", 0, 7, 41, 299), (3, "late", 1, 6, 41, 302)).stale == 1
+    assert merger.read() == {1: "born again", 2: "late", 3: "late", 9: "other", 1_000_000: None}
+
+
+def test_deletions_are_remembered_for_a_day_and_not_without_end(
+    catalog: FaultyCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tombstones, "KEPT_TOMBSTONES", 3)
+    merger = Merger(catalog, DEBEZIUM)
+
+    def held() -> list[int]:
+        kept = tombstones.Tombstones(merger.table, ["id"], FileCache())
+        late = make_placed([(k, "late", 1, k, 0, None) for k in range(20)])
+        return np.flatnonzero(kept.find_stale(late.rows)).tolist()  # type: ignore[no-any-return]
+
+    for k in range(5):
+        merger.merge(make_placed([(k, None, 0, k, 10 + k, None)]), has_several_logs=True)
+    assert held() == [2, 3, 4]
+    merger.merge(make_placed([(10, None, 0, 10, 86_400 + 13, None)]), has_several_logs=True)
+    assert held() == [3, 4, 10]
+    merger.table.io.delete(tombstones.Tombstones(merger.table, ["id"], FileCache()).location or "")
+    assert held() == []

@@ -31,10 +31,12 @@ def _find_key_mistakes(facts: SpecFacts) -> Iterator[Finding]:
         yield ("mode",), Mistake("upsert without a key", "mode: upsert with key: the columns that name a row")
     elif facts.key is not None and not facts.key:
         yield ("key",), Mistake("an empty list", "at least one column, because of mode: upsert")
-    derived = {column.name for column in facts.columns if column.beside == "expr"}
+    beside = {column.name: column.beside for column in facts.columns if column.beside in ("expr", "from_header")}
     for i, name in enumerate(facts.key or ()):
-        if name in derived:
-            yield ("key", i), Mistake(f"{name!r}, which is derived", "columns that the message holds, without expr")
+        if name in beside:
+            # A message without a value names its row by its key alone.
+            found = f"{name!r}, which is " + ("derived" if beside[name] == "expr" else "in a header")
+            yield ("key", i), Mistake(found, "columns that values and keys of messages hold, without expr and from_header")
 
 
 def _find_name_mistakes(facts: SpecFacts) -> Iterator[Finding]:

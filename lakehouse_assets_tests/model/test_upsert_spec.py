@@ -99,7 +99,13 @@ def test_a_log_of_changes_has_the_columns_that_the_registry_gives_the_table() ->
     [
         ({"key": None}, "mode", "upsert without a key", "mode: upsert with key"),
         ({"key": []}, "key", "an empty list", "at least one column"),
-        ({"key": ["twice"]}, "key.0", "'twice', which is derived", "without expr"),
+        ({"key": ["twice"]}, "key.0", "'twice', which is derived", "without expr and"),
+        (
+            {"source": source("json"), "schema": [{**COLUMNS[0], "from_header": "h"}]},
+            "key.0",
+            "'id', which is in a header",
+            "without expr and from_header",
+        ),
         ({"key": ["at"]}, "key.0", "'at', which is optional", "required: true"),
         ({"mode": "append"}, "mode", "debezium-json with mode: append", "keep_change_log: true"),
         ({"mode": None}, "source.format", "debezium-json with mode: append", "mode: upsert"),

@@ -45,7 +45,7 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Order:
-    """What a process shall do: ingest, or replace the slices of `keys`.
+    """What a process shall do: ingest, or materialize the slices of `keys`.
 
     `seen` takes the list of its effects, the folder `failures` the error of a run that can't just be tried again.
     """
@@ -122,7 +122,7 @@ def _run(order: Order) -> None:
     faults.EFFECTS.arm(order.fault)
     try:
         if order.keys:
-            lake.replace(*order.keys)
+            lake.materialize(*order.keys)
         else:
             lake.ingest()
     finally:

@@ -156,6 +156,13 @@ class Lake:
         )
         return list(keys) if done else []
 
+    def materialize(self, *keys: str) -> None:
+        """What the UI does with hours, in the mode of the table."""
+        if self.spec.mode == "upsert":
+            self.refold(*keys)
+        else:
+            self.replace(*keys)
+
     def key(self, time_ms: int) -> str:
         """Partition key of a time."""
         return SliceClock(self.spec.partitions.every, self.spec.partitions.start).key(time_ms)

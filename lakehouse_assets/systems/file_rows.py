@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.exceptions import ResolveError
 from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
     _to_requested_schema,
@@ -21,6 +22,7 @@ from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import Table
 from pyiceberg.types import ListType, MapType
 
+from lakehouse_assets.model.errors import StorageError
 from lakehouse_assets.systems.file_cache import FileCache
 
 BATCH_ROWS = 64 * 1024
@@ -44,7 +46,19 @@ def read_rows(
     """Batches of `columns`, a part of the table's schema, each with the position of its first row.
 
     `choose` answers which row groups are read; it is given the footer and the file's own schema.
+
+    Raises:
+        StorageError: what stands in the file is not what the table's schema says.
     """
+    try:
+        yield from _read(table, file, columns, cache, choose, batch_rows)
+    except (ResolveError, ValueError) as error:  # Arrow's and PyIceberg's answers
+        raise StorageError("read the data file", file.file_path, str(error)) from error
+
+
+def _read(
+    table: Table, file: DataFile, columns: Schema, cache: FileCache, choose: RowGroups, batch_rows: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
     metadata = table.metadata
     with table.io.new_input(file.file_path).open() as stream:
 

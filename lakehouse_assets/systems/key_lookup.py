@@ -24,7 +24,13 @@ from lakehouse_assets.systems.file_rows import read_rows
 from lakehouse_assets.systems.key_index import Indices, KeyIndex, read_bound, to_comparable
 from lakehouse_assets.systems.live_files import LiveFile
 from lakehouse_assets.systems.partitioning import Partitioner, PartitionValues
-from lakehouse_assets.systems.position_deletes import NO_POSITIONS, Positions, read_deleted, without
+from lakehouse_assets.systems.position_deletes import (
+    NO_POSITIONS,
+    Positions,
+    count_inside,
+    read_deleted,
+    without,
+)
 
 _NUMBER = "#"  # no column bears this name
 _KEY_BYTES = 12  # what a value takes in the cache, roughly
@@ -82,7 +88,7 @@ class KeyLookup:
             return Hits(file, positions, numbers, 0)
         deleted = read_deleted(self._table, file, self._cache)
         lives = without(positions, deleted)
-        return Hits(file, positions[lives], numbers[lives], len(deleted))
+        return Hits(file, positions[lives], numbers[lives], count_inside(deleted, file.data))
 
     def _choose_cached(self, files: Sequence[DataFile]) -> None:
         """Of the smallest files, which are read again and again, as many as leave half of the cache to what else there is."""

@@ -7,16 +7,14 @@ comes back nor stands twice.
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from pyiceberg.exceptions import ResolveError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import CommitConflictError, StorageError
+from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.model.merge_plan import SMALL_FILE_BYTES, Fate, FileState, MergePlan, Place, plan_merge
 from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.changes import Changes, Mask
@@ -120,7 +118,7 @@ class RowMerge:
         self._change, self.written_locations = Change(()), []
         writer = build_writer(table, self._buffer_bytes)
         try:
-            with _readable(table):
+            with catalog_errors(table.catalog.name, f"merge changes into {table_name(table)}"):
                 self._prepare(table, writer)
         except BaseException:
             delete_staged(table.io, self.written_locations)
@@ -156,7 +154,7 @@ class RowMerge:
         self.figures = _count(self._changes.deletes, stale, hits)
         taken = _join([*truncated, *(_Taken(found.file, found.positions, found.deleted_rows) for found in hits)])
         self.figures = replace(self.figures, truncated=sum(map(_count_live, gone)) + sum(len(t.positions) for t in truncated))
-        new_rows = rows.filter(pa.array(~self._changes.deletes & ~stale))
+        new_rows = _only(rows, ~self._changes.deletes & ~stale)
         self.plan = plan_merge(
             [*map(_emptied_state, gone), *(_state(file, taken.get(file.path)) for file in files)],
             _count_by_place(table, new_rows),
@@ -166,7 +164,7 @@ class RowMerge:
         if new_rows.num_rows:
             writer.add(new_rows)
         if tombstones is not None:
-            self._remember(tombstones, rows.filter(pa.array(~stale)), self._changes.deletes[~stale])
+            self._remember(tombstones, _only(rows, ~stale), self._changes.deletes[~stale])
         self._carry_out(table, writer, {file.path: file for file in [*gone, *files]}, taken)
 
     def _remember(self, tombstones: Tombstones, rows: pa.Table, deletes: Mask) -> None:
@@ -220,6 +218,10 @@ class RowMerge:
 def _head_of(table: Table) -> int | None:
     head = table.metadata.current_snapshot()
     return head.snapshot_id if head is not None else None
+
+
+def _only(rows: pa.Table, wanted: Mask) -> pa.Table:
+    return rows if wanted.all() else rows.filter(pa.array(wanted))
 
 
 def _count(deletes: Mask, stale: Mask, hits: Sequence[Hits]) -> MergeFigures:
@@ -288,14 +290,3 @@ def _read_left(table: Table, file: LiveFile, taken: _Taken | None, cache: FileCa
         gone = join_positions(gone, taken.positions)
     for first, batch in read_rows(table, file.data, table.schema(), cache):
         yield leave_out(pa.Table.from_batches([batch]), first, gone)
-
-
-@contextmanager
-def _readable(table: Table) -> Iterator[None]:
-    """Translate what PyIceberg raises of files that can't be read."""
-    action = f"merge changes into {table_name(table)}"
-    with catalog_errors(table.catalog.name, action):
-        try:
-            yield
-        except (ResolveError, pa.ArrowInvalid) as error:
-            raise StorageError(f"{action} under", table.location(), str(error)) from error

@@ -85,6 +85,11 @@ def join_positions(one: Positions, other: Positions) -> Positions:
     return _join([one, other])
 
 
+def count_inside(deleted: Positions, file: DataFile) -> int:
+    """How many rows of a data file are deleted. Others may have deleted more than it has: a file is dropped by this number."""
+    return int(np.searchsorted(deleted, file.record_count))
+
+
 def without(positions: Positions, deleted: Positions) -> "npt.NDArray[np.bool_]":
     """For each of ascending positions whether it is not among the deleted ones."""
     if not len(deleted):

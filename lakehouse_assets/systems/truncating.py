@@ -14,7 +14,13 @@ from lakehouse_assets.systems.changes import Truncated
 from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.file_rows import read_rows
 from lakehouse_assets.systems.live_files import LiveFile
-from lakehouse_assets.systems.position_deletes import NO_POSITIONS, Positions, read_deleted, without
+from lakehouse_assets.systems.position_deletes import (
+    NO_POSITIONS,
+    Positions,
+    count_inside,
+    read_deleted,
+    without,
+)
 
 
 def spares_newer(table: Table, truncated: Truncated, *, has_several_logs: bool) -> bool:
@@ -41,7 +47,7 @@ def find_truncated(
         deleted = read_deleted(table, file, cache)
         lives = without(positions, deleted)
         if lives.any():
-            yield file, positions[lives], len(deleted)
+            yield file, positions[lives], count_inside(deleted, file.data)
 
 
 def _is_newer(rows: pa.RecordBatch, position: int) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

@@ -91,19 +91,37 @@ def test_rows_are_found_by_columns_that_were_renamed_widened_or_added_since(
     assert found == [(k, *expected[k]) for k in sorted(expected) if k != 7]
 
 
-@IN_EVERY_MODE
-def test_rows_of_files_without_field_ids_are_found_by_name(catalog: FaultyCatalog, mode: Mode) -> None:
-    merger = Merger(catalog, mode=mode)
+def add_file_without_ids(merger: Merger) -> str:
+    """A file of another writer: 600 rows in six row groups."""
     path = f"{merger.table.location().removeprefix('file://')}/{uuid4().hex}.parquet"
     schema = pa.schema([pa.field("text", pa.string()), pa.field("id", pa.int64(), nullable=False)])
     pq.write_table(pa.table({"text": ["x"] * 600, "id": range(600)}, schema=schema), path, row_group_size=100)
     merger.table.add_files([f"file://{path}"])
+    return path
+
+
+@IN_EVERY_MODE
+def test_rows_of_files_without_field_ids_are_found_by_name(catalog: FaultyCatalog, mode: Mode) -> None:
+    merger = Merger(catalog, mode=mode)
+    add_file_without_ids(merger)
 
     merger.put({5: "ours", 599: None, 700: "ours"})
 
     rows = merger.read()
     assert len(rows) == 600
     assert [rows.get(k) for k in (4, 5, 599, 700)] == ["x", "ours", None, "ours"]
+
+
+def test_a_file_whose_columns_nobody_can_tell_is_named(catalog: FaultyCatalog) -> None:
+    merger = Merger(catalog)
+    path = add_file_without_ids(merger)
+    with merger.table.transaction() as transaction:
+        transaction.remove_properties("schema.name-mapping.default")
+
+    with pytest.raises(StorageError, match=path):
+        merger.put({5: "ours"})
+    with pytest.raises(StorageError, match=path):
+        audit_keys(merger.table, ["id"])
 
 
 @IN_EVERY_MODE

@@ -92,7 +92,7 @@ def _lists(draw: st.DrawFn, items: st.SearchStrategy[AvroType]) -> AvroType:
     return AvroType(
         {"type": "array", "items": item.schema},
         f"list<{item.declared}>",
-        st.lists(item.values, max_size=4),
+        st.lists(item.values, max_size=4) | st.lists(item.values, min_size=9, max_size=10),
         lambda value: [item.row_value(one) for one in value],
     )
 

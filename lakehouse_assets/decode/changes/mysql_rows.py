@@ -37,7 +37,8 @@ class RowReader:
 
     def __init__(self, columns: Sequence[Column], key: Sequence[str], read_for: Callable[[Column], Read]) -> None:
         """`key`: names of columns. `read_for` gives what reads a value for a column."""
-        self._columns = [(column, read_for(column)) for column in columns]
+        self._columns = [(column.path[0], column.path[1:], read_for(column), column) for column in columns]
+        self._fields = frozenset(column.path[0] for column in columns)
         places = {column.name: place for place, column in enumerate(columns)}
         self._key_places = [places[name] for name in key]
         self._key_fields = frozenset(columns[place].path[0] for place in self._key_places)
@@ -60,12 +61,11 @@ class RowReader:
 
         A column that neither the row nor the old values name did not change.
         """
-        absent = [
-            place
-            for place, (column, _) in enumerate(self._columns)
-            if column.path[0] not in row and column.path[0] not in old and place not in self._key_places
-        ]
-        values = self._read_row(row, spell, frozenset(absent))
+        absent: list[int] = []
+        if not self._fields <= row.keys():
+            named = {*row, *old, *self._key_fields}
+            absent = [place for place, (name, *_) in enumerate(self._columns) if name not in named]
+        values = self._read_row(row, spell, absent)
         if self._key_fields.isdisjoint(old):
             return [RowChange("update", values, position, absent)]
         key, old_key = [values[place] for place in self._key_places], self._read_key({**row, **old}, spell)
@@ -79,34 +79,34 @@ class RowReader:
             values[place] = value
         return RowChange("delete", values, position)
 
-    def _read_row(self, row: Row, spell: Spell, absent: frozenset[int] = frozenset()) -> list[Any]:
+    def _read_row(self, row: Row, spell: Spell, absent: Sequence[int] = ()) -> list[Any]:
         return [
-            None if place in absent else self._value(row, column, read, spell)
-            for place, (column, read) in enumerate(self._columns)
+            None if place in absent else _read_value(row, *column, spell=spell) for place, column in enumerate(self._columns)
         ]
 
     def _read_key(self, row: Row, spell: Spell) -> list[Any]:
-        return [self._value(row, *self._columns[place], spell) for place in self._key_places]
+        return [_read_value(row, *self._columns[place], spell=spell) for place in self._key_places]
 
-    def _value(self, row: Row, column: Column, read: Read, spell: Spell) -> Any:
-        first, *further = column.path
-        found = row.get(first)
+
+def _read_value(row: Row, first: str, further: Sequence[str], read: Read, column: Column, *, spell: Spell) -> Any:
+    found = row.get(first)
+    if found is not None:
         try:
-            if found is not None:
+            if spell is not as_it_stands:
                 found = spell(first, found)
             for name in further:
-                if found is None:
-                    break
                 if not isinstance(found, dict):
                     raise Rejected("wrong_type", f"an object around {name!r}")
                 found = found.get(name)
-            if found is not None:
+                if found is None:
+                    break
+            else:
                 return read(found)
         except Rejected as error:
             shown = f"{len(found)} bytes" if isinstance(found, bytes) else describe(found)
             reason = f"field {'.'.join(column.path)!r} of the row: found {shown}, expected {error.expected}"
             raise Unreadable(error.code, reason) from None
-        if column.required:
-            reason = f"field {'.'.join(column.path)!r} of the row is missing or null, expected {column.type}"
-            raise Unreadable("missing_required", reason)
-        return None
+    if column.required:
+        reason = f"field {'.'.join(column.path)!r} of the row is missing or null, expected {column.type}"
+        raise Unreadable("missing_required", reason)
+    return None

@@ -71,6 +71,8 @@ def mysql_reader(column: Column, read_bytes: ReadBytes, *, is_utc: bool) -> Read
 def _as_number(found: Any) -> Any:
     """Text of a number as the JSON number that it would be."""
     if type(found) is str:
+        if found.isdecimal() and found.isascii():
+            return Integer(found)
         if _INTEGER.fullmatch(found):
             return Integer(found)
         if _FRACTION.fullmatch(found):

@@ -6,6 +6,7 @@ brought forward to the end of the hours, as a run of the sensor does. A change t
 somebody else deleted does too, if the log has a change of its key since the beginning of the hours.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,8 @@ from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.changes import Changes
 from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.history import read_ledger
+
+_TELL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +100,23 @@ def run_refold(
     on_commit: Callable[[CommitReport], None],
     on_retry: Callable[[LakehouseError, float], None],
     now_ms: Callable[[], int],
+    on_progress: Callable[[int, int], None] = lambda _read, _total: None,
 ) -> bool:
     """Fold the log again from the beginning of the first of these hours, and bring the table to the end of the last.
 
     Safe to repeat, and beside live ingestion. False: `stop()` ended it before; no snapshot shows an older state all the same.
+    `on_progress` hears now and then how many of the offsets that the table holds have been read again, and of how many.
 
     Raises:
         ReplayImpossibleError: Kafka no longer has the first hour whole; then nothing was changed.
         LakehouseError: of the tree.
     """
     plan = retry_transient(lambda: read_plan(systems, spec, keys, now_ms), stop, on_retry)
-    if plan.again and not retry_transient(lambda: _Fold(systems, spec, now_ms, stop, on_commit).run(plan), stop, on_retry):
+
+    def fold() -> bool:
+        return _Fold(systems, spec, now_ms, stop, on_commit, on_progress).run(plan)
+
+    if plan.again and not retry_transient(fold, stop, on_retry):
         return False
     result = run_ingest(
         systems, spec, stop=stop, on_commit=on_commit, on_retry=on_retry, now_ms=now_ms, until=plan.stops
@@ -159,7 +168,9 @@ class _Fold:
         now_ms: Callable[[], int],
         stop: Callable[[], bool],
         on_commit: Callable[[CommitReport], None],
+        on_progress: Callable[[int, int], None],
     ) -> None:
+        self._on_progress = on_progress
         self._systems, self._spec = systems, resolve_columns(systems, spec)
         self._now_ms, self._stop, self._on_commit = now_ms, stop, on_commit
         self._table, self._ledger = open_table(systems, self._spec, now_ms)
@@ -188,8 +199,18 @@ class _Fold:
         quarantine = quarantine_stager(systems, spec, self._ledger)
         stager = Stager(spec, dict.fromkeys(ranges.partitions, begin_ms), self._now_ms, intake, quarantine)
         bounds = {log: (held.ranges[0].start, held.stop) for log, held in ranges.partitions.items()}
+        told_at = time.monotonic()
+
+        def stop() -> bool:
+            nonlocal told_at
+            if time.monotonic() - told_at >= _TELL_SECONDS:
+                read = sum(at - bounds[log][0] for log, at in reader.next_offsets.items())
+                self._on_progress(read, ranges.span)
+                told_at = time.monotonic()
+            return self._stop()
+
         with systems.source.reader(spec.table, bounds) as reader:
-            batch = next(stager.stage(reader, self._stop, whole=True), None)
+            batch = next(stager.stage(reader, stop, whole=True), None)
         if batch is None:
             return False
         for changes in batch.changes:

@@ -197,7 +197,14 @@ class _TableRun:
 
         systems = lakehouse.systems()
         done = run_refold(
-            systems, self._spec, keys, stop=stop, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms
+            systems,
+            self._spec,
+            keys,
+            stop=stop,
+            on_commit=report,
+            on_retry=self._report_retry,
+            now_ms=_now_ms,
+            on_progress=lambda read, total: self._context.log.info(f"read {read:,} of {total:,} offsets again"),
         )
         if not done:
             self._context.log.warning("stopped before the end; what the table shows is right up to its ledger")

@@ -137,7 +137,11 @@ class Lake:
         return heard
 
     def refold(
-        self, *keys: str, stop: Callable[[], bool] = never, on_commit: Callable[[CommitReport], None] = lambda _: None
+        self,
+        *keys: str,
+        stop: Callable[[], bool] = never,
+        on_commit: Callable[[CommitReport], None] = lambda _: None,
+        on_progress: Callable[[int, int], None] = lambda _read, _total: None,
     ) -> list[str]:
         """Fold slices of an upsert table again; those that were done."""
 
@@ -153,6 +157,7 @@ class Lake:
             on_commit=hear,
             on_retry=lambda e, _: self.retries.append(e),
             now_ms=self.now_ms,
+            on_progress=on_progress,
         )
         return list(keys) if done else []
 

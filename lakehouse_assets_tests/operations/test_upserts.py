@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lakehouse_assets.model.errors import QuarantineOrderError, ReplayImpossibleError, TableDiffersError
+from lakehouse_assets.operations import refolding
 from lakehouse_assets.operations.replay import run_replay
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import make_spec
@@ -110,6 +111,17 @@ def test_an_hour_that_kafka_no_longer_has_whole_is_refused_with_the_remedy_and_n
     assert len(table.table.metadata.snapshots) == snapshots
     table.refold(table.key(hours_ago(2)))
     assert _rows(table) == {1: "b", 2: "a"}
+
+
+def test_who_waits_for_a_long_fold_hears_how_far_it_is(lake: MakeLake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refolding, "_TELL_SECONDS", 0.0)
+    table = lake(**_UPSERT)
+    _send(table, [(key, "a") for key in range(50)], hours_ago(1))
+    table.ingest()
+    heard: list[tuple[int, int]] = []
+    table.refold(table.key(hours_ago(1)), on_progress=lambda read, total: heard.append((read, total)))
+    assert heard[0] == (0, 50)
+    assert heard == sorted(heard)
 
 
 def test_more_changes_than_memory_holds_are_folded_again_share_by_share_beside_live_ingestion(lake: MakeLake) -> None:

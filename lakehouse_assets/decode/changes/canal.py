@@ -20,6 +20,7 @@ from lakehouse_assets.decode.kinds import Integer
 from lakehouse_assets.decode.rules import Rejected
 
 _INSERTS: Final = {"INSERT": "insert", "INIT": "read"}
+_WITH_ROWS: Final = frozenset((*_INSERTS, "UPDATE", "DELETE"))
 _SILENT: Final = frozenset(
     ("QUERY", "CREATE", "ALTER", "ERASE", "RENAME", "CINDEX", "DINDEX", "GTID", "XACOMMIT", "XAROLLBACK", "MHEARTBEAT")
     + ("TIDB_WATERMARK",)
@@ -53,7 +54,7 @@ class CanalDecoder:
                 has_positions = has_positions or position is not None
                 if kind == "TRUNCATE":
                     changes.truncate(index, position)
-                elif message.get("isDdl") is True or kind in _SILENT:
+                elif kind in _SILENT or (message.get("isDdl") is True and kind not in _WITH_ROWS):
                     changes.skip(index)
                 else:
                     rows = _list_of_rows(message, "data") or []
@@ -66,19 +67,27 @@ class CanalDecoder:
         return changes.to_decoded(counter.result(), has_positions=has_positions)
 
     def _read(self, message: dict[str, Any], kind: Any, rows: list[Row], position: int | None) -> list[RowChange]:
-        if kind not in (*_INSERTS, "UPDATE", "DELETE"):
+        if kind not in _WITH_ROWS:
             expected = "INSERT, UPDATE, DELETE, TRUNCATE or a change of the schema"
             raise Unreadable("unknown_operation", f"field 'type': found {describe(kind)}, expected {expected}")
         if not rows:
             raise Unreadable("missing_required", f"field 'data' is missing, null or empty, expected the rows of {kind}")
         spell = _speller(message.get("mysqlType"), message.get("sqlType"))
-        if kind == "DELETE":
-            return [self._rows.read_delete(row, position, spell) for row in rows]
-        if kind == "UPDATE":
-            before = self._old_values(message, len(rows))
-            pairs = zip(rows, before, strict=True)
-            return [change for row, old in pairs for change in self._rows.read_update(row, old, position, spell)]
-        return [self._rows.read_insert(_INSERTS[kind], row, position, spell) for row in rows]
+        before = self._old_values(message, len(rows)) if kind == "UPDATE" else [{}] * len(rows)
+        changes: list[RowChange] = []
+        for number, (row, old) in enumerate(zip(rows, before, strict=True), start=1):
+            try:
+                if kind == "DELETE":
+                    changes.append(self._rows.read_delete(row, position, spell))
+                elif kind == "UPDATE":
+                    changes += self._rows.read_update(row, old, position, spell)
+                else:
+                    changes.append(self._rows.read_insert(_INSERTS[kind], row, position, spell))
+            except Unreadable as error:
+                if len(rows) == 1:
+                    raise
+                raise Unreadable(error.code, f"row {number} of {len(rows)}: {error.reason}") from None
+        return changes
 
     def _old_values(self, message: dict[str, Any], count: int) -> list[Row]:
         """The old values of each row. Old versions of Canal leave out those of rows that say nothing new."""

@@ -91,6 +91,10 @@ def test_changes_of_schemas_and_marks_say_nothing_of_rows() -> None:
     assert not found.bad
 
 
+def test_rows_count_whatever_a_message_says_of_schemas() -> None:
+    assert len(decode(PRODUCTS, [_message("INSERT", [{"id": "1"}], isDdl=True)])) == 1
+
+
 def test_truncate_takes_every_row_out() -> None:
     truncate = _message("TRUNCATE", None, isDdl=True, sql="truncate table t")
     found = decode(PRODUCTS, [FLINK_INSERT, truncate])
@@ -136,7 +140,7 @@ def test_a_message_with_one_bad_row_is_bad_as_a_whole() -> None:
     rows = [{"id": "1", "weight": "1"}, {"id": "2", "weight": "heavy"}]
     found = decode(PRODUCTS, [_message("INSERT", rows), FLINK_INSERT])
     assert bad_of(found) == [(0, "wrong_type")]
-    assert found.bad[0].reason == "field 'weight' of the row: found the string 'heavy', expected a number"
+    assert found.bad[0].reason == "row 2 of 2: field 'weight' of the row: found the string 'heavy', expected a number"
     assert found.messages.tolist() == [1, 1]
     assert found.unknown.messages == 2
 

@@ -62,17 +62,19 @@ class _Part:
 
 
 class AvroEnvelopes:
-    """Decodes envelopes, all of one schema at once. Remembers schemas."""
+    """Decodes envelopes, all of one schema at once. Remembers schemas.
 
-    def __init__(
-        self, columns: Sequence[Column], key: Sequence[Column], schemas: SchemaOf, reader: RegisteredSchema | None
-    ) -> None:
-        """`key`: those of the columns that are the table's key. `reader`: the schema that the columns come from, if they do."""
+    What a schema lacks is null, also where the newest one has a default: Debezium makes defaults up (1970 for `now()`), and
+    rows that were written before the column came have none.
+    """
+
+    def __init__(self, columns: Sequence[Column], key: Sequence[Column], schemas: SchemaOf) -> None:
+        """`key`: those of the columns that are the table's key."""
         self._schemas = schemas
         self._parts = list(_list_parts(columns, key))
         self._width = len(columns)
         self._names = [column.name for column in (*columns, *key)]
-        self._decoder = AvroDecoder(self._parts, self._schema_of, reader)
+        self._decoder = AvroDecoder(self._parts, self._schema_of)
         self._are_beside: dict[int, bool] = {}
 
     def decode(self, values: Sequence[bytes]) -> tuple[Envelopes, list[BadValue]]:

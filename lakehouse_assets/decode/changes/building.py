@@ -45,7 +45,6 @@ def _build(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecod
             return DebeziumDecoder(spec.decoded_columns, spec.key)
         case "debezium-avro":
             assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
-            reader = spec.column_source.schema if spec.column_source else None
-            return DebeziumAvroDecoder(spec.decoded_columns, spec.key, schemas, reader)
+            return DebeziumAvroDecoder(spec.decoded_columns, spec.key, schemas)
         case _:
             raise NotImplementedError(spec.source.format)

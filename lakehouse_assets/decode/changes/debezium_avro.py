@@ -23,7 +23,7 @@ from lakehouse_assets.decode.columns import arrow_schema
 from lakehouse_assets.decode.decoded import BadValue, Decoded
 from lakehouse_assets.decode.exact import Unreadable
 from lakehouse_assets.decode.nested import build_array
-from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
+from lakehouse_assets.model.schemas import SchemaOf
 
 _UPDATE, _DELETE, _TRUNCATE, _LOGICAL = (LETTERS.index(letter) for letter in ("u", "d", TRUNCATE, LOGICAL_MESSAGE))
 _WORDS = pa.array([OPERATIONS.get(letter, "") for letter in LETTERS])
@@ -48,14 +48,12 @@ class _Refusals(dict[int, BadValue]):
 class DebeziumAvroDecoder:
     """Decodes the messages of one table. Remembers the schemas that it met, so threads can't share it."""
 
-    def __init__(
-        self, columns: Sequence[EncodedColumn], key: Sequence[str], schemas: SchemaOf, reader: RegisteredSchema | None = None
-    ) -> None:
-        """`key`: names of columns, in the order of the key. `reader`: the schema that the columns come from, if they do."""
+    def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str], schemas: SchemaOf) -> None:
+        """`key`: names of columns, in the order of the key."""
         self._columns, self._key, self._schema = columns, key, arrow_schema(columns)
         key_columns = [next(column for column in columns if column.name == name) for name in key]
         self._key_schema = arrow_schema(key_columns)
-        self._envelopes = AvroEnvelopes(columns, key_columns, schemas, reader)
+        self._envelopes = AvroEnvelopes(columns, key_columns, schemas)
         in_keys = [KeyColumn(one.name, one.type, one.path, one.epoch) for one in key_columns]
         self._keys = AvroKeys(in_keys, schemas, _PlainKeys(MessageKeys(key_columns), self._key_schema))
 

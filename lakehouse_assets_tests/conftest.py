@@ -12,6 +12,7 @@ from lakehouse_assets.local.registry import LocalRegistry
 from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.registry import Registry
+from lakehouse_assets_tests.spark import Spark
 
 _TOPIC_LENGTH = 60
 
@@ -38,6 +39,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """The schema registry of the session. A test that stops it starts it again before it ends."""
     with LocalRegistry(tmp_path_factory.mktemp("registry"), port=ports.port_of(ports.REGISTRY)) as server:
         yield Registry(server)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spark]:
+    """Apache Spark, for tests of the mark of that name."""
+    with Spark(tmp_path_factory.mktemp("spark")) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from lakehouse_assets_tests.change_streams import (
 from lakehouse_assets_tests.faults import EFFECTS, Crash, Fault
 from lakehouse_assets_tests.foreign_deletes import delete_rows
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
+from lakehouse_assets_tests.spark import Spark, SparkCatalog
 
 # PyIceberg, who deletes and compacts as somebody else here, writes touched files again, whatever the table asks for.
 pytestmark = [pytest.mark.kafka, pytest.mark.filterwarnings("ignore:Merge on read is not yet supported")]
@@ -59,6 +60,7 @@ class Walk:
     lake: Lake
     begins_ms: list[int]
     sent: list[Sent] = field(default_factory=list)
+    spark: SparkCatalog | None = None
     overlay: Overlay = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     heads: dict[int, Overlay] = field(default_factory=dict)  # a compaction has a snapshot without rows on its way
@@ -186,6 +188,9 @@ class Walk:
         """Somebody writes all files again."""
         if not self.exists or self.head is None:
             return None
+        if self.spark is not None and self.rng.random() < 0.5:
+            self.spark.run("CALL lakehouse.system.rewrite_data_files(table => 'ods.clicks', options => map('rewrite-all', 'true'))")
+            return "landed, by Spark"
         table = self.lake.table
         return _try(lambda: table.overwrite(table.scan().to_arrow()))
 
@@ -203,8 +208,13 @@ class Walk:
         if not keys:
             return None
         key = self.rng.choice(keys)
-        by_position = lambda: delete_rows(table.catalog, self.lake.spec.table, "id", [key])  # noqa: E731
-        said = _try(self.rng.choice([lambda: table.delete(f"id == {key}"), by_position]))
+        ways: list[Callable[[], object]] = [
+            lambda: table.delete(f"id == {key}"),
+            lambda: delete_rows(table.catalog, self.lake.spec.table, "id", [key]),
+        ]
+        if self.spark is not None:
+            ways = [lambda: self.spark.run(f"DELETE FROM {{table}} WHERE id = {key}")]
+        said = _try(self.rng.choice(ways))
         if said == "landed":
             self.overlay[key] = (stops[self.shop.partition_of(key)], None)
         return f"key {key}: {said}"
@@ -254,6 +264,12 @@ class Walk:
         lag = {p: sum(one.partition == p for one in self.sent) - stop for p, stop in stops.items()}
         assert self.lake.lag() == sum(lag.values())
 
+    def judge_by_spark(self) -> None:
+        if self.spark is not None:
+            found = self.spark.query("SELECT id, name, n, _kafka_partition, _kafka_offset FROM {table}")
+            assert len({key for key, *_ in found}) == len(found)
+            assert {key: Row(*values) for key, *values in found} == self.expected(self.lake.ledger, self.overlay)
+
     def _judge_snapshot(self, table: Table, snapshot: Snapshot, before: Overlay) -> None:
         """One on the way: what its own ledger says, with what others did before or after this step."""
         rows = self.read(table, snapshot.snapshot_id)
@@ -281,7 +297,7 @@ def _try(act: Callable[[], object]) -> str:
     return "landed"
 
 
-def walk(broker: Broker, folder: Path, steps: int, seed: int) -> None:
+def walk(broker: Broker, folder: Path, steps: int, seed: int, spark: Spark | None = None) -> None:
     rng = random.Random(seed)
     kind, partitions = rng.choice(["json", "debezium-json", "debezium-json"]), rng.randint(1, 3)
     mode, layout = rng.choice(["merge-on-read", "copy-on-write"]), rng.choice([[], ["bucket(2, id)"], ["truncate(1, name)"]])
@@ -291,6 +307,7 @@ def walk(broker: Broker, folder: Path, steps: int, seed: int) -> None:
     declared = {"schema": COLUMNS, "source": {"format": kind}, "mode": "upsert", "key": ["id"], "partition_by": layout}
     lake = Lake.open(folder / str(seed), broker, topic, **declared, properties=properties)
     this = Walk(rng, Shop(rng, kind, partitions, KEYS), lake, [hours_ago(HOURS - 1 - i) for i in range(HOURS)])
+    this.spark = spark.open(lake.folder) if spark is not None else None
     EFFECTS.arm(None)
     this.fill()
     try:
@@ -303,6 +320,7 @@ def walk(broker: Broker, folder: Path, steps: int, seed: int) -> None:
         this.ingest()
         this.judge(this.overlay)
         assert this.lake.lag() == 0
+        this.judge_by_spark()
         print(f"{len(this.seen)} snapshots, {len(this.lake.table.inspect.delete_files())} delete files")  # noqa: T201
     finally:
         EFFECTS.arm(None)
@@ -324,3 +342,13 @@ def test_any_change_stream_under_any_interleaving_folds_to_the_table(broker: Bro
 def test_many_change_streams_under_many_interleavings_fold_to_the_table(broker: Broker, tmp_path: Path) -> None:
     for seed in _seeds(int(os.environ.get("CHANGES_WALKS", "40"))):
         walk(broker, tmp_path, 40, seed)
+
+
+@pytest.mark.spark
+@pytest.mark.xdist_group("spark")
+@pytest.mark.timeout(1200)
+def test_change_streams_into_tables_that_spark_deletes_from_and_compacts_fold_to_the_table(
+    broker: Broker, tmp_path: Path, spark: Spark
+) -> None:
+    for seed in _seeds(4):
+        walk(broker, tmp_path, 20, seed, spark)

@@ -5,7 +5,7 @@ one can't prove right, the exact one judges message by message. So speed never c
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import repeat
@@ -47,32 +47,32 @@ class DebeziumDecoder:
 
     def decode(self, messages: ChangeMessages) -> DecodedChanges:
         """As every decoder of changes."""
-        sizes = [value or b"" for value in messages.values]
-        parts = [part for block in split_blocks(sizes, _BLOCK_BYTES) for part in self._decode_block(messages, block)]
+        parts = [
+            part
+            for fast, group in self._group(messages.values)
+            for block in split_blocks(group.payloads, _BLOCK_BYTES)
+            for part in self._decode_block(messages, fast, group.cut(block))
+        ]
         return join_changes(parts or [self._exact.decode(messages, ())])
 
-    def _decode_block(self, messages: ChangeMessages, block: range) -> Iterator[DecodedChanges]:
-        for fast, group in self._group(messages.values[block.start : block.stop], block).items():
-            yield from self._decode_group(messages, fast, group)
-
-    def _group(self, values: Sequence[bytes | None], block: range) -> dict[FastDebezium, "_Group"]:
+    def _group(self, values: Sequence[bytes | None]) -> Iterable[tuple[FastDebezium, "_Group"]]:
         """The messages by what reads those of their schema; tombstones are read with those around them."""
         fast = self._wrappers.plain
         if None not in values:
-            payloads = cast("Sequence[bytes]", values)
-            if not any(map(bytes.startswith, payloads, repeat(WRAPPER))):
-                return {fast: _Group(block, payloads)}
+            whole = cast("Sequence[bytes]", values)
+            if not any(map(bytes.startswith, whole, repeat(WRAPPER))):
+                return [(fast, _Group(range(len(values)), whole))]
         found: dict[FastDebezium, tuple[list[int], list[bytes]]] = {}
-        for index, value in zip(block, values, strict=True):
+        for index, value in enumerate(values):
             payload = TOMBSTONE
             if value is not None:
                 fast, payload = self._wrappers.open(value)
             indices, payloads = found.setdefault(fast, ([], []))
             indices.append(index)
             payloads.append(payload)
-        return {fast: _Group(*group) for fast, group in found.items()}
+        return [(fast, _Group(*group)) for fast, group in found.items()]
 
-    def _decode_group(self, messages: ChangeMessages, fast: FastDebezium, group: "_Group") -> Iterator[DecodedChanges]:
+    def _decode_block(self, messages: ChangeMessages, fast: FastDebezium, group: "_Group") -> Iterator[DecodedChanges]:
         if not fast.can_read:
             yield self._exact.decode(messages, group.indices)
             return
@@ -87,7 +87,7 @@ class DebeziumDecoder:
             return
         for start in range(0, len(group), _CHUNK_ROWS):
             stop = min(start + _CHUNK_ROWS, len(group))
-            chunk = _Group(group.indices[start:stop], group.payloads[start:stop])
+            chunk = group.cut(range(start, stop))
             candidates = [row - start for row in passing if start <= row < stop]
             yield self._prove(messages, fast, chunk, candidates) or self._exact.decode(messages, chunk.indices)
 
@@ -182,6 +182,10 @@ class _Group:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def cut(self, rows: range) -> "_Group":
+        """Some in a row."""
+        return _Group(self.indices[rows.start : rows.stop], self.payloads[rows.start : rows.stop])
 
     def take(self, rows: Sequence[int]) -> "_Group":
         """Some of them."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lakehouse_assets.decode.changes.connect import ConnectType, Wrappers, is_wrapper, read_type
 from lakehouse_assets.decode.changes.encodings import EncodedColumn, is_unavailable, open_reader
-from lakehouse_assets.decode.exact import Read, Unreadable, describe, member_of, parse_object
+from lakehouse_assets.decode.exact import Read, Unreadable, describe, member_of, parse_value
 from lakehouse_assets.decode.rules import Rejected
 
 
@@ -101,10 +101,14 @@ class KeyReader:
 
 
 class MessageKeys:
-    """Keys of messages: JSON objects with the fields of the source's key, with or without their schema."""
+    """Keys of messages: JSON objects with the fields of the source's key, with or without their schema.
+
+    Where the table's key is one column, its bare value too, as transformations make it.
+    """
 
     def __init__(self, columns: Sequence[EncodedColumn]) -> None:
         """`columns`: those of the table's key."""
+        self._path = columns[0].path if len(columns) == 1 else None
         self._wrappers = Wrappers(lambda source: KeyReader(columns, source, "key."))
 
     def read(self, key: bytes | None) -> list[Any]:
@@ -117,14 +121,16 @@ class MessageKeys:
             raise Unreadable("missing_required", "the message has no key, and nothing else says which row it is about")
         reader, payload = self._wrappers.open(key)
         try:
-            image = parse_object(payload)
+            found = parse_value(payload)
         except Unreadable as error:
             raise Unreadable(error.code, f"the key: {error.reason}") from None
-        if is_wrapper(image):
-            reader, image = self._wrappers.make(read_type(image["schema"])), image["payload"]
-            if not isinstance(image, dict):
-                raise Unreadable("not_an_object", f"the key is {describe(image)}, expected a JSON object")
-        return reader.read(image)
+        if isinstance(found, dict) and is_wrapper(found):
+            reader, found = self._wrappers.make(read_type(found["schema"])), found["payload"]
+        if isinstance(found, dict):
+            return reader.read(found)
+        if self._path is None or found is None:
+            raise Unreadable("not_an_object", f"the key is {describe(found)}, expected a JSON object")
+        return reader.read(reduce(lambda inside, name: {name: inside}, reversed(self._path), found))
 
 
 def type_at(column: EncodedColumn, source: ConnectType | None) -> ConnectType | None:

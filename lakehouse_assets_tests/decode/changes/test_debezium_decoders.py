@@ -66,6 +66,7 @@ SOURCES = [
 KEYS = [
     b'{"l": 1}', b'{"l": 2}', b'{"l":1}', None, b"", b"{}", b'{"l": null}', b'{"other": 1}', b'{"l": "1"}', b"{", b"\xff", b'{"l": 1}\n{"l": 2}', b'{"l": 1, "l": 2}',
     b'{"schema":{"type":"struct","fields":[{"type":"int64","field":"l"}]},"payload":{"l":3}}', b'{"schema":null,"payload":{"l":3}}', b'{"schema":1',
+    b"4", b'"4"', b"null", b"[4]", b'{"schema":null,"payload":4}',
 ]  # fmt: skip
 HEADERS: list[Headers | None] = [None, [], [("__debezium.oldkey", b'{"l": 9}')], [("__debezium.oldkey", b"x")], [("a", None)]]
 _TYPES = {

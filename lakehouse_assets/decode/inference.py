@@ -26,7 +26,7 @@ from lakehouse_assets.decode.rules import (
     micros_of_timestamp,
 )
 from lakehouse_assets.model.column_spec import ColumnSpec
-from lakehouse_assets.model.columns import ICEBERG_NAMES, REST_COLUMN
+from lakehouse_assets.model.columns import DELETED, ICEBERG_NAMES, OPERATION, REST_COLUMN, SOURCE_POSITION
 from lakehouse_assets.model.drafts import ColumnDraft, Draft
 from lakehouse_assets.model.types import (
     MAX_DECIMAL_PRECISION,
@@ -44,7 +44,8 @@ _MOST_MEMBERS = 100  # an object with more keys than this is a map
 _MOST_LEVELS = 30  # types may nest 32 deep
 _DOUBLE_DIGITS = 17  # more than so many, a double does not keep
 _LONGEST_MADE_NAME = 60
-_RESERVED = {REST_COLUMN, *ICEBERG_NAMES}  # a column of this name would not be read from a field, or not by engines
+# A column of this name would not be read from a field, or not by engines, or stands for something else in upsert tables.
+_RESERVED = {REST_COLUMN, *ICEBERG_NAMES, SOURCE_POSITION, DELETED, OPERATION}
 _EPOCHS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 _FIRST_SECOND, _LAST_SECOND = 946_684_800, 4_102_444_800  # the years 2000 to 2099
 _TIME_WORDS = re.compile(r"time|date|stamp|(^|_)(ts|at|on|when|created|updated)($|_)|At$", re.IGNORECASE)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lakehouse_assets.declarations.drafting import render_draft
 from lakehouse_assets.declarations.loading import load_declarations
@@ -16,6 +18,7 @@ from lakehouse_assets.decode.changes.sampling import find_changes
 from lakehouse_assets.model.drafts import Draft, RowDraft
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets_tests.decode.changes.captures import columns_of_all_types, read_capture
+from lakehouse_assets_tests.decode.test_inference import KEYS, SCALARS, VALUES
 
 SOURCE = {"version": "3.6.3.Final", "connector": "postgresql", "name": "shop", "lsn": 27016056, "snapshot": "false"}
 CANAL_TYPES = {"id": "bigint unsigned", "n": "int(11)", "price": "decimal(10,2)", "name": "varchar(20)", "at": "datetime(6)"}
@@ -218,3 +221,38 @@ def test_of_a_composite_key_the_column_with_the_most_values_is_spread() -> None:
 
     assert drafted.changes is not None
     assert (drafted.changes.key, drafted.changes.spread) == (("n", "id"), "id")
+
+
+NAMES = KEYS | st.sampled_from(["_operation", "_is_deleted", "_source_position", "_deleted", "key", "text"])
+TEXTS = SCALARS.map(lambda value: None if value is None else str(value))
+
+
+def _as_debezium(row: dict[str, Any]) -> dict[str, Any]:
+    return debezium(row)
+
+
+def _as_canal(row: dict[str, Any]) -> dict[str, Any]:
+    return canal("INSERT", row, mysqlType={"key": "bigint"}, pkNames=["key"])
+
+
+def _as_maxwell(row: dict[str, Any]) -> dict[str, Any]:
+    return maxwell("insert", row, primary_key_columns=["key"])
+
+
+@pytest.mark.parametrize(("wrapped", "values"), [(_as_debezium, VALUES), (_as_canal, TEXTS), (_as_maxwell, VALUES)])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_whatever_the_rows_of_a_database_hold_the_file_is_valid_and_no_change_is_bad(
+    tmp_path: Path, wrapped: Any, values: st.SearchStrategy[Any], data: st.DataObject
+) -> None:
+    rows = data.draw(st.lists(st.dictionaries(NAMES, values, max_size=5), min_size=1, max_size=6))
+    rows = [{**row, "key": str(i) if wrapped is _as_canal else i} for i, row in enumerate(rows)]
+    messages = sample([wrapped(row) for row in rows], [{"key": row["key"]} for row in rows])
+
+    drafted = draft(messages)
+    spec = write(tmp_path, drafted)
+
+    assert spec.key == ("key",)
+    assert {column.path[0] for column in drafted.columns} | drafted.left_out.keys() >= {name for row in rows for name in row}
+    bad = build_change_decoder(spec, lambda _: None).decode(messages).bad
+    assert len(bad) <= sum(drafted.unreadable.values())

@@ -189,6 +189,29 @@ def test_a_commit_whose_answer_is_lost_is_found_and_not_repeated(lake: Lake, pla
     lake.assert_holds({0: list(range(10))})
 
 
+def test_an_upsert_table_is_the_fold_of_its_topic_after_a_lost_answer_and_a_race(
+    broker: Broker, topic: Callable[..., str], place: Place, tmp_path: Path
+) -> None:
+    declared = {"mode": "upsert", "key": ["id"], "partition_by": ["bucket(2, id)"]}
+    lake = Lake.open(tmp_path, broker, topic(2), place.catalog(tmp_path), table=place.table, **declared)
+    lake.produce(40, timestamp_ms=hours_ago(1))
+    lake.ingest()
+
+    lake.produce(3, timestamp_ms=hours_ago(0))
+    place.lose_answer(lake)
+    lake.ingest()
+    lake.assert_holds({0: list(range(3, 43))})
+
+    lake.produce(5)
+    meeting = Meeting(tmp_path / "meeting", 3)
+    processes = [start(Order.of(lake, *keys, meeting=meeting)) for keys in ((lake.key(hours_ago(1)),), (), ())]
+
+    assert [finish(process) for process in processes] == [DONE] * 3
+    assert len(lake.table.snapshots()) == 4
+    lake.assert_holds({0: [*range(5, 40), *range(43, 48)]})
+    assert judge.read_every_snapshot(lake.table) == [40] * 4
+
+
 # The client of an object store asks again by itself, so nothing stays unknown there.
 @pytest.mark.parametrize("place", ["sqlite", *SERVED[:2]], indirect=True)
 def test_a_commit_whose_answer_is_lost_before_the_catalog_goes_away_is_unknown_until_it_is_back(

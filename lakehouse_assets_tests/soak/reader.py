@@ -1,4 +1,4 @@
-"""Somebody who reads the table all the time, in a process of his own, and never knows what is going on."""
+"""Somebody who reads the tables all the time, in a process of his own, and never knows what is going on."""
 
 import multiprocessing
 import os
@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lakehouse_assets.model.errors import CatalogUnavailableError
 from lakehouse_assets.systems.catalog import load_table, open_catalog
+from lakehouse_assets_tests.soak.changes import read_places
 from lakehouse_assets_tests.soak.judging import judge_snapshot
 from lakehouse_assets_tests.soak.world import World
 
@@ -43,7 +44,8 @@ def watching(world: World) -> Iterator[Reader]:
     """He reads until the block ends, through a connection of his own that nobody disturbs."""
     context = multiprocessing.get_context("spawn")
     over, notes = context.Event(), world.folder / "reader"
-    arguments = (dict(world.calm_catalog), world.table_name, world.topic, notes, over, os.getpid())
+    names = (world.table_name, world.topic, world.changing.calm.spec.table)
+    arguments = (dict(world.calm_catalog), *names, notes, over, os.getpid())
     process = context.Process(target=_read_on, args=arguments)
     process.start()
     try:
@@ -54,7 +56,9 @@ def watching(world: World) -> Iterator[Reader]:
         process.kill()
 
 
-def _read_on(properties: Mapping[str, str], name: str, topic: str, notes: Path, over: Event, parent: int) -> None:
+def _read_on(
+    properties: Mapping[str, str], name: str, topic: str, changing_name: str, notes: Path, over: Event, parent: int
+) -> None:
     catalog: Catalog | None = None
     with notes.open("w", buffering=1) as out:
         while not over.is_set() and os.getppid() == parent:
@@ -63,6 +67,10 @@ def _read_on(properties: Mapping[str, str], name: str, topic: str, notes: Path, 
                 table = load_table(catalog, name)
                 if table is not None and table.current_snapshot() is not None:
                     judge_snapshot(table, topic)
+                    out.write("good\n")
+                changing = load_table(catalog, changing_name)
+                if changing is not None and changing.current_snapshot() is not None:
+                    read_places(changing)
                     out.write("good\n")
             except (CatalogUnavailableError, SQLAlchemyError):
                 pass  # the catalog is killed now and then

@@ -27,12 +27,13 @@ from lakehouse_assets_tests.operations.child import Order, is_halted
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
 from lakehouse_assets_tests.postgres import PostgresServer
 from lakehouse_assets_tests.proxy import FaultyProxy
+from lakehouse_assets_tests.soak.changes import PARTITIONS, ChangingTable
 from lakehouse_assets_tests.soak.judging import Rows, judge_against_topic, judge_snapshot
 from lakehouse_assets_tests.waiting import wait_until
 
 HOURS = 4
 MAX_PARTITIONS = 6
-MAX_RUNS = 3
+MAX_RUNS = 4
 _REST_SECONDS = 180.0
 # A run that is halted in the middle of a commit lets the others go on after so long; see operations.md.
 _LIMITS = "options=-c%20lock_timeout%3D3s%20-c%20idle_in_transaction_session_timeout%3D3s"
@@ -42,12 +43,21 @@ STEPS = {
     "produce": 30, "produce_in_transaction": 8, "open_transaction": 2, "end_transaction": 4, "ingest": 30, "replace_hours": 10,
     "kill_run": 8, "halt_run": 4, "wake_run": 8, "lose_answer": 4, "refuse_catalog": 2, "kill_catalog": 1,
     "restart_broker": 1, "kill_broker": 1, "add_partition": 1, "roll_back": 2, "append_foreign": 3, "pause": 10,
+    "produce_changes": 20, "ingest_changes": 20, "fold_hours_again": 6, "roll_back_changes": 2,
 }  # fmt: skip
+
+
+def roll_back_by_chance(table: Table, rng: random.Random) -> None:
+    """To one of the last snapshots."""
+    roll_back(table, rng.choice(table.snapshots()[-20:]).snapshot_id)
 
 
 @dataclass
 class World:
-    """One topic and its table, whose catalog is reached through a proxy by the runs, and directly by who judges."""
+    """Two topics and their tables, whose catalog is reached through a proxy by the runs, and directly by who judges.
+
+    `changing` is the table that upserts; all else is of the one that appends.
+    """
 
     folder: Path
     kafka: LocalKafka
@@ -56,6 +66,7 @@ class World:
     lake: Lake
     calm: Lake
     begins_ms: list[int]
+    changing: ChangingTable
     partitions: int = 2
     good: Rows = field(default_factory=set)
     bad: Rows = field(default_factory=set)
@@ -75,7 +86,8 @@ class World:
             lakes.append(Lake(folder, broker, spec, make_systems(folder, kafka.bootstrap_servers, **catalog), catalog))
         (folder / "failures").mkdir()
         begins_ms = [hours_ago(HOURS - 1 - i) for i in range(HOURS)]
-        return cls(folder, kafka, postgres, proxy, *lakes, begins_ms)
+        changing = ChangingTable.open(folder, broker, *lakes, begins_ms)
+        return cls(folder, kafka, postgres, proxy, *lakes, begins_ms, changing)
 
     @property
     def calm_catalog(self) -> Mapping[str, str]:
@@ -107,6 +119,7 @@ class World:
             AssertionError
         """
         self._judge_failures()
+        self.changing.judge()
         table = self.table
         if table is None or table.current_snapshot() is None:
             return
@@ -147,7 +160,8 @@ class World:
                 into.setdefault(p, []).append(offset)
         foreign = len([p for p, _ in self.calm.positions() if p is None])
         self.calm.assert_holds(rows, foreign=foreign, bad=bad, lag=self.calm.lag())
-        return f"every one of {len(self.good)} rows once, {len(self.bad)} in quarantine, {len(self.calm.table.snapshots())} snapshots"
+        folded, snapshots = self.changing.come_to_rest(), len(self.calm.table.snapshots())
+        return f"every one of {len(self.good)} rows once, {len(self.bad)} in quarantine, {snapshots} snapshots; {folded}"
 
     def close(self) -> None:
         """End every run that is left, halted ones too."""
@@ -194,6 +208,19 @@ class World:
     def replace_hours(self, rng: random.Random) -> str | None:
         keys = [self.lake.key(begin) for begin in rng.sample(self.begins_ms, rng.randint(1, 2))]
         return self._start(Order.of(self.lake, *keys))
+
+    def produce_changes(self, rng: random.Random) -> str:
+        return self.changing.produce(rng)
+
+    def ingest_changes(self, _: random.Random) -> str | None:
+        return self._start(Order.of(self.changing.lake))
+
+    def fold_hours_again(self, rng: random.Random) -> str | None:
+        keys = [self.lake.key(begin) for begin in rng.sample(self.begins_ms, rng.randint(1, 2))]
+        return self._start(Order.of(self.changing.lake, *keys))
+
+    def roll_back_changes(self, rng: random.Random) -> str | None:
+        return self._change(rng, roll_back_by_chance, self.changing.table)
 
     def kill_run(self, rng: random.Random) -> str | None:
         time.sleep(rng.uniform(0, 1.5))
@@ -248,6 +275,7 @@ class World:
     def _start_broker(self) -> str:
         self.kafka.start()
         self.lake.broker.await_leaders(self.topic, self.partitions)
+        self.lake.broker.await_leaders(self.changing.lake.topic, PARTITIONS)
         return "and start it"
 
     def add_partition(self, _: random.Random) -> str | None:
@@ -258,18 +286,19 @@ class World:
         return f"number {self.partitions - 1}"
 
     def roll_back(self, rng: random.Random) -> str | None:
-        return self._change(rng, lambda table, chance: roll_back(table, chance.choice(table.snapshots()[-20:]).snapshot_id))
+        return self._change(rng, roll_back_by_chance, self.table)
 
     def append_foreign(self, rng: random.Random) -> str | None:
-        return self._change(rng, lambda table, _: append_foreign_rows(table))
+        return self._change(rng, lambda table, _: append_foreign_rows(table), self.table)
 
     def pause(self, rng: random.Random) -> str:
         seconds = rng.uniform(0, 1.5)
         time.sleep(seconds)
         return f"{seconds:.1f} s"
 
-    def _change(self, rng: random.Random, act: Callable[[Table, random.Random], None]) -> str | None:
-        table = self.table
+    def _change(
+        self, rng: random.Random, act: Callable[[Table, random.Random], None], table: Table | None
+    ) -> str | None:
         if table is None or table.current_snapshot() is None:
             return None
         try:

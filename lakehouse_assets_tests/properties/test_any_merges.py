@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pyiceberg.transforms import BucketTransform
 
 from lakehouse_assets.model.errors import CommitConflictError
+from lakehouse_assets.systems.changes import Changes
 from lakehouse_assets.systems.key_audit import audit_keys
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import make_systems
@@ -91,6 +92,48 @@ def _run(layout: list[str], events: list[tuple[str, Any, Any]]) -> None:
 @given(layout=LAYOUTS, events=st.lists(EVENTS, min_size=3, max_size=8))
 def test_a_table_is_the_fold_of_its_changes(layout: list[str], events: list[tuple[str, Any, Any]]) -> None:
     _run(layout, events)
+
+
+HISTORIES = st.lists(st.tuples(st.sampled_from(range(5)), TEXTS, st.sampled_from([0, 1])), min_size=4, max_size=24)
+READS = st.lists(st.tuples(st.sampled_from(list(MODES)), st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=8)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(history=HISTORIES, reads=READS)
+def test_of_two_logs_that_are_read_at_any_pace_the_newest_change_of_each_key_counts(
+    history: list[tuple[int, str | None, int]], reads: list[tuple[str, int, int]]
+) -> None:
+    """The source's position is the place in `history`; each change stands in one of two logs, in that order."""
+    catalog = make_systems(Path(mkdtemp(prefix="merging-"))).catalog
+    merger = Merger(catalog, make_upsert_spec(source={"topic": "clicks", "format": "debezium-json"}))
+    logs = [[(at, key, text) for at, (key, text, log) in enumerate(history) if log == one] for one in (0, 1)]
+    newest: dict[int, tuple[int, str | None, int]] = {}
+    for mode, *counts in [*reads, ("marking", len(history), len(history))]:
+        batch: dict[int, tuple[int, str | None, int]] = {}
+        for one, count in enumerate(counts):
+            taken, logs[one] = logs[one][:count], logs[one][count:]
+            for at, key, text in taken:
+                batch[key] = max(batch.get(key, (-1, None, 0)), (at, text, one), key=lambda change: change[0])
+        if batch:
+            merger.merge(_place(batch), has_several_logs=True, **MODES[mode])
+        for key, change in batch.items():
+            newest[key] = max(newest.get(key, change), change, key=lambda change: change[0])
+        expected = {key: text for key, (_, text, _) in newest.items() if text is not None}
+        if merger.table.current_snapshot() is not None:
+            assert judge.query(merger.table, "SELECT id, text FROM {table} ORDER BY ALL") == sorted(expected.items())
+    catalog.close()
+
+
+def _place(batch: dict[int, tuple[int, str | None, int]]) -> Changes:
+    """Changes by key, as (source position, text, topic partition)."""
+    positions, texts, partitions = zip(*batch.values(), strict=True)
+    return make_changes(
+        dict(zip(batch, texts, strict=True)),
+        _source_position=pa.array(positions, pa.int64()),
+        _kafka_partition=pa.array(partitions, pa.int32()),
+        _kafka_offset=pa.array(positions, pa.int64()),
+        _kafka_timestamp=pa.array([0] * len(batch), pa.timestamp("us", tz="UTC")),
+    )
 
 
 @pytest.mark.slow

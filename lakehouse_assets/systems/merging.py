@@ -41,6 +41,7 @@ from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY, Tombstones
 from lakehouse_assets.systems.truncating import find_truncated, spares_newer
 from lakehouse_assets.systems.unavailable import Filling
 
+_UNPREPARED = 0  # the id of no snapshot
 _WRITING_THREADS = 4  # delete files are small: on an object store their writing is waiting
 
 
@@ -97,7 +98,7 @@ class RowMerge:
         self._copy_on_write, self._buffer_bytes = copy_on_write, buffer_bytes
         self._has_several_logs, self._small_file_bytes = has_several_logs, small_file_bytes
         self._cache = cache if cache is not None else FileCache()
-        self._head: int | None = None
+        self._head: int | None = _UNPREPARED
         self._change = Change(())
         self.figures = MergeFigures()
         self.plan: MergePlan | None = None
@@ -107,7 +108,7 @@ class RowMerge:
     @property
     def is_untouched(self) -> bool:
         """The table stays as it is."""
-        return not self._change.added and not self._change.removed_paths
+        return self._change == Change(())
 
     def prepare(self, table: Table) -> None:
         """Find what the changes replace in the table as it is now, and write what comes in.
@@ -115,7 +116,7 @@ class RowMerge:
         Raises:
             StorageError: files could not be read or written; or what stands in the table can't be read here.
         """
-        self._change, self.written_locations = Change(()), []
+        self._head, self._change, self.written_locations = _UNPREPARED, Change(()), []
         writer = build_writer(table, self._buffer_bytes)
         try:
             with catalog_errors(table.catalog.name, f"merge changes into {table_name(table)}"):
@@ -138,7 +139,6 @@ class RowMerge:
         return self._change
 
     def _prepare(self, table: Table, writer: StagingWriter) -> None:
-        self._head = _head_of(table)
         files = list_files_with_deletes(table, table.metadata.current_snapshot())
         gone, files, truncated = self._truncate(table, files)
         rows = conform(self._changes.rows, build_file_schema(table.schema()))
@@ -163,17 +163,17 @@ class RowMerge:
         )
         if new_rows.num_rows:
             writer.add(new_rows)
-        if tombstones is not None:
-            self._remember(tombstones, _only(rows, ~stale), self._changes.deletes[~stale])
-        self._carry_out(table, writer, {file.path: file for file in [*gone, *files]}, taken)
+        notes = self._remember(tombstones, _only(rows, ~stale), self._changes.deletes[~stale]) if tombstones is not None else {}
+        change = self._carry_out(table, writer, {file.path: file for file in [*gone, *files]}, taken)
+        self._head, self._change = _head_of(table), replace(change, notes=notes)
 
-    def _remember(self, tombstones: Tombstones, rows: pa.Table, deletes: Mask) -> None:
+    def _remember(self, tombstones: Tombstones, rows: pa.Table, deletes: Mask) -> dict[str, str]:
         """Name the deletions that are remembered from this snapshot on."""
+        self.written_locations.append(tombstones.next_location)
         location = tombstones.write(rows, deletes)
-        if location is not None and location != tombstones.location:
-            self.written_locations.append(location)
-        if location is not None or tombstones.location is not None:
-            self._change = replace(self._change, notes={TOMBSTONES_KEY: location or ""})
+        if location != tombstones.next_location:
+            self.written_locations.remove(tombstones.next_location)
+        return {TOMBSTONES_KEY: location or ""} if location is not None or tombstones.location is not None else {}
 
     def _truncate(self, table: Table, files: list[LiveFile]) -> tuple[list[LiveFile], list[LiveFile], list[_Taken]]:
         """Files that a truncation empties, the others, and rows that it takes out of those."""
@@ -195,7 +195,7 @@ class RowMerge:
         self.unresolved = np.flatnonzero(lacking)
         return rows
 
-    def _carry_out(self, table: Table, writer: StagingWriter, files: dict[str, LiveFile], taken: dict[str, _Taken]) -> None:
+    def _carry_out(self, table: Table, writer: StagingWriter, files: dict[str, LiveFile], taken: dict[str, _Taken]) -> Change:
         assert self.plan is not None  # noqa: S101 - it was just made
         removed: set[str] = set()
         for path in [*self.plan.paths(Fate.DROP), *self.plan.paths(Fate.REWRITE)]:
@@ -211,8 +211,8 @@ class RowMerge:
                     writer.add(batch)
             staged = writer.finish()
             self.written_locations += [file.location for file in staged]
-            added = [*build_data_files(table, staged), *(future.result() for future in marking)]
-        self._change = replace(self._change, added=added, removed_paths=frozenset(removed))
+            added = (*build_data_files(table, staged), *(future.result() for future in marking))
+        return Change(added, frozenset(removed))
 
 
 def _head_of(table: Table) -> int | None:

@@ -215,7 +215,8 @@ class StagingWriter:
 
     def _close(self, partition: PartitionValues) -> None:
         try:
-            self._closed.append(self._open.pop(partition).close())
+            self._closed.append(self._open[partition].close())
+            del self._open[partition]  # not before: what could not be closed is to be deleted in the end
         except OSError as error:
             raise StorageError("finish a data file under", self._locations.table_location, str(error)) from error
 

@@ -40,6 +40,7 @@ class Tombstones:
         self._table, self._key = table, tuple(key)
         self._schema = build_file_schema(table.schema().select(*key, *order_columns(table.schema())))
         self.location = _find(table)
+        self.next_location = table.location_provider().new_metadata_location(f"tombstones-{uuid.uuid4().hex}.parquet")
         self._rows = self._schema.empty_table() if self.location is None else self._load(self.location, cache)
 
     def find_stale(self, changes: pa.Table) -> Mask:
@@ -53,9 +54,9 @@ class Tombstones:
         return stale
 
     def write(self, changes: pa.Table, deletes: Mask) -> str | None:
-        """Remember deletions, forget what these changes decide anew, write it; None: there is nothing to remember.
+        """Remember deletions, forget what these changes decide anew, and write that to `next_location`, which is returned.
 
-        What was there before stays as it is where nothing changes.
+        Where nothing changes, what was there stays, and its location is returned; None: there is nothing to remember.
         """
         replaced = np.zeros(self._rows.num_rows, np.bool_)
         if self._rows.num_rows and changes.num_rows:
@@ -64,13 +65,11 @@ class Tombstones:
             return self.location
         new = changes.filter(pa.array(deletes)).select(self._schema.names).cast(self._schema)
         rows = _newest(pa.concat_tables([self._rows.filter(pa.array(~replaced)), new]))
-        return self._write(rows) if rows.num_rows else None
-
-    def _write(self, rows: pa.Table) -> str:
-        location = self._table.location_provider().new_metadata_location(f"tombstones-{uuid.uuid4().hex}.parquet")
-        with self._table.io.new_output(location).create() as stream:
+        if not rows.num_rows:
+            return None
+        with self._table.io.new_output(self.next_location).create() as stream:
             pq.write_table(rows, stream, compression="zstd", store_schema=False)
-        return location
+        return self.next_location
 
     def _load(self, location: str, cache: FileCache) -> pa.Table:
         name = ("tombstones", location, str(self._table.metadata.current_schema_id))

@@ -8,14 +8,16 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import BadRecordError, CommitConflictError, StorageError
+from lakehouse_assets.systems.key_audit import audit_keys
 from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.broker import Broker
-from lakehouse_assets_tests.builders import make_message
+from lakehouse_assets_tests.builders import make_message, make_systems
 from lakehouse_assets_tests.faults import EFFECTS, FAULTY, Fault, FaultyCatalog
 from lakehouse_assets_tests.object_store import SECRET_KEY, ObjectStore
 from lakehouse_assets_tests.operations.lake import Lake
 from lakehouse_assets_tests.places import ObjectStorePlace
 from lakehouse_assets_tests.proxy import FaultyProxy
+from lakehouse_assets_tests.systems.merges import MODES, Merger, Mode, make_upsert_spec
 
 pytestmark = [pytest.mark.kafka, pytest.mark.xdist_group("object_store")]
 
@@ -127,3 +129,22 @@ def list_named(table: Table) -> set[str]:
     manifests = {m.manifest_path: m for s in table.metadata.snapshots for m in s.manifests(table.io)}
     files = [entry.data_file.file_path for m in manifests.values() for entry in m.fetch_manifest_entry(table.io)]
     return {*metadata, *lists, *manifests, *files}
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_rows_are_merged_by_key_in_the_store(
+    tmp_path: Path, object_store: ObjectStore, store_proxy: FaultyProxy, mode: Mode
+) -> None:
+    place = ObjectStorePlace(object_store, store_proxy, tmp_path).catalog(tmp_path)
+    catalog = make_systems(tmp_path, **{name: value for name, value in place.items() if name != "type"}).catalog
+    merger = Merger(catalog, make_upsert_spec(partition_by=["bucket(2, id)"]), mode)
+
+    merger.put(dict.fromkeys(range(200), "a"), has_several_logs=True)
+    merger.put(dict.fromkeys(range(50), "b") | dict.fromkeys(range(100, 120), None), has_several_logs=True)
+    merger.put(dict.fromkeys(range(0, 200, 7), "c"), has_several_logs=True)
+
+    deleted = set(range(100, 120)) - set(range(0, 200, 7))
+    model = dict.fromkeys(range(200), "a") | dict.fromkeys(range(50), "b") | dict.fromkeys(range(0, 200, 7), "c")
+    assert merger.read() == {key: text for key, text in model.items() if key not in deleted}
+    assert audit_keys(merger.table, ["id"]).duplicate_keys == 0
+    catalog.close()

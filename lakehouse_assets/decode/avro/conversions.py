@@ -63,7 +63,7 @@ def find_conversion(node: Scalar | Enum, target: Target) -> Conversion | None:
         case "int" | "long":
             return _from_integer(node, target)
         case "float" | "double":
-            return _from_float(node, target.type.name)
+            return _from_float(node, target.type)
         case "string":
             return _from_text(node, target) or _from_bytes(node, target.type)
         case _:
@@ -199,10 +199,26 @@ def _nanos(kind: Primitive, low: int = -(2**63), high: int = 2**63 - 1, expected
     return Conversion(many, one)
 
 
-def _from_float(node: Scalar, name: str) -> Conversion | None:
-    if name == "double":
-        return Conversion(lambda raw, _: pa.array(raw.astype(np.float64)), float)
-    return _PLAIN if name == "float" and node.kind == "float" else None
+def _from_float(node: Scalar, kind: Primitive) -> Conversion | None:
+    match kind.name:
+        case "double":
+            return Conversion(lambda raw, _: pa.array(raw.astype(np.float64)), float)
+        case "float" if node.kind == "float":
+            return _PLAIN
+        case "decimal":
+            return _decimals_of_floats(node, kind)
+        case _:
+            return None
+
+
+def _decimals_of_floats(node: Scalar, kind: Primitive) -> Conversion:
+    """The shortest decimal that is this float and no other, as JSON would have it; never rounded further."""
+    narrow = np.float32 if node.kind == "float" else np.float64
+
+    def one(raw: float) -> Any:
+        return decimal_of_text(str(narrow(raw)), *kind.parameters)
+
+    return Conversion(lambda raw, doubt: convert_each(raw.tolist(), one, arrow_type(kind), doubt), one)
 
 
 def _from_text(node: Scalar, target: Target) -> Conversion | None:

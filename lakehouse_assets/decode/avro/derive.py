@@ -1,5 +1,7 @@
 """The columns that an Avro schema gives to a table that declares none."""
 
+from dataclasses import dataclass
+
 from lakehouse_assets.decode.avro.plan import branch_of
 from lakehouse_assets.decode.avro.schema import (
     VARIABLE_SCALE_DECIMAL,
@@ -44,11 +46,11 @@ def derive_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
     """
     if schema.kind != "AVRO":
         raise BrokenSchema(f"it is a schema of {schema.kind}, expected AVRO")
-    return _columns(parse_schema(schema.text, schema.references))
+    return _Deriver(are_local=False).columns(parse_schema(schema.text, schema.references))
 
 
 def derive_row_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
-    """One column for each field of the rows in an envelope of Debezium's.
+    """One column for each field of the rows in an envelope of Debezium's, where times with a zone are text, others numbers.
 
     Raises:
         BrokenSchema: as `derive_columns`, or it is no such envelope.
@@ -59,59 +61,64 @@ def derive_row_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
     row = next((field.node for field in root.fields if field.name == "after"), None) if isinstance(root, Record) else None
     if row is None:
         raise BrokenSchema("it has no field 'after', expected Debezium's envelope")
-    return _columns(branch_of(row))
+    return _Deriver(are_local=True).columns(branch_of(row))
 
 
-def _columns(root: Node | None) -> list[DerivedColumn]:
-    if not isinstance(root, Record) or not root.fields:
-        raise BrokenSchema("it is no record with fields")
-    return [_column(field, root) for field in root.fields]
+@dataclass(frozen=True, slots=True)
+class _Deriver:
+    """`are_local`: whether numbers of milliseconds and so on are of times without a zone."""
 
+    are_local: bool
 
-def _column(field: Field, root: Record) -> DerivedColumn:
-    is_optional = field.has_default or field.node == _NULL or (isinstance(field.node, Union) and _NULL in field.node.branches)
-    return DerivedColumn(field.name, _type(field.node, field.name, (root,)), not is_optional, field.doc)
+    def columns(self, root: Node | None) -> list[DerivedColumn]:
+        """One for each field of a record."""
+        if not isinstance(root, Record) or not root.fields:
+            raise BrokenSchema("it is no record with fields")
+        return [self._column(field, root) for field in root.fields]
 
+    def _column(self, field: Field, root: Record) -> DerivedColumn:
+        branches = field.node.branches if isinstance(field.node, Union) else (field.node,)
+        is_optional = field.has_default or _NULL in branches
+        return DerivedColumn(field.name, self._type(field.node, field.name, (root,)), not is_optional, field.doc)
 
-def _type(node: Node, place: str, inside: tuple[Record, ...]) -> DataType:
-    match node:
-        case Scalar():
-            return _scalar(node, place)
-        case Enum():
-            return Primitive("string")
-        case Array(items):
-            return ListType(_type(items, f"{place}[]", inside))
-        case Map(values):
-            return MapType(Primitive("string"), _type(values, f"{place}{{}}", inside))
-        case Record(_, _, connect_name) if connect_name == VARIABLE_SCALE_DECIMAL:
-            return Primitive("string")  # of its digits: no type has room for every scale
-        case Record():
-            if any(node is outer for outer in inside):
-                raise BrokenSchema(f"the field {place!r} contains itself, without end")
-            if not node.fields:
-                raise BrokenSchema(f"the field {place!r} is a record without fields")
-            members = (StructField(f.name, _type(f.node, f"{place}.{f.name}", (*inside, node))) for f in node.fields)
-            return StructType(tuple(members))
-        case Union(branches):
-            return _union([_type(branch, place, inside) for branch in branches if branch != _NULL], place)
+    def _type(self, node: Node, place: str, inside: tuple[Record, ...]) -> DataType:
+        match node:
+            case Scalar():
+                return self._scalar(node, place)
+            case Enum():
+                return Primitive("string")
+            case Array(items):
+                return ListType(self._type(items, f"{place}[]", inside))
+            case Map(values):
+                return MapType(Primitive("string"), self._type(values, f"{place}{{}}", inside))
+            case Record(_, _, connect_name) if connect_name == VARIABLE_SCALE_DECIMAL:
+                return Primitive("string")  # of its digits: no type has room for every scale
+            case Record():
+                if any(node is outer for outer in inside):
+                    raise BrokenSchema(f"the field {place!r} contains itself, without end")
+                if not node.fields:
+                    raise BrokenSchema(f"the field {place!r} is a record without fields")
+                members = (StructField(f.name, self._type(f.node, f"{place}.{f.name}", (*inside, node))) for f in node.fields)
+                return StructType(tuple(members))
+            case Union(branches):
+                return _union([self._type(branch, place, inside) for branch in branches if branch != _NULL], place)
 
-
-def _scalar(node: Scalar, place: str) -> DataType:
-    match node.logical or node.kind:
-        case "decimal" if node.precision <= MAX_DECIMAL_PRECISION and node.scale <= MAX_DECIMAL_PRECISION:
-            return Primitive("decimal", (node.precision or MAX_DECIMAL_PRECISION, node.scale))
-        case "decimal":
-            raise BrokenSchema(f"the field {place!r} has {node.precision} digits, expected at most {MAX_DECIMAL_PRECISION}")
-        case "null":
-            raise BrokenSchema(f"the field {place!r} is never anything but null")
-        case "fixed" | "duration":
-            return Primitive("fixed", (node.size,))
-        case kind if kind.startswith("local-timestamp-"):
-            return Primitive("timestamp")
-        case "timestamp-millis" | "timestamp-micros" | "timestamp-nanos":
-            return Primitive("timestamp" if node.is_local else "timestamptz")
-        case kind:
-            return Primitive(_TYPES[kind])
+    def _scalar(self, node: Scalar, place: str) -> DataType:
+        match node.logical or node.kind:
+            case "decimal" if node.precision <= MAX_DECIMAL_PRECISION and node.scale <= MAX_DECIMAL_PRECISION:
+                return Primitive("decimal", (node.precision or MAX_DECIMAL_PRECISION, node.scale))
+            case "decimal":
+                raise BrokenSchema(f"the field {place!r} has {node.precision} digits, expected at most {MAX_DECIMAL_PRECISION}")
+            case "null":
+                raise BrokenSchema(f"the field {place!r} is never anything but null")
+            case "fixed" | "duration":
+                return Primitive("fixed", (node.size,))
+            case kind if kind.startswith("local-timestamp-"):
+                return Primitive("timestamp")
+            case "timestamp-millis" | "timestamp-micros" | "timestamp-nanos":
+                return Primitive("timestamp" if node.is_local or self.are_local else "timestamptz")
+            case kind:
+                return Primitive(_TYPES[kind])
 
 
 def _union(kinds: list[DataType], place: str) -> DataType:

@@ -153,6 +153,10 @@ def test_null_is_null_whatever_the_type_would_have_been(count: int) -> None:
         (connect("string", "time.ZonedTimestamp"), "timestamptz", "infinity", "invalid_text"),
         (connect("string", "time.IsoDate"), "date", "2026-02-28ZZ", "invalid_text"),
         ("int", "boolean", 2, "out_of_range"),
+        ("double", "decimal(10, 2)", 0.125, "out_of_range"),
+        ("double", "decimal(10, 2)", 1e20, "out_of_range"),
+        ("double", "decimal(10, 2)", float("nan"), "invalid_text"),
+        ("double", "decimal(10, 2)", float("inf"), "invalid_text"),
     ],
 )
 def test_a_value_that_does_not_fit_is_a_bad_message(schema: Any, declared: str, value: Any, code: str, count: int) -> None:
@@ -198,6 +202,9 @@ def test_a_value_that_does_not_fit_is_a_bad_message(schema: Any, declared: str, 
         (connect("bytes", "org.apache.kafka.connect.data.Decimal", scale=2, precision=64, logicalType="decimal"), "decimal(9, 2)", b"\x0a", "0.10"),
         (connect("bytes", "org.apache.kafka.connect.data.Decimal", **{"connect.parameters": {"scale": "3"}}), "decimal(9, 3)", b"\x0a", "0.010"),
         ("int", "boolean", 1, "True"),
+        ("double", "decimal(10, 2)", 12345678.9, "12345678.90"),
+        ("double", "decimal(10, 2)", 1e5, "100000.00"),
+        ("float", "decimal(4, 2)", 0.1, "0.10"),
     ],
 )  # fmt: skip
 def test_logical_types_and_text_of_values(schema: Any, declared: str, value: Any, shown: str, count: int) -> None:

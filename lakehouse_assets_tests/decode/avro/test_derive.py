@@ -82,6 +82,13 @@ def test_the_rows_of_an_envelope_give_its_columns() -> None:
     assert [(column.name, str(column.type), column.required) for column in columns] == [("id", "long", True), ("name", "string", False)]
 
 
+def test_a_number_in_the_rows_of_an_envelope_is_a_time_without_a_zone_and_text_one_with_it() -> None:
+    number = connect("long", "org.apache.kafka.connect.data.Timestamp", logicalType="timestamp-millis")
+    row = record(("at", ["null", number]), ("ats", {"type": "array", "items": number}), ("zoned", connect("string", "time.ZonedTimestamp")))
+    columns = derive_row_columns(registered(record(("after", ["null", {**row, "name": "Value"}]))))
+    assert [str(column.type) for column in columns] == ["timestamp", "list<timestamp>", "timestamptz"]
+
+
 @pytest.mark.parametrize("schema", ["long", record(("a", "long")), record(("after", ["null", "long"]))])
 def test_what_is_no_envelope_gives_no_columns(schema: Any) -> None:
     with pytest.raises(BrokenSchema):

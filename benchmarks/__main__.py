@@ -6,6 +6,7 @@ from benchmarks import (
     bench_changes,
     bench_commit,
     bench_decode,
+    bench_decode_changes,
     bench_huge,
     bench_ingest,
     bench_shapes,
@@ -15,6 +16,7 @@ from benchmarks import (
 
 BENCHES = {
     "decode": bench_decode,
+    "decode-changes": bench_decode_changes,
     "commit": bench_commit,
     "status": bench_status,
     "ingest": bench_ingest,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json as pa_json
 
@@ -19,7 +20,7 @@ from lakehouse_assets.decode.rules import MAX_DEPTH, is_too_deep
 _MAX_BLOCK_BYTES = 2**31 - 2
 _OPEN, _CLOSE = ord("{"), ord("}")
 _BRACKET_BIT = ord("{") ^ ord("[")
-_WORD = 8
+_WORD, _PIECE = 8, 1 << 16
 _ROW_HINT = re.compile(r"in row (\d+)$")
 _NOT_A_NUMBER = re.compile(rb"[:,\[\s-](?:NaN|Inf)")
 
@@ -99,14 +100,25 @@ def _may_hold_nan(block: bytes) -> bool:
 
 
 def _is_shallow(block: bytes, longest: int, values: Sequence[bytes]) -> bool:
-    opens = np.zeros(-(-len(block) // _WORD) * _WORD, np.bool_)
-    np.equal(np.bitwise_or(np.frombuffer(block, np.uint8), _BRACKET_BIT), _OPEN, out=opens[: len(block)])
     # What nests too deep has brackets in so many words of eight bytes, all within the length of a value.
-    words = np.flatnonzero(opens.view(np.uint64))
+    words = _words_with_brackets(block)
     fewest = MAX_DEPTH // _WORD
     if len(words) <= fewest or (words[fewest:] - words[:-fewest]).min() > longest // _WORD + 1:
         return True
     return not any(map(is_too_deep, values))
+
+
+def _words_with_brackets(block: bytes) -> npt.NDArray[np.int64]:
+    """Numbers of the words of eight bytes in which an object or list begins; in pieces that fit the processor's cache."""
+    characters, found = np.frombuffer(block, np.uint8), []
+    folded, opens = np.empty(_PIECE, np.uint8), np.zeros(_PIECE, np.bool_)
+    for start in range(0, len(block), _PIECE):
+        piece = characters[start : start + _PIECE]
+        opens[len(piece) :] = False
+        np.bitwise_or(piece, _BRACKET_BIT, out=folded[: len(piece)])
+        np.equal(folded[: len(piece)], _OPEN, out=opens[: len(piece)])
+        found.append(np.flatnonzero(opens.view(np.uint64)) + start // _WORD)
+    return np.concatenate(found)
 
 
 def doubt_of(error: Exception) -> Doubt:

@@ -44,9 +44,11 @@ class DebeziumDecoder:
         self._exact = ExactDebezium(columns, key)
         self._keys = FastKeys(keyed, [arrow_type(column.type) for column in keyed])
         self._wrappers = Wrappers(lambda source: FastDebezium(columns, key, source))
+        self._is_keyed = True  # whether the messages at hand all have keys
 
     def decode(self, messages: ChangeMessages) -> DecodedChanges:
         """As every decoder of changes."""
+        self._is_keyed = None not in messages.keys
         parts = [
             part
             for fast, group in self._group(messages.values)
@@ -98,7 +100,7 @@ class DebeziumDecoder:
         guesses = 0
         while candidates and guesses <= _MAX_GUESSES:
             tried = group.take(candidates)
-            read = fast.decode(tried.payloads, needs_before=None in messages.keys)
+            read = fast.decode(tried.payloads, needs_before=not self._is_keyed)
             if isinstance(read, FastRead):
                 left = frozenset(group.indices).difference(tried.indices) if len(tried) < len(group) else ()
                 return self._complete(messages, tried, read, left)

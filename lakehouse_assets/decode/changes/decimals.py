@@ -94,7 +94,10 @@ def _could_be_either(texts: pa.Array) -> npt.NDArray[np.bool_]:
     if not len(texts):
         return np.zeros(0, np.bool_)
     lengths, starts, characters = _measure(texts)
-    either = (lengths % _GROUP == 0) & (lengths > 0)
+    either: npt.NDArray[np.bool_] = (lengths % _GROUP == 0) & (lengths > 0)
+    either[either] = _OF_NUMBERS[characters[starts[either]]]  # most begin with another character
+    if not either.any():
+        return either
     others = np.concatenate([[0], np.cumsum(~_OF_NUMBERS[characters], dtype=np.int64)])
     mask: npt.NDArray[np.bool_] = either & (others[starts + lengths] == others[starts])
     return mask
@@ -104,18 +107,25 @@ def _decode(
     characters: Bytes, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """The numbers, and which of them are right. Of as many characters as `_LONGEST`, the last must be a pad."""
-    columns = np.arange(_LONGEST)
-    is_inside = columns < lengths[:, None]
-    places = np.where(is_inside, starts[:, None] + columns, 0)
-    sextets = np.where(is_inside, _SEXTETS[characters[places]], 0) if len(starts) else np.zeros((0, _LONGEST), np.uint8)
+    width = int(lengths.max()) if len(lengths) else _GROUP
+    sextets = np.zeros((_LONGEST, len(starts)), np.uint8)
+    for column in range(width):
+        if column % _GROUP == 0:
+            rows = slice(None) if (lengths >= column + _GROUP).all() else np.flatnonzero(lengths > column)
+        sextets[column, rows] = _SEXTETS[characters[starts[rows] + column]]
     is_pad = sextets == _PAD
-    pads = is_pad.sum(axis=1)
-    behind = is_pad & (columns >= (lengths - pads)[:, None])
-    is_right = (sextets != _NONE).all(axis=1) & (behind.sum(axis=1) == pads) & (pads <= 2)
-    sextets = np.where(is_pad, 0, sextets).astype(np.int64).reshape(-1, _LONGEST // _GROUP, _GROUP)
-    words = sextets[..., 0] << 18 | sextets[..., 1] << 12 | sextets[..., 2] << 6 | sextets[..., 3]
+    pads = is_pad.sum(axis=0)
+    is_right = (sextets != _NONE).all(axis=0)
+    if pads.any():
+        everyone = np.arange(len(starts))
+        behind = is_pad[lengths - 1, everyone].astype(np.int64) + is_pad[lengths - 2, everyone]
+        # One at the very end, or two; none elsewhere.
+        is_right &= (pads == behind) & (is_pad[lengths - 1, everyone] | (pads == 0))
+        sextets[is_pad] = 0
+    wide = sextets.astype(np.int64)
+    words = [wide[i] << 18 | wide[i + 1] << 12 | wide[i + 2] << 6 | wide[i + 3] for i in range(0, _LONGEST, _GROUP)]
     count = lengths // _GROUP * _GROUP_BYTES - pads
     is_right &= count <= 8
     # 72 bits, of which the last 8 are none of ours; the number stands in the first ones.
-    bits = words[:, 0] << 40 | words[:, 1] << 16 | words[:, 2] >> 8
+    bits = words[0] << 40 | words[1] << 16 | words[2] >> 8
     return bits >> (64 - 8 * np.clip(count, 1, 8)), is_right

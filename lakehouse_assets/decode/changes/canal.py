@@ -27,6 +27,7 @@ _SILENT: Final = frozenset(
 )
 # Java's numbers of SQL types, as they stand in `sqlType`.
 _SQL_INTEGER, _SQL_BIT, _SQL_BLOB = "4", "-7", "2004"
+_MAX_DIGITS = 20  # of a number of 64 bits
 _SYMBOL = re.compile("'((?:[^']|'')*)'")
 _ENUMERATED = re.compile(r"(enum|set)\s*\((.*)\)", re.DOTALL | re.IGNORECASE)
 _BYTES = re.compile("binary|blob|geometry", re.IGNORECASE)
@@ -50,7 +51,7 @@ class CanalDecoder:
                     changes.add(index, [self._rows.read_delete(self._row_of_key(key), None)])
                     continue
                 message = parse_object(value)
-                kind, position = message.get("type"), _position_of(message)
+                kind, position = str(message.get("type")), _position_of(message)
                 has_positions = has_positions or position is not None
                 if kind == "TRUNCATE":
                     changes.truncate(index, position)
@@ -66,10 +67,10 @@ class CanalDecoder:
                 changes.refuse(index, error)
         return changes.to_decoded(counter.result(), has_positions=has_positions)
 
-    def _read(self, message: dict[str, Any], kind: Any, rows: list[Row], position: int | None) -> list[RowChange]:
+    def _read(self, message: dict[str, Any], kind: str, rows: list[Row], position: int | None) -> list[RowChange]:
         if kind not in _WITH_ROWS:
             expected = "INSERT, UPDATE, DELETE, TRUNCATE or a change of the schema"
-            raise Unreadable("unknown_operation", f"field 'type': found {describe(kind)}, expected {expected}")
+            raise Unreadable("unknown_operation", f"field 'type': found {describe(message.get('type'))}, expected {expected}")
         if not rows:
             raise Unreadable("missing_required", f"field 'data' is missing, null or empty, expected the rows of {kind}")
         spell = _speller(message.get("mysqlType"), message.get("sqlType"))
@@ -122,7 +123,9 @@ def _position_of(message: dict[str, Any]) -> int | None:
     """TiDB's number of the commit, where the message has it."""
     extension = message.get("_tidb")
     number = extension.get("commitTs") if isinstance(extension, dict) else None
-    return int(number) if isinstance(number, Integer) and 0 <= int(number) < 2**63 else None
+    if not isinstance(number, Integer) or len(number) > _MAX_DIGITS or not 0 <= (position := int(number)) < 2**63:
+        return None
+    return position
 
 
 def _speller(mysql_types: Any, sql_types: Any) -> Spell:
@@ -162,7 +165,7 @@ def _octets(text: str) -> bytes:
 def _symbol(text: str, symbols: Sequence[str], *, is_number: bool) -> str:
     if not is_number and text in symbols:
         return text
-    number = int(text) if text.isdecimal() else -1
+    number = int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else -1
     if not 0 <= number <= len(symbols):
         raise Rejected("out_of_range", f"the number of one of {len(symbols)} symbols")
     return symbols[number - 1] if number else ""  # 0 is MySQL's mark of a value that was none
@@ -171,7 +174,7 @@ def _symbol(text: str, symbols: Sequence[str], *, is_number: bool) -> str:
 def _members(text: str, symbols: Sequence[str], *, is_number: bool) -> str:
     if not is_number and all(part in symbols for part in text.split(",")):
         return text
-    bits = int(text) if text.isdecimal() else 2**64
+    bits = int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else 2**64
     if bits >= 2 ** len(symbols):
         raise Rejected("out_of_range", f"a number of {len(symbols)} bits, one for each member of the set")
     return ",".join(symbol for place, symbol in enumerate(symbols) if bits >> place & 1)

@@ -22,6 +22,7 @@ _SILENT: Final = frozenset(
     + ("database-create", "database-alter", "database-drop")
 )
 _OFFSET = re.compile("[0-9]{1,18}")
+_MAX_DIGITS = 18
 _LAST_ROW = (1 << ROW_BITS) - 1
 _KEY_PREFIX = "pk."
 
@@ -45,7 +46,7 @@ class MaxwellDecoder:
                     changes.add(index, [self._rows.read_delete(self._row_of_key(key), None)])
                     continue
                 message = parse_object(value)
-                kind = message.get("type")
+                kind = str(message.get("type"))
                 if kind in _SILENT:
                     changes.skip(index)
                     continue
@@ -59,10 +60,10 @@ class MaxwellDecoder:
                 changes.refuse(index, error)
         return changes.to_decoded(counter.result(), has_positions=has_positions)
 
-    def _read(self, message: dict[str, Any], kind: Any, position: int | None) -> tuple[Row, list[RowChange]]:
+    def _read(self, message: dict[str, Any], kind: str, position: int | None) -> tuple[Row, list[RowChange]]:
         if kind not in (*_INSERTS, "update", "delete"):
             expected = "insert, update, delete, bootstrap-… or a change of the schema"
-            raise Unreadable("unknown_operation", f"field 'type': found {describe(kind)}, expected {expected}")
+            raise Unreadable("unknown_operation", f"field 'type': found {describe(message.get('type'))}, expected {expected}")
         row = row_of(message.get("data"), "data")
         if kind == "delete":
             return row, [self._rows.read_delete(row, position)]
@@ -92,5 +93,6 @@ def _position_of(message: dict[str, Any]) -> int | None:
     if not _OFFSET.fullmatch(place):
         return None
     row = message.get("xoffset")
-    last = _LAST_ROW if message.get("commit") is True else 0
-    return pack_binlog(file, int(place), int(row) if isinstance(row, Integer) else last)
+    if isinstance(row, Integer) and len(row) <= _MAX_DIGITS:
+        return pack_binlog(file, int(place), int(row))
+    return pack_binlog(file, int(place), _LAST_ROW if message.get("commit") is True else 0)

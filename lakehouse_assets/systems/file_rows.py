@@ -15,7 +15,6 @@ from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
     _to_requested_schema,
     pyarrow_to_schema,
-    schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, prune_columns
@@ -96,18 +95,18 @@ def _read(
 def read_at(
     table: Table, file: DataFile, columns: Schema, positions: "npt.NDArray[np.int64]", cache: FileCache
 ) -> pa.Table:
-    """The rows at these positions, which ascend. Other row groups than theirs are not read."""
+    """The rows at these positions, of which there is one at least, ascending. Other row groups than theirs are not read."""
 
     def hold_some(footer: pq.FileMetaData, own: Schema) -> Sequence[int]:
         groups = np.searchsorted(row_group_starts(footer), positions, side="right") - 1
         return [int(group) for group in np.unique(groups)]
 
-    pieces = [schema_to_pyarrow(columns, include_field_ids=False).empty_table()]
+    pieces = []
     for first, rows in read_rows(table, file, columns, cache, hold_some):
         begin, stop = np.searchsorted(positions, [first, first + rows.num_rows])
         if begin < stop:
-            pieces.append(pa.Table.from_batches([rows.take(pa.array(positions[begin:stop] - first))]))
-    return pa.concat_tables(pieces, promote_options="permissive")
+            pieces.append(pa.Table.from_batches([rows]).take(pa.array(positions[begin:stop] - first)))
+    return pa.concat_tables(pieces)
 
 
 def row_group_starts(footer: pq.FileMetaData) -> "npt.NDArray[np.int64]":

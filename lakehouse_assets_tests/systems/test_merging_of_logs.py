@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from lakehouse_assets.decode.columns import arrow_type
+from lakehouse_assets.decode.nested import build_array
+from lakehouse_assets.model.types import parse_type
 from lakehouse_assets.systems import tombstones
 from lakehouse_assets.systems.changes import Changes, Truncated
 from lakehouse_assets.systems.file_cache import FileCache
@@ -217,3 +223,38 @@ def test_deletions_are_remembered_for_a_day_and_not_without_end(
     assert held() == [3, 4, 10]
     merger.table.io.delete(tombstones.Tombstones(merger.table, ["id"], FileCache()).location or "")
     assert held() == []
+
+
+VALUES: dict[str, list[Any]] = {
+    "string": ["a" * 5000, None],
+    "binary": [b"\x00\xff", b""],
+    "decimal(20, 4)": [Decimal("1.2345"), None],
+    "timestamptz": [datetime(2026, 11, 27, 1, 2, 3, tzinfo=UTC), None],
+    "uuid": [UUID(int=7).bytes, None],
+    "list<string>": [["a", None], []],
+    "list<uuid>": [[UUID(int=7).bytes], None],
+    "map<string, int>": [[("a", 1)], None],
+    "struct<a: int, b: list<string>>": [{"a": 1, "b": ["x"]}, {"a": None, "b": None}],
+}
+
+
+@IN_EVERY_MODE
+def test_values_of_every_kind_are_taken_from_the_row(catalog: FaultyCatalog, mode: Mode) -> None:
+    names = [f"column_{at}" for at in range(len(VALUES))]
+    columns = [{"name": name, "type": kind} for name, kind in zip(names, VALUES, strict=True)]
+    spec = make_upsert_spec(
+        schema=[{"name": "id", "type": "long", "required": True}, {"name": "text", "type": "string"}, *columns]
+    )
+    merger = Merger(catalog, spec, mode)
+    arrays = [build_array([*values, values[0]], arrow_type(parse_type(kind))) for kind, values in VALUES.items()]
+    merger.merge(make_changes({1: "a", 2: "a", 0: "a"}, **dict(zip(names, arrays, strict=True))))
+    before = merger.table.scan().to_arrow().sort_by("id").select(names).to_pylist()
+
+    for text in ("b", "c"):
+        second = make_changes({3: text, 1: text, 2: text})
+        merger.merge(replace(second, unavailable={name: np.array([False, True, True]) for name in names}))
+
+    rows = merger.table.scan().to_arrow().sort_by("id")
+    assert rows["text"].to_pylist() == ["a", "c", "c", "c"]
+    assert rows.select(names).to_pylist() == [*before, dict.fromkeys(names)]
+    assert judge.query(merger.table, "SELECT count(*), count(column_5), count(column_8) FROM {table}") == [(4, 3, 3)]

@@ -5,15 +5,19 @@ begins with bytes that were understood before is its payload, with the same sche
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from lakehouse_assets.decode.rules import is_too_deep
 
 Opened = TypeVar("Opened")
 
 WRAPPER = b'{"schema":'
 _PAYLOAD = b',"payload":'
 _MAX_KNOWN = 100  # a topic has as many as its table had columns; more only where a topic holds many tables
+_SCALE = re.compile("-?[0-9]{1,5}")
 _JSON = json.JSONDecoder()
 
 
@@ -47,7 +51,7 @@ def read_type(found: Any) -> ConnectType | None:
     return ConnectType(
         kind=found["type"],
         name=str(found.get("name") or ""),
-        scale=int(scale) if isinstance(scale, str) and scale.lstrip("-").isdigit() else None,
+        scale=int(scale) if isinstance(scale, str) and _SCALE.fullmatch(scale) else None,
         item=read_type(found.get("items", found.get("values"))),
         members=members,
     )
@@ -83,10 +87,12 @@ class Wrappers(Generic[Opened]):
         return opened, value[len(prefix) : -1]
 
     def _find(self, value: bytes) -> tuple[bytes, Opened] | None:
+        if is_too_deep(value):
+            return None
         try:
             text = value.decode()
             schema, end = _JSON.raw_decode(text, len(WRAPPER))
-        except (ValueError, RecursionError):
+        except ValueError:
             return None
         prefix = text[:end].encode() + _PAYLOAD
         if not value.startswith(prefix):

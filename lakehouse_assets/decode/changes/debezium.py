@@ -160,7 +160,8 @@ class DebeziumDecoder:
     def _add_old_keys(self, messages: ChangeMessages, part: DecodedChanges) -> tuple[DecodedChanges, Sequence[int]]:
         """With the old keys of changes that lack values; beside it the messages that had better be judged one by one."""
         lacking = reduce(np.logical_or, part.unavailable.values(), np.zeros(len(part), np.bool_))
-        rows = [row for row in np.flatnonzero(lacking).tolist() if find_old_key(messages.headers[part.messages[row]])]
+        headers = [(row, messages.headers[part.messages[row]]) for row in np.flatnonzero(lacking).tolist()]
+        rows = [row for row, found in headers if find_old_key(found) is not None]
         if not rows:
             return part, ()
         kept = np.ones(len(part), np.bool_)

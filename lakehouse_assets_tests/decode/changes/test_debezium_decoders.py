@@ -68,7 +68,7 @@ KEYS = [
     b'{"schema":{"type":"struct","fields":[{"type":"int64","field":"l"}]},"payload":{"l":3}}', b'{"schema":null,"payload":{"l":3}}', b'{"schema":1',
     b"4", b'"4"', b"null", b"[4]", b'{"schema":null,"payload":4}',
 ]  # fmt: skip
-HEADERS: list[Headers | None] = [None, [], [("__debezium.oldkey", b'{"l": 9}')], [("__debezium.oldkey", b"x")], [("a", None)]]
+HEADERS: list[Headers | None] = [None, [], [("__debezium.oldkey", b'{"l": 9}')], [("__debezium.oldkey", b"x")], [("__debezium.oldkey", b"")], [("a", None)]]
 _TYPES = {
     "p": ("bytes", "org.apache.kafka.connect.data.Decimal", "2"), "q": ("bytes", "org.apache.kafka.connect.data.Decimal", "3"),
     "ts_nanoseconds": ("int64", "io.debezium.time.MicroTimestamp", ""), "t_nanoseconds": ("int32", "io.debezium.time.Time", ""),

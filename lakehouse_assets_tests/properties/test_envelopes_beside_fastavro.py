@@ -1,5 +1,7 @@
 """Debezium's envelopes of random rows, written by fastavro, become the rows that were written."""
 
+import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from lakehouse_assets.decode.avro.lockstep import FEWEST
 from lakehouse_assets.decode.changes.debezium_avro import DebeziumAvroDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeMessages
 from lakehouse_assets.model.types import parse_type
-from lakehouse_assets_tests.decode.avro.messages import record
+from lakehouse_assets_tests.decode.avro.messages import VARIABLE_SCALE_DECIMAL, connect, record
 from lakehouse_assets_tests.decode.changes.envelopes import Stream, row
 from lakehouse_assets_tests.decode.declared import column
 from lakehouse_assets_tests.properties.avro_types import AvroType, avro_types
@@ -53,3 +55,46 @@ def test_rows_and_deletions_are_what_was_written(times: int, fields: list[AvroTy
     for mine, theirs in zip(changes, expected * times, strict=True):
         assert mine[0] == theirs[0]
         assert same(mine[1], theirs[1]), (mine, theirs)
+
+
+_ROW = row(
+    ("id", "long"),
+    ("name", ["null", "string"]),
+    ("tags", {"type": "array", "items": "string"}),
+    ("price", ["null", VARIABLE_SCALE_DECIMAL]),
+    ("at", ["null", connect("string", "time.ZonedTimestamp")]),
+)
+_KINDS = {"name": "string", "tags": "list<string>", "price": "decimal(10, 2)", "at": "timestamptz"}
+_VALUE = {"id": 1, "name": "n", "tags": ["a", "b"], "price": {"scale": 1, "value": b"\x0b"}, "at": "2026-11-27T01:02:03Z"}
+
+
+@UNHURRIED
+@given(st.data())
+def test_broken_bytes_are_one_bad_message_and_harm_no_other(data: st.DataObject) -> None:
+    stream = Stream(_ROW, _KEY)
+    columns = [column("id", "long", required=True), *(column(name, parse_type(kind)) for name, kind in _KINDS.items())]
+    good = [stream.change("c", _VALUE, lsn=7), stream.change("d", None, _VALUE, lsn=8), stream.change("u", _VALUE, _VALUE)]
+    octets = bytearray(data.draw(st.sampled_from(good)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(octets) - 1))
+        octets[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    place = data.draw(st.integers(0, FEWEST))
+    values = (good * FEWEST)[: FEWEST + 1]
+    values.insert(place, bytes(octets))
+    keys = [stream.key({"id": 1})] * len(values)
+    found = DebeziumAvroDecoder(columns, ["id"], stream.schemas.get).decode(ChangeMessages(values, keys, [None] * len(values)))
+
+    truncating, bad = [one.message for one in found.truncations], [one.index for one in found.bad]
+    assert sum(place in fate for fate in (found.messages.tolist(), bad, found.skipped.tolist(), truncating)) == 1
+    others = [index for index in range(len(values)) if index != place]
+    assert [index for index in found.messages.tolist() if index != place] == others
+    found.table.validate(full=True)
+    rows = found.table.filter(found.messages != place).to_pylist()
+    assert rows == [_row_of(values[index], good) for index in others]
+
+
+def _row_of(value: bytes, good: list[bytes]) -> dict[str, Any]:
+    if value == good[1]:
+        return {"id": 1, **dict.fromkeys(_KINDS)}
+    at = datetime.datetime(2026, 11, 27, 1, 2, 3, tzinfo=datetime.UTC)
+    return {"id": 1, "name": "n", "tags": ["a", "b"], "price": Decimal("1.10"), "at": at}

@@ -1,7 +1,7 @@
 """What a declaration may say of where rows come from: topics, and how their messages are encoded."""
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
@@ -47,6 +47,11 @@ class SourceSpec(Declared):
         min_length=1,
         description="For Avro without a registry: the file with the schema of all messages, which then are bare bodies. A "
         "relative path begins where the declaration stands.",
+    )
+    tables: tuple[Annotated[str, Field(strict=True, min_length=1)], ...] = Field(
+        default=(),
+        description="For changes of a database, where a topic has those of several of its tables: which are meant, as "
+        "public.orders or shop.orders; * stands for anything. The others are skipped.",
     )
     start: fields.SourceStart = Field(
         default="earliest",

@@ -58,6 +58,7 @@ class DecodedChanges:
         old_keys: The key that the row had before this change, as columns of `key`; all null where it kept its key. Only of
             changes that don't hold all values is it of account. None: no change of a key.
         unknown: Fields of rows that no column reads.
+        tables: The source's tables that rows and truncations are of, as `public.orders` or `shop.orders`.
         filtered: Messages of which `where` leaves a row out, so that it is taken out of the table; they are in `messages` too.
     """
 
@@ -72,6 +73,7 @@ class DecodedChanges:
     unavailable: Mapping[str, Mask] = field(default_factory=dict)
     old_keys: pa.Table | None = None
     unknown: UnknownFields = UnknownFields()
+    tables: frozenset[str] = frozenset()
     filtered: Indices = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:

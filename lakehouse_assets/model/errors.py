@@ -330,6 +330,18 @@ class BadRecordError(SourceError):
         )
 
 
+class SeveralTablesError(SourceError):
+    """A topic has the changes of several tables of its database, and the declaration does not say which are meant."""
+
+    def __init__(self, table: str, found: Sequence[str]) -> None:
+        self.table, self.found = table, tuple(found)
+        super().__init__(
+            f"Cannot read changes for {table}: expected those of one table, found those of {', '.join(self.found[:5])}"
+            f"{' and more' if len(self.found) > 5 else ''}. Nothing of them was written. Name the tables that are meant, as "
+            f"source: {{tables: [{self.found[0]}]}}; where all of them belong in, name all, or use *."
+        )
+
+
 class TooManyBadRecordsError(SourceError):
     """So many records can't become rows that the declaration is wrong, not they."""
 

@@ -27,7 +27,13 @@ from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
 from lakehouse_assets.operations.status import describe_source, list_topics, refuse_expired, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.operations.upserting import ChangeMerge, Merged, collapse_all, refuse_gap
+from lakehouse_assets.operations.upserting import (
+    ChangeMerge,
+    Merged,
+    collapse_all,
+    refuse_gap,
+    refuse_other_tables,
+)
 from lakehouse_assets.operations.workers import stage_batches
 from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
@@ -226,6 +232,7 @@ class _Run:
         self._has_opened = False
         self._ledger = Ledger({})
         self._unsettled = NO_OFFSETS
+        self._met: frozenset[str] = frozenset()  # tables of the source
         self._cache = FileCache(spec.buffer_size // CACHE_SHARE)
 
     def result(self, ended: str) -> IngestResult:
@@ -281,6 +288,7 @@ class _Run:
         before = source.read_bounds(spec.table, description.logs)
         try:
             delivery = build_delivery(table, description, batch)
+            delivery = replace(delivery, properties=refuse_other_tables(spec, table, self._met | batch.tables))
             if batch.bad.count or self._unsettled & batch.ranges:
                 read_again = batch.good_offsets | batch.bad.offsets
                 settle(self._systems, spec, self._ledger, batch.ranges, batch.bad, read_again)
@@ -295,6 +303,7 @@ class _Run:
             delete_staged(table.io, [file.location for file in batch.files])
             raise
         self._rowless = None
+        self._met |= batch.tables
         self._ledger = landed.ledger
         self.commits += 1
         self._rows += batch.row_count

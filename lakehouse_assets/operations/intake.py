@@ -58,11 +58,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What was kept since the last hand-over. `row_count`: rows in the files."""
+    """What was kept since the last hand-over. `row_count`: rows in the files. `tables`: of the source, that changes are of."""
 
     files: tuple[StagedFile, ...] = ()
     changes: Changes | None = None
     row_count: int = 0
+    tables: frozenset[str] = frozenset()
 
 
 class Intake(Protocol):
@@ -163,6 +164,7 @@ class ChangeIntake:
     overflow: Callable[[Changes], None] | None = None
     _buffer: ChangeBuffer = field(init=False)
     _row_count: int = 0
+    _tables: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self._buffer = ChangeBuffer(self.spec.key, self.buffer_bytes // BUFFER_SHARE, has_several_logs=True)
@@ -196,6 +198,7 @@ class ChangeIntake:
             begin = end
         self._buffer.add(changes.slice(begin, len(changes)))
         self._row_count += len(changes)
+        self._tables |= decoded.tables
         if self.overflow is not None and self._buffer.is_full and (taken := self._buffer.take()) is not None:
             self.overflow(taken)
 
@@ -215,7 +218,8 @@ class ChangeIntake:
 
     def finish(self) -> Kept:
         """See `Intake`."""
-        kept, self._row_count = Kept(changes=self._buffer.take(), row_count=self._row_count), 0
+        kept = Kept(changes=self._buffer.take(), row_count=self._row_count, tables=self._tables)
+        self._row_count, self._tables = 0, frozenset()
         return kept
 
     def abandon(self) -> None:

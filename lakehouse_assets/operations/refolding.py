@@ -38,7 +38,7 @@ from lakehouse_assets.operations.spilling import SpilledChanges
 from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.status import describe_source, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
-from lakehouse_assets.operations.upserting import ChangeMerge, Merged
+from lakehouse_assets.operations.upserting import ChangeMerge, Merged, refuse_other_tables
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.changes import Changes
 from lakehouse_assets.systems.file_cache import FileCache
@@ -213,6 +213,7 @@ class _Fold:
             batch = next(stager.stage(reader, stop, whole=True), None)
         if batch is None:
             return False
+        refuse_other_tables(spec, self._table, self._batch.tables | batch.tables)
         for changes in batch.changes:
             spilled.add(changes)
         if batch.bad.count:
@@ -234,7 +235,10 @@ class _Fold:
             stops = {log: held.stop for log, held in merged.landed.ledger.held.partitions.items()}
             self._on_commit(build_report(self._spec, self._batch, merged.landed, stops, merged))
             # Counted once; the other shares are of the same messages.
-            self._batch = replace(StagedBatch.empty(), ranges=self._batch.ranges, good_offsets=self._batch.good_offsets)
+            done = self._batch
+            self._batch = replace(
+                StagedBatch.empty(), ranges=done.ranges, good_offsets=done.good_offsets, tables=done.tables
+            )
             return True
 
     def _publish(self, changes: Changes) -> Merged:

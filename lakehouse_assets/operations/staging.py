@@ -34,6 +34,7 @@ class StagedBatch:
 
     `ranges` are the offsets read, gaps included; there may be no row in them. `good_offsets` are those of messages that became
     rows or changes, or were filtered. `changes` are those of an upsert table, which stages no files; each worker has its own.
+    `tables`: of the source, that these are of.
     `slice_rows` counts rows, or changes, by the beginning of their slice (ms since 1970).
     `read_count` = good messages + `bad.count` + `skipped_count`; of the good ones, `filtered_count` were left out by `where`.
     """
@@ -51,6 +52,7 @@ class StagedBatch:
     bad: Quarantined = Quarantined()
     unknown: UnknownFields = UnknownFields()
     changes: tuple[Changes, ...] = ()
+    tables: frozenset[str] = frozenset()
 
     @property
     def row_count(self) -> int:
@@ -78,6 +80,7 @@ class StagedBatch:
             bad=self.bad.joined(other.bad),
             unknown=self.unknown.joined(other.unknown),
             changes=self.changes + other.changes,
+            tables=self.tables | other.tables,
         )
 
     @property
@@ -251,6 +254,7 @@ class Stager:
             bad=self._quarantine.finish(),
             unknown=tally.unknown,
             changes=(kept.changes,) if kept.changes is not None else (),
+            tables=kept.tables,
         )
         self._account_for(batch, tally.good_count, kept.row_count)
         return batch

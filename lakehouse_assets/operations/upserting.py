@@ -4,7 +4,7 @@ The merge is good for one head of the table only, so it is made again wherever s
 value which the table does not have either is a bad message: it is read again from Kafka, for the quarantine.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +12,7 @@ import numpy as np
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import DELETED, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TOPIC
-from lakehouse_assets.model.errors import BadRecordError, CommitConflictError
+from lakehouse_assets.model.errors import BadRecordError, CommitConflictError, SeveralTablesError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
@@ -29,6 +29,7 @@ from lakehouse_assets.systems.merging import MergeFigures, RowMerge
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.snapshots import Change, table_name
 
+SOURCE_TABLE_KEY = "lakehouse.source-table"  # property: the source's table that all changes so far were of
 UNAVAILABLE_CODE = "unavailable_value"
 _REASON = (
     "the message leaves the value of {names} out because it did not change, and the table has no row of the key to take it "
@@ -158,6 +159,22 @@ def refuse_gap(head: Table, ranges: TopicRanges) -> None:
         if added.ranges[0].start > position:
             found = f"changes of {log} from offset {added.ranges[0].start} on were read"
             raise CommitConflictError(table, f"{found}, but it holds them only up to {position}")
+
+
+def refuse_other_tables(spec: TableSpec, table: Table, met: frozenset[str]) -> Mapping[str, str]:
+    """Raise if changes of several tables of the source would become rows of one; the property that remembers whose they are.
+
+    Where the declaration says which are meant, others were skipped already.
+
+    Raises:
+        SeveralTablesError
+    """
+    known = frozenset(filter(None, table.properties.get(SOURCE_TABLE_KEY, "").split(",")))
+    if spec.source.tables or not met - known:
+        return {}
+    if len(known | met) > 1:
+        raise SeveralTablesError(spec.table, sorted(known | met))
+    return {SOURCE_TABLE_KEY: ",".join(met)}
 
 
 def collapse_all(spec: TableSpec, pieces: Sequence[Changes]) -> Changes:

@@ -75,6 +75,7 @@ class Delivery:
     again: bool = False
     by_key: bool = False
     amends: "Callable[[Ledger], Ledger] | None" = None
+    properties: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -250,7 +251,7 @@ def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger) -> tu
     change = replace(swap, added=(*delivery.files, *swap.added))
     text = signed.to_json()
     summary = {LEDGER_KEY: text, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
-    return (*builder.build(change, summary), SetPropertiesUpdate(updates={LEDGER_KEY: text}))
+    return (*builder.build(change, summary), SetPropertiesUpdate(updates={**delivery.properties, LEDGER_KEY: text}))
 
 
 def _requirements(table: Table) -> tuple[TableRequirement, ...]:

@@ -57,15 +57,21 @@ class LocalConnect(LocalServer):
         *,
         bootstrap_servers: str,
         plugins: Sequence[JavaProgram] = (POSTGRES_CONNECTOR,),
+        settings: Mapping[str, str] | None = None,
         port: int = DEFAULT_PORT,
         processes: ProcessGroup | None = None,
         log: Path | None = None,
         report: Report | None = None,
     ) -> None:
-        """As `LocalServer`; `bootstrap_servers` is where the changes go, `plugins` are its connectors and converters."""
+        """As `LocalServer`.
+
+        `bootstrap_servers` is where the changes go, `plugins` are its connectors and converters, `settings` the worker's own,
+        added to ours.
+        """
         super().__init__(folder, port=port, processes=processes, log=log, report=report)
         self._servers = bootstrap_servers
         self._plugins = tuple(plugins)
+        self._settings = dict(settings or {})
         self._java: list[str] = []
 
     @property
@@ -143,6 +149,7 @@ class LocalConnect(LocalServer):
             "plugin.discovery": "service_load",
             "offset.storage.file.filename": str(self.folder / "positions"),
             "offset.flush.interval.ms": "1000",  # what a kill makes it send again
+            **self._settings,
         }
         properties = self.folder / "worker.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))

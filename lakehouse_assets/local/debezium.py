@@ -38,6 +38,7 @@ def follow_postgres(
         "skipped.operations": "none",  # by default truncates are not sent
         "tombstones.on.delete": "true",  # so that a compacted topic forgets the key too
         "decimal.handling.mode": "string",  # readable, and free of the scale that messages without schema leave out
+        "time.precision.mode": "isostring",  # one form for every column, and nothing to declare
         "heartbeat.interval.ms": "10000",  # so that the slot moves on while these tables rest
         "topic.creation.default.replication.factor": "1",
         "topic.creation.default.partitions": "1",

@@ -76,7 +76,7 @@ class LocalPostgres(LocalServer):
 
     def uri(self, database: str, user: str | None = None, password: str | None = None) -> str:
         """Address of a database for clients; with the superuser's password unless another user is given."""
-        signed = f"{user}:{password}" if user else f"{SUPERUSER}:{self._password.read_text()}"
+        signed = f"{user}:{password}" if user else f"{SUPERUSER}:{self.password}"
         return f"postgresql://{signed}@{self.address}/{database}"
 
     def connect(self, database: str = "postgres") -> "Connection":
@@ -93,6 +93,11 @@ class LocalPostgres(LocalServer):
         session = psycopg2.connect(self.uri(database), connect_timeout=_CONNECT_SECONDS)
         session.autocommit = True
         return session
+
+    @property
+    def password(self) -> str:
+        """Of the superuser."""
+        return self._password.read_text()
 
     @property
     def _password(self) -> Path:

@@ -63,7 +63,7 @@ WITH placed AS (
     INSERT INTO orders (customer_id, total, details, letter)
     SELECT id, 0, jsonb_build_object('gift', random() < 0.2, 'channel', 'web'),
         CASE WHEN random() < 0.2 THEN (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 200)) END
-    FROM customers ORDER BY random() LIMIT 1 RETURNING id
+    FROM (SELECT id FROM customers ORDER BY random() LIMIT 1) AS somebody RETURNING id
 ), ordered AS (
     INSERT INTO order_lines
     SELECT id, n, 'sku-' || (random() * 99)::int, 1 + (random() * 4)::int, (random() * 100)::numeric(10,2)

@@ -1,14 +1,20 @@
 """Servers of catalogs and storages: each started once in a test process, and a proxy before it that disturbs what is said."""
 
 from collections.abc import Iterator
+from itertools import count
 
 import pytest
 
+from lakehouse_assets.local.connect import LocalConnect
+from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets_tests import judge, ports
 from lakehouse_assets_tests.object_store import ACCESS_KEY, SECRET_KEY, ObjectStore
 from lakehouse_assets_tests.postgres import PostgresServer
 from lakehouse_assets_tests.proxy import FaultyProxy
 from lakehouse_assets_tests.rest_catalog import RestCatalogServer
+from lakehouse_assets_tests.source import Source
+
+_numbers = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +27,31 @@ def rest_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestCatalo
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     with PostgresServer(tmp_path_factory.mktemp("postgres"), port=ports.port_of(ports.POSTGRES)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """Whose changes `connect` follows."""
+    with PostgresServer(tmp_path_factory.mktemp("database"), port=ports.port_of(ports.SOURCE)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def connect(kafka: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalConnect]:
+    """Killed, it sends again what it has sent in the last seconds. A test that kills it starts it again."""
+    folder, seldom = tmp_path_factory.mktemp("connect"), {"offset.flush.interval.ms": "3000"}
+    with LocalConnect(
+        folder, bootstrap_servers=kafka.bootstrap_servers, port=ports.port_of(ports.CONNECT), settings=seldom
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def source(database: PostgresServer, connect: LocalConnect, kafka: LocalKafka) -> Iterator[Source]:
+    """A database of its own for a test, followed from when it says `follow`."""
+    opened = Source(database, connect, kafka.bootstrap_servers, f"source_{next(_numbers)}")
+    yield opened
+    opened.remove()
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from benchmarks.customers import SCHEMA, build_rows
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.ingest import CACHE_SHARE
 from lakehouse_assets.systems.catalog import ensure_table, open_catalog
 from lakehouse_assets.systems.changes import Changes
 from lakehouse_assets.systems.commit import Delivery, publish
@@ -59,7 +60,7 @@ class BenchTable:
         )
         properties = {"type": "sql", "uri": f"sqlite:///{folder}/{name}.db", "warehouse": f"file://{folder}/{name}"}
         self.catalog: Catalog = open_catalog("bench", properties)
-        self.cache = FileCache()
+        self.cache = FileCache(self.spec.buffer_size // CACHE_SHARE)
         ensure_table(self.catalog, TableShape.declared(self.spec), lambda: Ledger({"customers": "id"}))
         blocks = ((first, min(first + _BLOCK, rows)) for first in range(0, rows, _BLOCK))
         self.append(build_rows(np.arange(*block), version=0) for block in blocks)

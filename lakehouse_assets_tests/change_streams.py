@@ -39,12 +39,13 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the table, with the position of the change that it is from."""
+    """A row of the table, with the position of the change that it is from. `deleted`: it is only marked as such."""
 
     name: str | None
     n: int | None
     partition: int | None
     offset: int | None
+    deleted: bool = False
 
 
 def key_of(identity: int | None) -> bytes | None:
@@ -199,8 +200,11 @@ def debezium(op: str, position: int, identity: int | None, values: Values | None
     return json.dumps(message).encode()
 
 
-def fold(messages: Iterable[Sent]) -> dict[int, Row]:
-    """What a table of these messages holds: each topic partition in the order of its offsets, one after the other."""
+def fold(messages: Iterable[Sent], *, marks: bool = False) -> dict[int, Row]:
+    """What a table of these messages holds: each topic partition in the order of its offsets, one after the other.
+
+    With `marks`, rows that are deleted stay, marked.
+    """
     rows: dict[int, Row] = {}
     last: dict[int, Row] = {}  # also those that went: a row whose key changed keeps what its change leaves out
     for sent in sorted(messages, key=lambda one: (one.partition, one.offset)):
@@ -208,11 +212,14 @@ def fold(messages: Iterable[Sent]) -> dict[int, Row]:
             if identity is None:
                 rows.clear()
             elif values is None:
-                rows.pop(identity, None)
+                row = rows.pop(identity, None)
+                if marks and row is not None:
+                    rows[identity] = Row(row.name, row.n, sent.partition, sent.offset, deleted=True)
             else:
                 name = values[0]
                 if name == PLACEHOLDER:
-                    name = last[old if old is not None and identity not in rows else identity].name
+                    is_new = identity not in rows or rows[identity].deleted
+                    name = last[old if old is not None and is_new else identity].name
                 rows[identity] = last[identity] = Row(name, values[1], sent.partition, sent.offset)
     return rows
 

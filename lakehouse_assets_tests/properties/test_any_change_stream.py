@@ -82,7 +82,7 @@ class Walk:
     def expected(self, ledger: Ledger | None, overlay: Overlay) -> dict[int, Row]:
         """The fold, and over it what others did to keys that did not change since."""
         held = self.before(self.stops(ledger))
-        rows = fold(held)
+        rows = fold(held, marks=self.marks)
         for key, (since, row) in overlay.items():
             later = [one for one in held if one.partition == self.shop.partition_of(key) and one.offset >= since]
             if touched_keys(later).isdisjoint({key, None}):
@@ -198,6 +198,8 @@ class Walk:
         """Somebody deletes a row, of which nobody has to ask for a value later."""
         if not self.exists or self.head is None:
             return None
+        if self.marks:
+            return None  # a later deletion of its key would have nothing to mark
         asked = {key for one in self.sent if PLACEHOLDER.encode() in (one.message.value or b"") for key in touched_keys([one])}
         asked |= {
             json.loads(text)["id"] for one in self.sent for name, text in one.message.headers if name == "__debezium.oldkey"
@@ -231,6 +233,11 @@ class Walk:
     # Judging.
 
     @property
+    def marks(self) -> bool:
+        """Whether the table keeps deleted rows."""
+        return self.lake.spec.on_delete == "mark"
+
+    @property
     def exists(self) -> bool:
         return bool(self.lake.systems.catalog.table_exists(self.lake.spec.table))
 
@@ -240,7 +247,7 @@ class Walk:
 
     def read(self, table: Table, snapshot_id: int | None = None) -> Rows:
         """Rows by key, as DuckDB sees them; each key once."""
-        sql = "SELECT id, name, n, _kafka_partition, _kafka_offset FROM {table} ORDER BY ALL"
+        sql = f"SELECT id, name, n, _kafka_partition, _kafka_offset, {'_is_deleted' if self.marks else 'false'} FROM {{table}}"
         found = judge.query(table, sql, snapshot_id) if table.current_snapshot() is not None else []
         assert len({key for key, *_ in found}) == len(found), f"a key twice in {snapshot_id}: {found}"
         return {key: Row(*values) for key, *values in found}  # type: ignore[misc, arg-type]
@@ -266,7 +273,8 @@ class Walk:
 
     def judge_by_spark(self) -> None:
         if self.spark is not None:
-            found = self.spark.query("SELECT id, name, n, _kafka_partition, _kafka_offset FROM {table}")
+            deleted = "_is_deleted" if self.marks else "false"
+            found = self.spark.query(f"SELECT id, name, n, _kafka_partition, _kafka_offset, {deleted} AS _deleted FROM {{table}}")
             assert len({key for key, *_ in found}) == len(found)
             assert {key: Row(*values) for key, *values in found} == self.expected(self.lake.ledger, self.overlay)
 
@@ -301,10 +309,12 @@ def walk(broker: Broker, folder: Path, steps: int, seed: int, spark: Spark | Non
     rng = random.Random(seed)
     kind, partitions = rng.choice(["json", "debezium-json", "debezium-json"]), rng.randint(1, 3)
     mode, layout = rng.choice(["merge-on-read", "copy-on-write"]), rng.choice([[], ["bucket(2, id)"], ["truncate(1, name)"]])
-    print(f"{seed=}: {kind}, {partitions} topic partitions, {mode}, {layout}")  # noqa: T201 - pytest shows it where the test fails
+    on_delete = rng.choice(["delete", "delete", "mark"])
+    print(f"{seed=}: {kind}, {partitions} topic partitions, {mode}, {layout}, {on_delete}")  # noqa: T201 - pytest shows it where the test fails
     topic = broker.create_topic(f"changes-{uuid4().hex}", partitions)
     properties = {f"write.{verb}.mode": mode for verb in ("update", "delete", "merge")}
     declared = {"schema": COLUMNS, "source": {"format": kind}, "mode": "upsert", "key": ["id"], "partition_by": layout}
+    declared |= {"on_delete": on_delete}
     lake = Lake.open(folder / str(seed), broker, topic, **declared, properties=properties)
     this = Walk(rng, Shop(rng, kind, partitions, KEYS), lake, [hours_ago(HOURS - 1 - i) for i in range(HOURS)])
     this.spark = spark.open(lake.folder) if spark is not None else None

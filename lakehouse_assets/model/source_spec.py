@@ -67,6 +67,15 @@ class SourceSpec(Declared):
             raise ValueError(Mistake(f"{schema_file!r} for messages of {kind}", "schema_file with format: avro only"))
         return schema_file
 
+    @field_validator("tables")
+    @classmethod
+    def _tables_are_a_databases(cls, tables: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        kind = info.data.get("format", CHANGE_FORMATS[0])
+        if tables and kind not in CHANGE_FORMATS:
+            allowed = f"tables with the changes of a database: {', '.join(CHANGE_FORMATS)}"
+            raise ValueError(Mistake(f"{', '.join(tables)} for messages of {kind}", allowed))
+        return tables
+
     @property
     def named_topics(self) -> tuple[str, ...]:
         """The topics that the declaration names; none where it has a pattern."""

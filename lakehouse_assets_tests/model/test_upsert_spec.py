@@ -138,6 +138,12 @@ def test_a_log_of_changes_has_the_columns_that_the_registry_gives_the_table() ->
         ({"schema": [*COLUMNS, {"name": "_Operation", "type": "string"}]}, "schema.4.name", "'_Operation'", "the platform's own"),
         ({"schema": [*COLUMNS, {"name": "_deleted", "type": "string"}]}, "schema.4.name", "'_deleted'", "Iceberg keeps them"),
         ({"source": {**CHANGES, "schema_file": "a.avsc"}}, "source.schema_file", "'a.avsc' for messages of debezium-json", ""),
+        (
+            {"mode": None, "key": None, "source": source("json", tables=["a.b"])},
+            "source.tables",
+            "a.b for messages of json",
+            "the changes of a database",
+        ),
         ({"schema": None}, "schema", "no key 'schema'", "schema: the columns"),
         ({"partition_by": ["bucket(4, ids)"]}, "partition_by.0", "the column 'ids'", "columns of the table"),
     ],

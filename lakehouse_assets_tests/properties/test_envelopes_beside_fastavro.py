@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lakehouse_assets.decode.avro.lockstep import FEWEST
 from lakehouse_assets.decode.changes.debezium_avro import DebeziumAvroDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeMessages
+from lakehouse_assets.decode.changes.table_names import TableNames
 from lakehouse_assets.model.types import parse_type
 from lakehouse_assets_tests.decode.avro.messages import VARIABLE_SCALE_DECIMAL, connect, record
 from lakehouse_assets_tests.decode.changes.envelopes import Stream, row
@@ -46,7 +47,7 @@ def test_rows_and_deletions_are_what_was_written(times: int, fields: list[AvroTy
         expected.append((_OPERATIONS.get(op, "delete"), {"id": value["id"], **row_there}))
 
     messages = ChangeMessages(values * times, keys * times, [None] * len(values) * times)
-    found = DebeziumAvroDecoder(columns, ["id"], stream.schemas.get).decode(messages)
+    found = DebeziumAvroDecoder(columns, ["id"], stream.schemas.get, TableNames()).decode(messages)
 
     assert found.bad == ()
     found.table.validate(full=True)
@@ -82,7 +83,7 @@ def test_broken_bytes_are_one_bad_message_and_harm_no_other(data: st.DataObject)
     values = (good * FEWEST)[: FEWEST + 1]
     values.insert(place, bytes(octets))
     keys = [stream.key({"id": 1})] * len(values)
-    found = DebeziumAvroDecoder(columns, ["id"], stream.schemas.get).decode(ChangeMessages(values, keys, [None] * len(values)))
+    found = DebeziumAvroDecoder(columns, ["id"], stream.schemas.get, TableNames()).decode(ChangeMessages(values, keys, [None] * len(values)))
 
     truncating, bad = [one.message for one in found.truncations], [one.index for one in found.bad]
     assert sum(place in fate for fate in (found.messages.tolist(), bad, found.skipped.tolist(), truncating)) == 1

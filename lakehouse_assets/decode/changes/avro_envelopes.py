@@ -13,6 +13,14 @@ from lakehouse_assets.decode.avro.schema import Record, parse_schema
 from lakehouse_assets.decode.changes.decoded import Indices
 from lakehouse_assets.decode.changes.envelope import LOGICAL_MESSAGE, OPERATIONS, TRUNCATE
 from lakehouse_assets.decode.changes.positions import SOURCE_FIELDS, read_position, read_positions
+from lakehouse_assets.decode.changes.table_names import (
+    NAME_FIELDS,
+    NO_NAME,
+    NO_NAME_REASON,
+    NamedRows,
+    TableNames,
+    read_names,
+)
 from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.decoded import BadValue, BrokenSchema
 from lakehouse_assets.decode.kinds import Integer
@@ -41,6 +49,7 @@ class Envelopes:
         after: By column.
         before: By column of the key.
         positions: int64.
+        tables: Which of the source's tables they are of.
     """
 
     places: Indices
@@ -48,6 +57,7 @@ class Envelopes:
     after: Mapping[str, pa.Array]
     before: Mapping[str, pa.Array]
     positions: pa.Array
+    tables: NamedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +78,18 @@ class AvroEnvelopes:
     rows that were written before the column came have none.
     """
 
-    def __init__(self, columns: Sequence[Column], key: Sequence[Column], schemas: SchemaOf) -> None:
-        """`key`: those of the columns that are the table's key."""
-        self._schemas = schemas
+    def __init__(self, columns: Sequence[Column], key: Sequence[Column], schemas: SchemaOf, tables: TableNames) -> None:
+        """`key`: those of the columns that are the table's key. `tables`: those that are meant."""
+        self._schemas, self._tables = schemas, tables
         self._parts = list(_list_parts(columns, key))
         self._width = len(columns)
         self._names = [column.name for column in (*columns, *key)]
         self._decoder = AvroDecoder(self._parts, self._schema_of)
+        self._namer = AvroDecoder(list(_list_source(NAME_FIELDS)), self._schema_of)
         self._are_beside: dict[int, bool] = {}
 
-    def decode(self, values: Sequence[bytes]) -> tuple[Envelopes, list[BadValue]]:
-        """Every value is in the envelopes or bad.
+    def decode(self, values: Sequence[bytes]) -> tuple[Envelopes, list[BadValue], Indices]:
+        """Every value is in the envelopes, or bad, or of a table that is not meant; the last ones by their places.
 
         Raises:
             RegistryError: a schema can't be had; nothing is said of the values.
@@ -104,9 +115,29 @@ class AvroEnvelopes:
             operations,
             dict(zip(self._names[: self._width], images, strict=False)),
             dict(zip(self._names[self._width :], images[self._width :], strict=True)),
-            _read_positions(source),
+            _read_positions(source[: len(SOURCE_FIELDS)]),
+            read_names(source[len(SOURCE_FIELDS) :]),
         )
-        return (found if (operations != _UNKNOWN).all() else _select(found, operations != _UNKNOWN)), bad
+        kept: npt.NDArray[np.bool_] = operations != _UNKNOWN
+        others = np.empty(0, np.int64)
+        if not self._tables.are_all:
+            bad, others = self._leave_out(values, found, bad)
+            kept &= ~np.isin(places, others) & ~np.isin(places, [one.index for one in bad])
+        return (found if kept.all() else _select(found, kept)), bad, others
+
+    def _leave_out(
+        self, values: Sequence[bytes], found: Envelopes, bad: Sequence[BadValue]
+    ) -> tuple[list[BadValue], Indices]:
+        """What is bad among messages of the tables that are meant, and the places of the others."""
+        others = found.places[found.tables.find(self._tables.leave_out)]
+        at = np.array([one.index for one in bad], np.int64)
+        named = self._namer.decode([values[place] for place in at.tolist()])
+        names = read_names([column.combine_chunks() for column in named.table.columns])
+        others = np.union1d(others, at[named.rows(len(at))][names.find(self._tables.leave_out)])
+        has_rows = (found.operations != NO_ENVELOPE) & (found.operations != LETTERS.index(LOGICAL_MESSAGE))
+        nameless = found.places[has_rows & (found.operations != _UNKNOWN) & found.tables.find(lambda name: name is None)]
+        left = [one for one in bad if one.index not in set(others.tolist())]
+        return left + [BadValue(int(place), NO_NAME, NO_NAME_REASON) for place in nameless], others
 
     def _schema_of(self, schema_id: int) -> RegisteredSchema | None:
         """The schema of messages; what they are is noted."""
@@ -122,11 +153,15 @@ class AvroEnvelopes:
 
 def _list_parts(columns: Sequence[Column], key: Sequence[Column]) -> Iterator[_Part]:
     yield _Part("op", Primitive("string"), ("op",))
-    for name, kind in SOURCE_FIELDS:
-        yield _Part(f"source.{name}", Primitive(_SOURCE_TYPES[kind]), ("source", name))
+    yield from _list_source((*SOURCE_FIELDS, *NAME_FIELDS))
     for image, wanted in (("after", columns), ("before", key)):
         for column in wanted:
             yield _Part(f"{image}.{column.name}", column.type, (image, *column.path), column.epoch)
+
+
+def _list_source(fields: Sequence[tuple[str, pa.DataType]]) -> Iterator[_Part]:
+    for name, kind in fields:
+        yield _Part(f"source.{name}", Primitive(_SOURCE_TYPES[kind]), ("source", name))
 
 
 def _is_beside(names: set[str]) -> bool:
@@ -137,14 +172,14 @@ def _is_beside(names: set[str]) -> bool:
 
 
 def _read_positions(source: Sequence[pa.Array]) -> pa.Array:
-    block = pa.StructArray.from_arrays(source, names=[name for name, _ in SOURCE_FIELDS])
-    suspects = Suspects(np.zeros(len(block), np.bool_))
-    positions = read_positions(block, suspects)
+    suspects = Suspects(np.zeros(len(source[0]), np.bool_))
+    positions = read_positions(source, suspects)
     if not suspects.rows.any():
         return positions
     found = positions.to_pylist()
     for row in np.flatnonzero(suspects.rows).tolist():
-        one = {name: Integer(item) if isinstance(item, int) else item for name, item in block[row].as_py().items()}
+        items = ((name, part[row].as_py()) for (name, _), part in zip(SOURCE_FIELDS, source, strict=True))
+        one = {name: Integer(item) if isinstance(item, int) else item for name, item in items}
         found[row] = read_position(one)
     return pa.array(found, pa.int64())
 
@@ -157,4 +192,5 @@ def _select(found: Envelopes, mask: npt.NDArray[np.bool_]) -> Envelopes:
         {name: array.filter(kept) for name, array in found.after.items()},
         {name: array.filter(kept) for name, array in found.before.items()},
         found.positions.filter(kept),
+        NamedRows(found.tables.names, found.tables.codes[mask]),
     )

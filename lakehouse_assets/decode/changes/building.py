@@ -7,6 +7,7 @@ from lakehouse_assets.decode.changes.debezium_avro import DebeziumAvroDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeDecoder
 from lakehouse_assets.decode.changes.maxwell import MaxwellDecoder
 from lakehouse_assets.decode.changes.plain import JsonKeys, PlainChangeDecoder
+from lakehouse_assets.decode.changes.table_names import TableNames
 from lakehouse_assets.decode.decoder import build_message_decoder
 from lakehouse_assets.model.schemas import RegisteredSchema, SchemaOf
 from lakehouse_assets.model.spec import TableSpec
@@ -30,6 +31,7 @@ def build_change_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) 
 
 
 def _build(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecoder:
+    names = TableNames(spec.source.tables)
     key_columns = [column for column in spec.decoded_columns if column.name in spec.key]
     match spec.source.format:
         case "avro" if not isinstance(schemas, RegisteredSchema):
@@ -38,13 +40,13 @@ def _build(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecod
         case "json" | "avro" | "protobuf":
             return PlainChangeDecoder(build_message_decoder(spec, schemas), JsonKeys(key_columns))
         case "canal-json":
-            return CanalDecoder(spec.decoded_columns, spec.key)
+            return CanalDecoder(spec.decoded_columns, spec.key, names)
         case "maxwell-json":
-            return MaxwellDecoder(spec.decoded_columns, spec.key)
+            return MaxwellDecoder(spec.decoded_columns, spec.key, names)
         case "debezium-json":
-            return DebeziumDecoder(spec.decoded_columns, spec.key)
+            return DebeziumDecoder(spec.decoded_columns, spec.key, names)
         case "debezium-avro":
             assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
-            return DebeziumAvroDecoder(spec.decoded_columns, spec.key, schemas)
+            return DebeziumAvroDecoder(spec.decoded_columns, spec.key, schemas, names)
         case _:
             raise NotImplementedError(spec.source.format)

@@ -14,6 +14,7 @@ from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChang
 from lakehouse_assets.decode.changes.gathering import ChangeList, RowChange
 from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, Spell, row_of
 from lakehouse_assets.decode.changes.mysql_text import mysql_reader, refuse_text
+from lakehouse_assets.decode.changes.table_names import TableNames, join_name
 from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.exact import Unreadable, describe, parse_object, parse_value
 from lakehouse_assets.decode.kinds import Integer
@@ -36,9 +37,9 @@ _BYTES = re.compile("binary|blob|geometry", re.IGNORECASE)
 class CanalDecoder:
     """Decodes Canal's messages of one table."""
 
-    def __init__(self, columns: Sequence[Column], key: Sequence[str]) -> None:
-        """`key`: names of the columns that name a row; they are required."""
-        self._columns, self._key = columns, key
+    def __init__(self, columns: Sequence[Column], key: Sequence[str], names: TableNames) -> None:
+        """`key`: names of the columns that name a row; they are required. `names`: the tables that are meant."""
+        self._columns, self._key, self._names = columns, key, names
         self._rows = RowReader(columns, key, lambda column: mysql_reader(column, refuse_text, is_utc=False))
         self._key_fields = [column.path[0] for column in columns if column.name in key]
 
@@ -48,18 +49,24 @@ class CanalDecoder:
         for index, (value, key) in enumerate(zip(messages.values, messages.keys, strict=True)):
             try:
                 if value is None:
-                    changes.add(index, [self._rows.read_delete(self._row_of_key(key), None)])
+                    changes.add(index, [self._rows.read_delete(self._row_of_key(key), None)], None)
                     continue
                 message = parse_object(value)
                 kind, position = str(message.get("type")), _position_of(message)
+                table = join_name(message.get("database"), message.get("table"))
+                if self._names.leave_out(table):
+                    changes.skip(index)
+                    continue
                 has_positions = has_positions or position is not None
                 if kind == "TRUNCATE":
-                    changes.truncate(index, position)
+                    self._names.demand(table)
+                    changes.truncate(index, position, table)
                 elif kind in _SILENT or (message.get("isDdl") is True and kind not in _WITH_ROWS):
                     changes.skip(index)
                 else:
+                    self._names.demand(table)
                     rows = _list_of_rows(message, "data") or []
-                    changes.add(index, self._read(message, kind, rows, position))
+                    changes.add(index, self._read(message, kind, rows, position), table)
                     if kind != "DELETE":
                         for row in rows:
                             counter.add(row)

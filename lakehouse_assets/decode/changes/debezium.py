@@ -6,7 +6,7 @@ one can't prove right, the exact one judges message by message. So speed never c
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import repeat
 from typing import cast
@@ -23,6 +23,7 @@ from lakehouse_assets.decode.changes.encodings import EncodedColumn
 from lakehouse_assets.decode.changes.envelope import find_old_key
 from lakehouse_assets.decode.changes.fast_keys import FastKeys
 from lakehouse_assets.decode.changes.joining import join_changes, select_changes
+from lakehouse_assets.decode.changes.table_names import TableNames
 from lakehouse_assets.decode.columns import arrow_type
 from lakehouse_assets.decode.unknown import Shape, UnknownCounter
 from lakehouse_assets.model.unknown import UnknownFields
@@ -37,13 +38,13 @@ _DENSE_ROWS = 100  # a reader that stops earlier would stop again and again
 class DebeziumDecoder:
     """Decodes the messages of one table. Remembers what it met, so threads can't share it."""
 
-    def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str]) -> None:
-        """`key`: the names of the columns of the key, in its order."""
+    def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str], tables: TableNames) -> None:
+        """`key`: the names of the columns of the key, in its order. `tables`: those that are meant."""
         keyed = [column for name in key for column in columns if column.name == name]
         self._key, self._shape = key, Shape.of(columns)
-        self._exact = ExactDebezium(columns, key)
+        self._exact = ExactDebezium(columns, key, tables)
         self._keys = FastKeys(keyed, [arrow_type(column.type) for column in keyed])
-        self._wrappers = Wrappers(lambda source: FastDebezium(columns, key, source))
+        self._wrappers = Wrappers(lambda source: FastDebezium(columns, key, tables, source))
         self._is_keyed = True  # whether the messages at hand all have keys
 
     def decode(self, messages: ChangeMessages) -> DecodedChanges:
@@ -121,6 +122,7 @@ class DebeziumDecoder:
         part = DecodedChanges(
             table=table if places is None else table.take(places),
             messages=indices[proved],
+            skipped=indices[read.others],
             deletes=read.deletes[proved],
             positions=read.positions if places is None else read.positions.take(places),
             operations=read.operations if places is None else read.operations.take(places),
@@ -128,12 +130,13 @@ class DebeziumDecoder:
             unknown=self._sample(group, rows[~read.deletes[proved]].tolist()),
         )
         part, worse = self._add_old_keys(messages, part)
-        others = sorted([*left, *indices[~proved].tolist(), *worse])
+        part = replace(part, tables=read.tables.among(proved & ~np.isin(indices, worse) if len(worse) else proved))
+        others = sorted([*left, *indices[~proved & ~read.others].tolist(), *worse])
         return join_changes([part, self._exact.decode(messages, others)]) if others else part
 
     def _put_keys(self, messages: ChangeMessages, indices: Indices, read: FastRead) -> tuple[pa.Table, Mask]:
         """The table with the keys of what is deleted, and which of its rows are proved."""
-        proved = ~read.suspects
+        proved = ~read.suspects & ~read.others
         gone = np.flatnonzero(read.deletes & proved)
         if not len(gone):
             return read.table, proved

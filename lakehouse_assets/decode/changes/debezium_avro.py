@@ -19,6 +19,7 @@ from lakehouse_assets.decode.changes.envelope import LOGICAL_MESSAGE, OPERATIONS
 from lakehouse_assets.decode.changes.gaps import find_gaps
 from lakehouse_assets.decode.changes.images import MessageKeys
 from lakehouse_assets.decode.changes.joining import join_changes, select_changes
+from lakehouse_assets.decode.changes.table_names import TableNames
 from lakehouse_assets.decode.columns import arrow_schema
 from lakehouse_assets.decode.decoded import BadValue, Decoded
 from lakehouse_assets.decode.exact import Unreadable
@@ -48,12 +49,14 @@ class _Refusals(dict[int, BadValue]):
 class DebeziumAvroDecoder:
     """Decodes the messages of one table. Remembers the schemas that it met, so threads can't share it."""
 
-    def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str], schemas: SchemaOf) -> None:
-        """`key`: names of columns, in the order of the key."""
+    def __init__(
+        self, columns: Sequence[EncodedColumn], key: Sequence[str], schemas: SchemaOf, tables: TableNames
+    ) -> None:
+        """`key`: names of columns, in the order of the key. `tables`: those that are meant."""
         self._columns, self._key, self._schema = columns, key, arrow_schema(columns)
         key_columns = [next(column for column in columns if column.name == name) for name in key]
         self._key_schema = arrow_schema(key_columns)
-        self._envelopes = AvroEnvelopes(columns, key_columns, schemas)
+        self._envelopes = AvroEnvelopes(columns, key_columns, schemas, tables)
         in_keys = [KeyColumn(one.name, one.type, one.path, one.epoch) for one in key_columns]
         self._keys = AvroKeys(in_keys, schemas, _PlainKeys(MessageKeys(key_columns), self._key_schema))
 
@@ -61,7 +64,7 @@ class DebeziumAvroDecoder:
         """As every decoder of changes."""
         is_tombstone = np.fromiter((value is None for value in messages.values), np.bool_, len(messages))
         there, gone = np.flatnonzero(~is_tombstone), np.flatnonzero(is_tombstone)
-        found, bad_values = self._envelopes.decode([value for value in messages.values if value is not None])
+        found, bad_values, others = self._envelopes.decode([value for value in messages.values if value is not None])
         at, bad = there[found.places], _Refusals()
         for one in bad_values:
             bad.add(int(there[one.index]), one.code, one.reason)
@@ -72,10 +75,13 @@ class DebeziumAvroDecoder:
         deletions = self._read_deletions(found, at, messages, bad)
         without_values = self._delete(tombstones.table, tombstones.rows, pa.nulls(len(tombstones.rows), pa.int64()))
         parts = [upserts, deletions, without_values]
+        joined = join_changes([part for part in parts if len(part)] or parts[:1])
+        silent = at[(found.operations == NO_ENVELOPE) | (found.operations == _LOGICAL)]
         return replace(
-            join_changes([part for part in parts if len(part)] or parts[:1]),
+            joined,
             bad=tuple(bad[message] for message in sorted(bad)),
-            skipped=at[(found.operations == NO_ENVELOPE) | (found.operations == _LOGICAL)],
+            skipped=np.union1d(silent, there[others]),
+            tables=found.tables.among(np.isin(at, joined.messages) | (found.operations == _TRUNCATE)),
             truncations=tuple(
                 Truncation(int(at[row]), found.positions[row].as_py()) for row in np.flatnonzero(found.operations == _TRUNCATE)
             ),

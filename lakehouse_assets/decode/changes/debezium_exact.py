@@ -12,6 +12,7 @@ from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChang
 from lakehouse_assets.decode.changes.encodings import EncodedColumn
 from lakehouse_assets.decode.changes.envelope import (
     DELETE,
+    LOGICAL_MESSAGE,
     OPERATIONS,
     TRUNCATE,
     UPDATE,
@@ -23,6 +24,7 @@ from lakehouse_assets.decode.changes.envelope import (
 from lakehouse_assets.decode.changes.gathering import ChangeList, RowChange
 from lakehouse_assets.decode.changes.images import ImageReader, KeyReader, MessageKeys
 from lakehouse_assets.decode.changes.positions import read_position
+from lakehouse_assets.decode.changes.table_names import TableNames, read_name
 from lakehouse_assets.decode.decoded import Headers
 from lakehouse_assets.decode.exact import Unreadable, parse_object
 from lakehouse_assets.decode.unknown import Shape, UnknownCounter
@@ -39,14 +41,14 @@ class _Readers:
 class ExactDebezium:
     """Decodes Debezium's messages one by one."""
 
-    def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str]) -> None:
-        """`key`: the names of the columns of the key, in its order."""
+    def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str], tables: TableNames) -> None:
+        """`key`: the names of the columns of the key, in its order. `tables`: those that are meant."""
         names = [column.name for column in columns]
         self._key_places = [names.index(name) for name in key]
         key_columns = [columns[place] for place in self._key_places]
         self._keys = MessageKeys(key_columns)
         self._wrappers = Wrappers(lambda source: _open_readers(columns, key_columns, source))
-        self._columns, self._key, self._shape = columns, key, Shape.of(columns)
+        self._columns, self._key, self._shape, self._tables = columns, key, Shape.of(columns), tables
 
     def decode(self, messages: ChangeMessages, indices: Sequence[int]) -> DecodedChanges:
         """Judges the messages at the ascending `indices`."""
@@ -62,19 +64,23 @@ class ExactDebezium:
         value, key = messages.values[index], messages.keys[index]
         opened = None if value is None else self._open(value)
         if opened is None:
-            found.add(index, [self._deletion(self._keys.read(key))])
+            found.add(index, [self._deletion(self._keys.read(key))], None)
             return
         readers, message = opened
-        operation = read_operation(message)
-        position = read_position(read_member(message, "source"))
-        if operation == TRUNCATE:
-            found.truncate(index, position)
-        elif operation not in OPERATIONS:
+        source = read_member(message, "source")
+        table, position = read_name(source), read_position(source)
+        operation = None if self._tables.leave_out(table) else read_operation(message)
+        if operation is None or operation == LOGICAL_MESSAGE:
             found.skip(index)
+            return
+        self._tables.demand(table)
+        if operation == TRUNCATE:
+            found.truncate(index, position, table)
         elif OPERATIONS[operation] == DELETE:
-            found.add(index, [self._deletion(self._deleted_key(key, message, readers), position)])
+            found.add(index, [self._deletion(self._deleted_key(key, message, readers), position)], table)
         else:
-            found.add(index, self._upserts(key, messages.headers[index], message, readers, OPERATIONS[operation], position))
+            upserts = self._upserts(key, messages.headers[index], message, readers, OPERATIONS[operation], position)
+            found.add(index, upserts, table)
             unknown.add(message["after"])
 
     def _open(self, value: bytes) -> tuple[_Readers, dict[str, Any]] | None:

@@ -21,6 +21,13 @@ from lakehouse_assets.decode.changes.forms import Form
 from lakehouse_assets.decode.changes.images import type_at
 from lakehouse_assets.decode.changes.placeholders import find_unavailable
 from lakehouse_assets.decode.changes.positions import SOURCE_FIELDS, read_positions
+from lakehouse_assets.decode.changes.table_names import (
+    NAME_FIELDS,
+    NamedRows,
+    TableNames,
+    read_name,
+    read_names,
+)
 from lakehouse_assets.decode.columns import arrow_schema
 from lakehouse_assets.decode.exact import Unreadable, parse_object
 from lakehouse_assets.decode.lines import NO_CLUE, Doubt, doubt_of, is_strict, join_lines, read_lines
@@ -41,6 +48,7 @@ class FastRead:
     """A row per message, of which the suspects hold nothing to rely on. In deletions, the columns of the key are null.
 
     `before`: the columns of the key in `before`, null where it does not have them for sure; empty where nobody asked.
+    `others`: messages of tables that are not meant; of them nothing else counts.
     """
 
     table: pa.Table
@@ -50,13 +58,18 @@ class FastRead:
     positions: pa.Array
     unavailable: Mapping[str, Mask]
     before: Mapping[str, pa.Array]
+    tables: NamedRows
+    others: Mask
 
 
 class FastDebezium:
     """Decodes many messages of one schema at once, or says that it can't prove the result."""
 
-    def __init__(self, columns: Sequence[EncodedColumn], key: Sequence[str], source: ConnectType | None) -> None:
-        """`key`: names of columns. `source`: the type of the envelope, where messages say it."""
+    def __init__(
+        self, columns: Sequence[EncodedColumn], key: Sequence[str], tables: TableNames, source: ConnectType | None
+    ) -> None:
+        """`key`: names of columns. `tables`: those that are meant. `source`: the envelope's type, where messages say it."""
+        self._tables = tables
         self._columns, self._key, self._schema = columns, frozenset(key), arrow_schema(columns)
         after, before = (source.member(name) if source else None for name in ("after", "before"))
         self._forms = ImageForms(columns, after)
@@ -94,14 +107,16 @@ class FastDebezium:
         images = []
         for value in values[:_LESSON_ROWS]:
             try:
-                images.append(parse_object(value).get("after"))
+                message = parse_object(value)
             except Unreadable:
                 continue
+            if not self._tables.leave_out(read_name(message.get("source"))):
+                images.append(message.get("after"))
         return self._forms.learn(images)
 
     def _plan(self) -> pa.Schema:
         images = [("before", self._forms.plan(self._key)), ("after", self._forms.plan())]
-        return pa.schema([*images, ("op", pa.string()), ("source", pa.struct(SOURCE_FIELDS))])
+        return pa.schema([*images, ("op", pa.string()), ("source", pa.struct((*SOURCE_FIELDS, *NAME_FIELDS)))])
 
     def _read(self, block: bytes) -> pa.Table | Doubt:
         if self._read_schema is None:
@@ -119,7 +134,13 @@ class FastDebezium:
         codes = pc.fill_null(operations, -1).to_numpy()
         deletes: Mask = codes == _DELETE
         suspects = Suspects((codes < 0) | (~deletes & ~_mask(after.is_valid())))
-        positions = read_positions(source, suspects)
+        parts = source.flatten()
+        positions = read_positions(parts[: len(SOURCE_FIELDS)], suspects)
+        tables = read_names(parts[len(SOURCE_FIELDS) :])
+        others = tables.find(self._tables.leave_out)
+        if not self._tables.are_all and None in tables.names:
+            is_tombstone = np.fromiter((value is TOMBSTONE for value in values), np.bool_, len(values))
+            suspects.rows |= tables.find(lambda name: name is None) & ~is_tombstone
         is_update: Mask = (codes == _UPDATE) & _mask(before.is_valid())
         now, once = members_of(after), members_of(before)
         arrays: list[pa.Array] = []
@@ -143,7 +164,8 @@ class FastDebezium:
                 suspects.rows |= _find_texts(column, converted, values)
             arrays.append(converted)
         table = pa.Table.from_arrays(arrays, schema=self._schema)
-        return FastRead(table, suspects.rows, _WORDS.take(operations), deletes, positions, unavailable, keys_before)
+        words = _WORDS.take(operations)
+        return FastRead(table, suspects.rows, words, deletes, positions, unavailable, keys_before, tables, others)
 
 
 def _mask(flags: pa.Array) -> Mask:

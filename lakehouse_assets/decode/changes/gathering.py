@@ -47,9 +47,11 @@ class ChangeList:
     _skipped: list[int] = field(default_factory=list)
     _truncations: list[Truncation] = field(default_factory=list)
     _bad: list[BadValue] = field(default_factory=list)
+    _tables: set[str] = field(default_factory=set)
 
-    def add(self, message: int, changes: Sequence[RowChange]) -> None:
-        """The changes that a message holds, at least one."""
+    def add(self, message: int, changes: Sequence[RowChange], table: str | None) -> None:
+        """The changes that a message holds, at least one. `table`: which of the source's they are of, if it says so."""
+        self._note(table)
         self._changes += changes
         self._messages += [message] * len(changes)
 
@@ -57,8 +59,9 @@ class ChangeList:
         """A message that says nothing of rows."""
         self._skipped.append(message)
 
-    def truncate(self, message: int, position: int | None) -> None:
+    def truncate(self, message: int, position: int | None, table: str | None) -> None:
         """A message by which every row goes."""
+        self._note(table)
         self._truncations.append(Truncation(message, position))
 
     def refuse(self, message: int, error: Unreadable) -> None:
@@ -83,7 +86,12 @@ class ChangeList:
             unavailable=self._unavailable(),
             old_keys=self._old_keys(schema),
             unknown=unknown,
+            tables=frozenset(self._tables),
         )
+
+    def _note(self, table: str | None) -> None:
+        if table is not None:
+            self._tables.add(table)
 
     def _unavailable(self) -> dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
         masks: dict[str, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}

@@ -31,6 +31,7 @@ def join_changes(parts: Sequence[DecodedChanges]) -> DecodedChanges:
         unavailable={name: np.concatenate([_mask_of(part, name) for part in parts]) for name in names},
         old_keys=_join_old_keys(parts),
         unknown=reduce(UnknownFields.joined, (part.unknown for part in parts)),
+        tables=frozenset[str]().union(*(part.tables for part in parts)),
     )
     if np.all(joined.messages[1:] >= joined.messages[:-1]):
         return joined

@@ -12,6 +12,7 @@ from lakehouse_assets.decode.changes.gathering import ChangeList, RowChange
 from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, row_of
 from lakehouse_assets.decode.changes.mysql_text import mysql_reader, read_base64
 from lakehouse_assets.decode.changes.positions import ROW_BITS, pack_binlog
+from lakehouse_assets.decode.changes.table_names import TableNames, join_name
 from lakehouse_assets.decode.columns import Column
 from lakehouse_assets.decode.exact import Unreadable, describe, parse_object, parse_value
 from lakehouse_assets.decode.kinds import Integer
@@ -30,9 +31,9 @@ _KEY_PREFIX = "pk."
 class MaxwellDecoder:
     """Decodes Maxwell's messages of one table."""
 
-    def __init__(self, columns: Sequence[Column], key: Sequence[str]) -> None:
-        """`key`: names of the columns that name a row; they are required."""
-        self._columns, self._key = columns, key
+    def __init__(self, columns: Sequence[Column], key: Sequence[str], names: TableNames) -> None:
+        """`key`: names of the columns that name a row; they are required. `names`: the tables that are meant."""
+        self._columns, self._key, self._names = columns, key, names
         self._rows = RowReader(columns, key, lambda column: mysql_reader(column, read_base64, is_utc=True))
         # Maxwell's keys have the columns' names in lower case.
         self._key_fields = {column.path[0].lower(): column.path[0] for column in columns if column.name in key}
@@ -43,17 +44,23 @@ class MaxwellDecoder:
         for index, (value, key) in enumerate(zip(messages.values, messages.keys, strict=True)):
             try:
                 if value is None:
-                    changes.add(index, [self._rows.read_delete(self._row_of_key(key), None)])
+                    table, row = self._read_key(key)
+                    if self._names.leave_out(table):
+                        changes.skip(index)
+                        continue
+                    self._names.demand(table)
+                    changes.add(index, [self._rows.read_delete(row, None)], table)
                     continue
                 message = parse_object(value)
-                kind = str(message.get("type"))
-                if kind in _SILENT:
+                kind, table = str(message.get("type")), join_name(message.get("database"), message.get("table"))
+                if kind in _SILENT or self._names.leave_out(table):
                     changes.skip(index)
                     continue
+                self._names.demand(table)
                 position = _position_of(message)
                 row, read = self._read(message, kind, position)
                 has_positions = has_positions or position is not None
-                changes.add(index, read)
+                changes.add(index, read, table)
                 if kind != "delete":
                     counter.add(row)
             except Unreadable as error:
@@ -72,18 +79,20 @@ class MaxwellDecoder:
             return row, self._rows.read_update(row, {} if old is None else row_of(old, "old"), position)
         return row, [self._rows.read_insert(_INSERTS[kind], row, position)]
 
-    def _row_of_key(self, key: bytes | None) -> Row:
-        """The row that a message without a value names, in both forms that Maxwell has for keys."""
+    def _read_key(self, key: bytes | None) -> tuple[str | None, Row]:
+        """The table and the row that a message without a value names, in both forms that Maxwell has for keys."""
         if key is None:
             raise Unreadable("missing_required", "the message has neither a value nor a key, so it names no row")
         match parse_value(key):
             case dict() as found:
+                table = join_name(found.get("database"), found.get("table"))
                 parts = {name.removeprefix(_KEY_PREFIX): item for name, item in found.items() if name.startswith(_KEY_PREFIX)}
-            case [str(), str(), list() as found]:
+            case [str() as database, str() as name, list() as found]:
+                table = join_name(database, name)
                 parts = {name: item for part in found for name, item in row_of(part, "key").items()}
             case found:
                 raise Unreadable("wrong_type", f"the key: found {describe(found)}, expected one of Maxwell's keys")
-        return {self._key_fields.get(name, name): item for name, item in parts.items()}
+        return table, {self._key_fields.get(name, name): item for name, item in parts.items()}
 
 
 def _position_of(message: dict[str, Any]) -> int | None:

@@ -7,6 +7,7 @@ Oracle has the SCN. Other sources have none. Positions of two servers, and of on
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,9 @@ def pack_binlog(file: str, place: int, row: int) -> int | None:
     return number << (POSITION_BITS + ROW_BITS) | place << ROW_BITS | row
 
 
-def read_positions(source: pa.StructArray, suspects: Suspects) -> pa.Array:
-    """The same of many, with the `SOURCE_FIELDS`. Those that are not as usual are suspected."""
-    lsn, file, place, row, scn = source.flatten()
+def read_positions(source: Sequence[pa.Array], suspects: Suspects) -> pa.Array:
+    """The same of many, an array for each of `SOURCE_FIELDS`. Those that are not as usual are suspected."""
+    lsn, file, place, row, scn = source
     if lsn.null_count < len(lsn) and pc.min(lsn).as_py() < 0:
         suspects.add(pc.less(lsn, 0))
     if not lsn.null_count or (file.null_count == len(file) and scn.null_count == len(scn)):

@@ -12,10 +12,10 @@ from lakehouse_assets.model.spec import TableSpec
 Message = bytes | str | dict[str, Any] | None
 
 
-def declare(kind: str, columns: dict[str, Any], key: Sequence[str] = ("id",)) -> TableSpec:
-    """An upsert table of such messages; columns by name: a type, or all of the declaration."""
+def declare(kind: str, columns: dict[str, Any], key: Sequence[str] = ("id",), tables: Sequence[str] = ()) -> TableSpec:
+    """An upsert table of such messages; columns by name: a type, or all of the declaration. `tables`: those of the source."""
     parts = [{"name": name, **(of if isinstance(of, dict) else {"type": of}), "required": name in key} for name, of in columns.items()]
-    return TableSpec(table="shop.items", source={"topic": "t", "format": kind}, schema=parts, mode="upsert", key=key)
+    return TableSpec(table="shop.items", source={"topic": "t", "format": kind, "tables": tables}, schema=parts, mode="upsert", key=key)
 
 
 def decode(spec: TableSpec, values: Sequence[Message], keys: Sequence[bytes | None] | None = None) -> DecodedChanges:

@@ -13,6 +13,7 @@ import pytest
 from lakehouse_assets.decode.changes.debezium import DebeziumDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges, Truncation
 from lakehouse_assets.decode.changes.positions import pack_binlog
+from lakehouse_assets.decode.changes.table_names import TableNames
 from lakehouse_assets.model.types import ListType, Primitive, parse_type
 from lakehouse_assets_tests.decode.changes.captures import (
     CAPTURES,
@@ -52,7 +53,7 @@ def _decode(
 ) -> DecodedChanges:
     encoded = key if isinstance(key, bytes) or key is None else json.dumps(key).encode()
     messages = ChangeMessages(values, [encoded] * len(values), [headers] * len(values))
-    return DebeziumDecoder(columns, by.split(",")).decode(messages)
+    return DebeziumDecoder(columns, by.split(","), TableNames()).decode(messages)
 
 
 def _value(kind: str, found: Any, schema: Mapping[str, Any] | None = None, **parts: Any) -> Any:
@@ -95,7 +96,7 @@ def test_infinite_dates_and_times_are_bad(capture: str, name: str, kind: str) ->
 
 
 def _decode_capture(capture: str, columns: Sequence[DeclaredColumn], *topics: str, by: str = "id") -> DecodedChanges:
-    return DebeziumDecoder(columns, by.split(",")).decode(read_capture(capture, *topics))
+    return DebeziumDecoder(columns, by.split(","), TableNames()).decode(read_capture(capture, *topics))
 
 
 def test_the_life_of_a_table_from_its_snapshot_on() -> None:
@@ -169,7 +170,7 @@ def test_messages_beside_the_rows_are_skipped(capture: str, count: int) -> None:
     columns = [column("order_id", "int", required=True), column("line_no", "int", required=True), column("qty", "int")]
     topics = ("lines", "heartbeat", "transaction", "message")
     messages = read_capture(capture, *topics)
-    found = DebeziumDecoder(columns, ["order_id", "line_no"]).decode(messages)
+    found = DebeziumDecoder(columns, ["order_id", "line_no"], TableNames()).decode(messages)
     assert not found.bad
     assert len(found.skipped) == count
     assert len(found.messages) + count == len(messages)

@@ -15,6 +15,7 @@ from lakehouse_assets.decode.changes.building import build_change_decoder
 from lakehouse_assets.decode.changes.debezium import DebeziumDecoder
 from lakehouse_assets.decode.changes.debezium_avro import DebeziumAvroDecoder
 from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges
+from lakehouse_assets.decode.changes.table_names import TableNames
 from lakehouse_assets.decode.decoded import Headers
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import parse_type
@@ -296,7 +297,7 @@ def test_infinite_times_are_bad(schema: Any, declared: str, value: Any, times: i
 
 def _of_capture(columns: Sequence[DeclaredColumn], *topics: str, key: str = "id") -> DecodedChanges:
     messages, schemas = read_avro_capture(*topics)
-    return DebeziumAvroDecoder(columns, key.split(","), schemas.get).decode(messages)
+    return DebeziumAvroDecoder(columns, key.split(","), schemas.get, TableNames()).decode(messages)
 
 
 def test_every_type_of_postgres_becomes_the_value_that_was_written() -> None:
@@ -321,7 +322,7 @@ def test_avro_says_what_json_says_of_the_same_statements(topic: str, key: str, k
     columns = [column(name, parse_type(kind), required=name in key.split(",")) for name, kind in kinds.items()]
     paths = [replace(one, path=(one.name.replace("Weird_", "Weird "),)) for one in columns]  # in JSON names need no adjustment
     avro = _of_capture(columns, topic, key=key)
-    json = DebeziumDecoder(paths, key.split(",")).decode(read_capture("schemaless_precise_adaptive", topic))
+    json = DebeziumDecoder(paths, key.split(","), TableNames()).decode(read_capture("schemaless_precise_adaptive", topic))
 
     assert rows_of(avro) == rows_of(json)
     assert len(avro) > 0

@@ -14,6 +14,7 @@ from lakehouse_assets.decode.changes.debezium import DebeziumDecoder
 from lakehouse_assets.decode.changes.debezium_exact import ExactDebezium
 from lakehouse_assets.decode.changes.debezium_fast import FastDebezium, FastRead
 from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges
+from lakehouse_assets.decode.changes.table_names import TableNames
 from lakehouse_assets.decode.decoded import Headers
 from lakehouse_assets.model.types import parse_type
 from lakehouse_assets_tests.decode.declared import DeclaredColumn, column
@@ -62,6 +63,8 @@ OPERATIONS = [*("c", "u", "d", "r") * 4, "t", "m", "x", None]
 SOURCES = [
     '{"lsn": 5}', '{"lsn": null}', "null", '{"lsn": -5}', '{"lsn": 1.5}', '{"file": "b.000003", "pos": 4, "row": 2}', '{"file": "x", "pos": 4, "row": 2}',
     '{"file": "b.000003", "pos": null}', '{"file": "b.000003", "pos": 4294967296, "row": 4000}', '{"scn": "17"}', '{"scn": "x"}', '{"lsn": 5, "lsn": 6}', "[]",
+    '{"schema": "a", "db": "d", "table": "t"}', '{"db": "d", "table": "t", "lsn": 5}', '{"schema": "", "db": "d", "table": "o"}', '{"schema": 1, "table": "t"}',
+    '{"schema": "a", "table": null}', '{"schema": "a", "schema": "b", "table": "t"}', '{"schema": "\\u0000", "table": "t"}', '{"table": "\\ud800"}', '{"db": "a"}',
 ]  # fmt: skip
 KEYS = [
     b'{"l": 1}', b'{"l": 2}', b'{"l":1}', None, b"", b"{}", b'{"l": null}', b'{"other": 1}', b'{"l": "1"}', b"{", b"\xff", b'{"l": 1}\n{"l": 2}', b'{"l": 1, "l": 2}',
@@ -135,6 +138,7 @@ def assert_same(found: DecodedChanges, expected: DecodedChanges, key: Sequence[s
     assert found.deletes.tolist() == expected.deletes.tolist()
     assert found.skipped.tolist() == expected.skipped.tolist()
     assert found.truncations == expected.truncations
+    assert found.tables == expected.tables
     assert found.positions == expected.positions
     assert found.operations == expected.operations
     lacking = {name: mask.tolist() for name, mask in found.unavailable.items() if mask.any()}
@@ -148,11 +152,13 @@ def assert_same(found: DecodedChanges, expected: DecodedChanges, key: Sequence[s
         assert one.equals(other), name
 
 
-@given(st.lists(messages(), min_size=1, max_size=10))
-@settings(max_examples=150, deadline=None, print_blob=True)
-def test_the_decoder_gives_what_the_exact_decoder_gives(batch: list[tuple[bytes | None, bytes | None, Headers | None]]) -> None:
-    found = DebeziumDecoder(WIDE, KEY).decode(_columns(batch))
-    assert_same(found, ExactDebezium(WIDE, KEY).decode(_columns(batch), range(len(batch))))
+@given(st.lists(messages(), min_size=1, max_size=10), st.sampled_from([(), (), ("a.t",), ("d.*", "*.o"), ("*",)]))
+@settings(max_examples=200, deadline=None, print_blob=True)
+def test_the_decoder_gives_what_the_exact_decoder_gives(
+    batch: list[tuple[bytes | None, bytes | None, Headers | None]], wanted: Sequence[str]
+) -> None:
+    found = DebeziumDecoder(WIDE, KEY, TableNames(wanted)).decode(_columns(batch))
+    assert_same(found, ExactDebezium(WIDE, KEY, TableNames(wanted)).decode(_columns(batch), range(len(batch))))
 
 
 def _message(declared: DeclaredColumn, literal: str, prefix: bytes) -> bytes:
@@ -164,7 +170,7 @@ def _message(declared: DeclaredColumn, literal: str, prefix: bytes) -> bytes:
 
 def _judge_alike(batch: Sequence[bytes]) -> None:
     messages = ChangeMessages(batch, [None] * len(batch), [None] * len(batch))
-    assert_same(DebeziumDecoder(WIDE, KEY).decode(messages), ExactDebezium(WIDE, KEY).decode(messages, range(len(batch))))
+    assert_same(DebeziumDecoder(WIDE, KEY, TableNames()).decode(messages), ExactDebezium(WIDE, KEY, TableNames()).decode(messages, range(len(batch))))
 
 
 @given(st.sampled_from(WIDE), st.lists(st.sampled_from(LITERALS), min_size=1, max_size=3), st.sampled_from(PREFIXES[1:3]))
@@ -176,7 +182,7 @@ def test_a_column_is_read_alike(declared: DeclaredColumn, literals: list[str], p
 @pytest.mark.slow
 @pytest.mark.parametrize("declared", WIDE, ids=lambda one: one.name)
 def test_every_literal_is_read_alike(declared: DeclaredColumn) -> None:
-    fast, exact = DebeziumDecoder(WIDE, KEY), ExactDebezium(WIDE, KEY)
+    fast, exact = DebeziumDecoder(WIDE, KEY, TableNames()), ExactDebezium(WIDE, KEY, TableNames())
     for literal in LITERALS:
         for prefix in PREFIXES[1:3]:
             messages = ChangeMessages([_message(declared, literal, prefix)] * 2, [None] * 2, [None] * 2)
@@ -192,7 +198,7 @@ def test_the_fast_decoder_reads_what_debezium_usually_sends() -> None:
     }  # fmt: skip
     after = ", ".join(f'"{name}": {value}' for name, value in values.items())
     message = f'{{"before": null, "after": {{{after}}}, "source": {{"lsn": 4}}, "op": "u"}}'.encode()
-    read = FastDebezium(WIDE, KEY, None).decode([message, message], needs_before=False)
+    read = FastDebezium(WIDE, KEY, TableNames(), None).decode([message, message], needs_before=False)
     assert isinstance(read, FastRead)
     assert not read.suspects.any()
     _judge_alike([message, message])
@@ -209,7 +215,7 @@ def test_the_fast_decoder_learns_how_values_are_encoded(mode: dict[str, str]) ->
     after = ", ".join(f'"{name}": {value}' for name, value in {"l": "1", "r": '"r"', **mode}.items())
     message = f'{{"before": null, "after": {{{after}}}, "source": {{"lsn": 4}}, "op": "c"}}'.encode()
     usual = b'{"before": null, "after": {"l": 1, "r": "r", "p": "Dw==", "day": 20512, "b": true}, "source": null, "op": "c"}'
-    decoder = FastDebezium(WIDE, KEY, None)
+    decoder = FastDebezium(WIDE, KEY, TableNames(), None)
     for batch in ([usual] * 3, [message] * 3, [usual] * 3):
         read = decoder.decode(batch, needs_before=False)
         assert isinstance(read, FastRead)
@@ -228,18 +234,18 @@ def test_an_odd_message_among_many_keeps_its_place(odd: bytes | None, every: int
     size = 400 if every == 2 else 6000
     values = [odd if number % every == every // 2 else _change(number) for number in range(size)]
     messages = ChangeMessages(values, [b'{"l": 7}'] * size, [[("__debezium.oldkey", b'{"l": 9}')]] * size)
-    found = DebeziumDecoder(WIDE, KEY).decode(messages)
+    found = DebeziumDecoder(WIDE, KEY, TableNames()).decode(messages)
     assert sorted([*found.messages.tolist(), *(one.index for one in found.bad)]) == list(range(size))
     numbers = np.array(found.table.column("l").to_pylist())
     usual = np.array([values[index] is not odd for index in found.messages.tolist()])
     assert numbers[usual].tolist() == found.messages[usual].tolist()
-    assert_same(found, ExactDebezium(WIDE, KEY).decode(messages, range(size)))
+    assert_same(found, ExactDebezium(WIDE, KEY, TableNames()).decode(messages, range(size)))
 
 
 def test_fields_that_no_column_reads_are_seen_in_any_number_of_messages() -> None:
     values = [_change(number, **({"added": "1"} if number > 2900 else {})) for number in range(3000)]
     messages = ChangeMessages(values, [None] * 3000, [None] * 3000)
-    unknown = DebeziumDecoder(WIDE, KEY).decode(messages).unknown
+    unknown = DebeziumDecoder(WIDE, KEY, TableNames()).decode(messages).unknown
     assert unknown.fields.keys() == {("added",)}
     assert unknown.messages == 3000
 
@@ -249,10 +255,10 @@ def test_deletions_take_their_keys_from_messages_and_from_before() -> None:
     values = [_change(0), gone, None, gone, gone, gone, None]
     keys = [None, b'{"l": 6}', b'{"l": 7}', None, b"{", b'{"schema":{"type":"struct"},"payload":{"l":8}}', None]
     messages = ChangeMessages(values, keys, [None] * 7)
-    found = DebeziumDecoder(WIDE, KEY).decode(messages)
+    found = DebeziumDecoder(WIDE, KEY, TableNames()).decode(messages)
     assert found.table.column("l").to_pylist() == [0, 6, 7, 5, 5, 8]
     assert [one.index for one in found.bad] == [6]
-    assert_same(found, ExactDebezium(WIDE, KEY).decode(messages, range(7)))
+    assert_same(found, ExactDebezium(WIDE, KEY, TableNames()).decode(messages, range(7)))
 
 
 @pytest.mark.parametrize(
@@ -276,11 +282,11 @@ def test_keys_of_every_type_are_read_alike(kind: str, literals: list[str]) -> No
         keys.append(keys[-1])
     for batch in (slice(None), *(slice(start, start + 5) for start in range(0, len(values), 5))):
         messages = ChangeMessages(values[batch], keys[batch], [None] * len(values[batch]))
-        expected = ExactDebezium(columns, ["k"]).decode(messages, range(len(messages)))
-        assert_same(DebeziumDecoder(columns, ["k"]).decode(messages), expected, ["k"])
+        expected = ExactDebezium(columns, ["k"], TableNames()).decode(messages, range(len(messages)))
+        assert_same(DebeziumDecoder(columns, ["k"], TableNames()).decode(messages), expected, ["k"])
 
 
 def test_no_messages_give_an_empty_table() -> None:
-    found = DebeziumDecoder(WIDE, KEY).decode(ChangeMessages([], [], []))
+    found = DebeziumDecoder(WIDE, KEY, TableNames()).decode(ChangeMessages([], [], []))
     assert len(found) == 0
     assert found.table.column_names == [one.name for one in WIDE]

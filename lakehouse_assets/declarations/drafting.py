@@ -29,6 +29,7 @@ def render_draft(table: str, topic: str, draft: Draft) -> str:
         "source:",
         f"  topic: {_scalar(topic)}",
         *([] if draft.format == "json" else [f"  format: {draft.format}"]),
+        *_tables(draft.changes),
         "  start: earliest                   # a new table begins with the oldest message; or latest, or a time",
         "",
         *_about_columns(draft),
@@ -52,6 +53,12 @@ def _head(topic: str, draft: Draft) -> Iterator[str]:
     if draft.unreadable:
         codes = ", ".join(f"{count:,} {_safe(code)}" for code, count in sorted(draft.unreadable.items()))
         yield f"# Beside them, {sum(draft.unreadable.values()):,} can't become rows under any declaration: {codes}."
+
+
+def _tables(changes: RowDraft | None) -> Iterator[str]:
+    if changes is not None and changes.table is not None:
+        yield "  # The topic has changes of several tables. This is the one that has the most; those of the others are skipped."
+        yield f"  tables: [{_scalar(changes.table)}]"
 
 
 def _about_columns(draft: Draft) -> Iterator[str]:

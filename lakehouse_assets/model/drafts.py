@@ -34,6 +34,7 @@ class RowDraft:
 
     `count` and `size_bytes` are estimates, rather too large: of the rows, and of all of them in files.
     `spread`: the column of the key that has the most values. `says_types`: whether the messages say what type a field has.
+    `table`: of the source's tables the one whose rows they are; None: no other one shares the topic, as far as was looked.
     """
 
     key: tuple[str, ...]
@@ -41,6 +42,7 @@ class RowDraft:
     size_bytes: int
     spread: str | None
     says_types: bool
+    table: str | None = None
 
     @property
     def buckets(self) -> int:

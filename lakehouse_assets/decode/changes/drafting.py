@@ -42,6 +42,7 @@ def infer_from_changes(sample: ChangeSample, messages: ChangeMessages, message_t
         size_bytes=rows * sample.row_bytes // _JSON_PER_PARQUET,
         spread=max(key, key=lambda one: _count_values(sample, one)).name if key else None,
         says_types=bool(sample.types),
+        table=sample.table,
     )
     return Draft(tuple(drafts), left_out, sample.change_count, unreadable, sample.format, changes=known)
 
@@ -90,7 +91,7 @@ def _count_values(sample: ChangeSample, column: ColumnDraft) -> int:
 def _declare(sample: ChangeSample, columns: Sequence[ColumnDraft]) -> TableSpec:
     return TableSpec(
         table="a.draft",
-        source={"topic": "sample", "format": sample.format},
+        source={"topic": "sample", "format": sample.format, "tables": () if sample.table is None else (sample.table,)},
         mode="upsert",
         key=[one.name for one in columns if one.required],
         schema=[declare(one) for one in columns],

@@ -5,11 +5,13 @@ Hides where each format keeps the row, the names of its key and its types. Reads
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from lakehouse_assets.decode.changes.decoded import ChangeMessages
+from lakehouse_assets.decode.changes.table_names import join_name, read_name
 from lakehouse_assets.decode.exact import Unreadable, parse_object, parse_value
 from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import (
@@ -68,9 +70,10 @@ class ChangeSample:
         rows: Rows as they are after a change.
         key: The fields that name a row; none where no message says them.
         types: Of the fields whose types messages say.
-        change_count: Messages that are changes of rows.
+        change_count: Messages that are changes of rows, of other tables too.
         row_count: Rows that these changes are of.
         row_bytes: How long a row is as JSON, about.
+        table: Of the source's tables the one that has the most changes, which all this is of; None: no second one was met.
     """
 
     format: str
@@ -80,6 +83,7 @@ class ChangeSample:
     change_count: int
     row_count: int
     row_bytes: int
+    table: str | None = None
 
     @property
     def share_of_rows(self) -> float:
@@ -93,6 +97,7 @@ class _Change:
     key: tuple[str, ...]
     types: Types
     names: Sequence[str]  # of the rows that it is of
+    table: str | None
 
 
 def find_changes(messages: ChangeMessages) -> ChangeSample | None:
@@ -127,7 +132,10 @@ def _read(value: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _summarize(name: str, changes: Sequence[_Change]) -> ChangeSample:
+def _summarize(name: str, found: Sequence[_Change]) -> ChangeSample:
+    tables = Counter(change.table for change in found if change.names and change.table is not None)
+    table = tables.most_common(1)[0][0] if len(tables) > 1 else None
+    changes = [change for change in found if table is None or change.table == table]
     rows = [row for change in changes for row in change.rows]
     texts = [len(json.dumps(row)) for row in rows[:_MEASURED]]
     return ChangeSample(
@@ -135,9 +143,10 @@ def _summarize(name: str, changes: Sequence[_Change]) -> ChangeSample:
         rows=rows,
         key=next((change.key for change in reversed(changes) if change.key), ()),
         types={field: kind for change in changes for field, kind in change.types.items()},
-        change_count=sum(len(change.names) for change in changes),
+        change_count=sum(len(change.names) for change in found),
         row_count=len({row for change in changes for row in change.names}),
         row_bytes=sum(texts) // len(texts) if texts else 0,
+        table=table,
     )
 
 
@@ -151,19 +160,21 @@ def _read_debezium(message: dict[str, Any], key: bytes | None) -> _Change | None
     image = next((one for one in _fields(schema) if one.get("field") == "after"), {})
     types = {str(one.get("field")): kind for one in _fields(image) if (kind := _connect_type(one)) is not None}
     is_change = isinstance(after, dict) or isinstance(envelope.get("before"), dict)
-    return _Change(rows, tuple(names), types, [json.dumps(names) if names else json.dumps(after)] if is_change else [])
+    identities = [json.dumps(names) if names else json.dumps(after)] if is_change else []
+    return _Change(rows, tuple(names), types, identities, read_name(envelope["source"]))
 
 
 def _read_canal(message: dict[str, Any], _: bytes | None) -> _Change | None:
     rows = message.get("data")
     if message.get("type") not in _CANAL_KINDS or not isinstance(rows, list) or "isDdl" not in message:
-        return _Change((), (), {}, ()) if message.get("isDdl") is True else None
+        return _Change((), (), {}, (), None) if message.get("isDdl") is True else None
     rows = [row for row in rows if isinstance(row, dict)]
     key = tuple(name for name in message.get("pkNames") or () if isinstance(name, str))
     declared = message.get("mysqlType")
     types = {name: _mysql_type(str(kind)) for name, kind in declared.items()} if isinstance(declared, dict) else {}
     images = [] if message["type"] == "DELETE" else rows
-    return _Change(images, key, types, [_name_of(row, key) for row in rows])
+    table = join_name(message.get("database"), message.get("table"))
+    return _Change(images, key, types, [_name_of(row, key) for row in rows], table)
 
 
 def _read_maxwell(message: dict[str, Any], key: bytes | None) -> _Change | None:
@@ -171,7 +182,7 @@ def _read_maxwell(message: dict[str, Any], key: bytes | None) -> _Change | None:
     if not isinstance(message.get("database"), str) or not isinstance(message.get("table"), str):
         return None
     if message.get("type") not in _MAXWELL_KINDS or not isinstance(row, dict):
-        return _Change((), (), {}, ()) if isinstance(message.get("type"), str) else None
+        return _Change((), (), {}, (), None) if isinstance(message.get("type"), str) else None
     listed = message.get("primary_key_columns")
     names = tuple(name for name in listed if isinstance(name, str)) if isinstance(listed, list) else ()
     if not names:
@@ -179,7 +190,7 @@ def _read_maxwell(message: dict[str, Any], key: bytes | None) -> _Change | None:
         of_key = {name.removeprefix(_MAXWELL_KEY) for name in _key_object(key) if name.startswith(_MAXWELL_KEY)}
         names = tuple(name for name in row if name.lower() in of_key)
     images = [] if message["type"] == "delete" else [row]
-    return _Change(images, names, {}, [_name_of(row, names)])
+    return _Change(images, names, {}, [_name_of(row, names)], join_name(message["database"], message["table"]))
 
 
 _READERS: Mapping[str, Callable[[dict[str, Any], bytes | None], _Change | None]] = {

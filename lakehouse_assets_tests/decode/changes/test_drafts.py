@@ -100,6 +100,29 @@ def test_maxwells_key_is_in_the_message_or_in_its_key(tmp_path: Path, more: dict
     assert build_change_decoder(spec, lambda _: None).decode(messages).bad == ()
 
 
+@pytest.mark.parametrize("kind", ["debezium-json", "canal-json", "maxwell-json"])
+def test_of_several_tables_in_a_topic_the_most_frequent_one_is_drafted(tmp_path: Path, kind: str) -> None:
+    def change(table: str, row: dict[str, Any]) -> dict[str, Any]:
+        if kind == "debezium-json":
+            return {**debezium(row), "source": {**SOURCE, "schema": "shop", "table": table}}
+        if kind == "canal-json":
+            types = {name: "int(11)" if name == "id" else "varchar(9)" for name in row}
+            return canal("INSERT", {name: str(value) for name, value in row.items()}, table=table, mysqlType=types)
+        return maxwell("insert", row, table=table, primary_key_columns=["id"])
+
+    orders = [change("an order: #1", {"id": number, "customer": "a"}) for number in range(4)]
+    lines = [change("lines", {"id": "x", "product": "b"})] * 3
+    messages = sample([*lines, *orders], [{"id": 1}] * 7)
+
+    drafted = draft(messages)
+    spec = write(tmp_path, drafted)
+
+    assert spec.source.tables == ("shop.an order: #1",)
+    assert ([column.name for column in spec.columns], spec.key) == (["id", "customer"], ("id",))
+    assert (drafted.unreadable, drafted.message_count) == ({}, 7)
+    assert "tables:" not in render_draft("shop.t", "t", draft(sample(orders, [{"id": 1}] * 4)))
+
+
 def test_a_topic_of_plain_rows_is_no_stream_of_changes() -> None:
     assert find_changes(sample([{"id": 1, "op": "c"}, {"before": 1, "after": 2}, {"type": "INSERT", "data": "x"}])) is None
     assert find_changes(sample([])) is None

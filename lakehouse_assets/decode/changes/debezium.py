@@ -42,6 +42,7 @@ class DebeziumDecoder:
         """`key`: the names of the columns of the key, in its order. `tables`: those that are meant."""
         keyed = [column for name in key for column in columns if column.name == name]
         self._key, self._shape = key, Shape.of(columns)
+        self._tables = tables
         self._exact = ExactDebezium(columns, key, tables)
         self._keys = FastKeys(keyed, [arrow_type(column.type) for column in keyed])
         self._wrappers = Wrappers(lambda source: FastDebezium(columns, key, tables, source))
@@ -82,6 +83,13 @@ class DebeziumDecoder:
         whole = self._prove(messages, fast, group, range(len(group)))
         if whole is not None:
             yield whole
+            return
+        others = None if self._tables.are_all else fast.find_others(group.payloads)
+        if others is not None and others.any():
+            # Their rows may be why nothing was proved.
+            yield replace(self._exact.decode(messages, ()), skipped=np.asarray(group.indices, np.int64)[others])
+            if not others.all():
+                yield from self._decode_block(messages, fast, group.take(np.flatnonzero(~others).tolist()))
             return
         passing = fast.screen(group.payloads)
         screened = self._prove(messages, fast, group, passing)

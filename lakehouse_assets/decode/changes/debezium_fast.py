@@ -76,6 +76,7 @@ class FastDebezium:
         keyed = [column for column in columns if column.name in self._key]
         self.can_read = self._forms.can_be_read and all(_are_alike(type_at(one, before), type_at(one, after)) for one in keyed)
         self._read_schema: pa.Schema | None = None
+        self._has_schemas = False  # so that nobody asks for the name of the database
 
     def decode(self, values: Sequence[bytes], *, needs_before: bool) -> FastRead | Doubt:
         """All values (at least one), or why nothing is proved."""
@@ -97,6 +98,20 @@ class FastDebezium:
         except Unproven:
             return NO_CLUE
 
+    def find_others(self, values: Sequence[bytes]) -> Mask | None:
+        """Which values are of tables that are not meant, whatever else is in them; None: that can't be said."""
+        joined = join_lines(values)
+        if isinstance(joined, Doubt):
+            return None
+        block, longest = joined
+        try:
+            read = read_lines(block, pa.schema([("source", pa.struct(NAME_FIELDS))]), "ignore")
+        except (pa.ArrowInvalid, UnicodeDecodeError):
+            return None
+        if read.num_rows != len(values) or not is_strict(block, longest, values):
+            return None
+        return read_names(read.column("source").combine_chunks().flatten()).find(self._tables.leave_out)
+
     def screen(self, values: Sequence[bytes]) -> list[int]:
         """Which values look good, of many of which some are not."""
         screen = Screen(self._plan())
@@ -104,19 +119,26 @@ class FastDebezium:
 
     def _learn(self, values: Sequence[bytes]) -> bool:
         self._read_schema = None
-        images = []
+        images, named = [], []
         for value in values[:_LESSON_ROWS]:
             try:
                 message = parse_object(value)
             except Unreadable:
                 continue
-            if not self._tables.leave_out(read_name(message.get("source"))):
+            source = message.get("source")
+            if not self._tables.leave_out(read_name(source)):
                 images.append(message.get("after"))
+            if isinstance(source, dict) and source.get("table"):
+                named.append(source)
+        self._has_schemas = bool(named) and all(source.get("schema") for source in named)
         return self._forms.learn(images)
 
     def _plan(self) -> pa.Schema:
         images = [("before", self._forms.plan(self._key)), ("after", self._forms.plan())]
-        return pa.schema([*images, ("op", pa.string()), ("source", pa.struct((*SOURCE_FIELDS, *NAME_FIELDS)))])
+        return pa.schema([*images, ("op", pa.string()), ("source", pa.struct((*SOURCE_FIELDS, *self._name_fields())))])
+
+    def _name_fields(self) -> Sequence[tuple[str, pa.DataType]]:
+        return [one for one in NAME_FIELDS if one[0] != "db"] if self._has_schemas else NAME_FIELDS
 
     def _read(self, block: bytes) -> pa.Table | Doubt:
         if self._read_schema is None:
@@ -134,13 +156,9 @@ class FastDebezium:
         codes = pc.fill_null(operations, -1).to_numpy()
         deletes: Mask = codes == _DELETE
         suspects = Suspects((codes < 0) | (~deletes & ~_mask(after.is_valid())))
-        parts = source.flatten()
-        positions = read_positions(parts[: len(SOURCE_FIELDS)], suspects)
-        tables = read_names(parts[len(SOURCE_FIELDS) :])
-        others = tables.find(self._tables.leave_out)
-        if not self._tables.are_all and None in tables.names:
-            is_tombstone = np.fromiter((value is TOMBSTONE for value in values), np.bool_, len(values))
-            suspects.rows |= tables.find(lambda name: name is None) & ~is_tombstone
+        parts = dict(zip((field.name for field in source.type), source.flatten(), strict=True))
+        positions = read_positions([parts[name] for name, _ in SOURCE_FIELDS], suspects)
+        tables, others = self._find_tables(parts, values, suspects)
         is_update: Mask = (codes == _UPDATE) & _mask(before.is_valid())
         now, once = members_of(after), members_of(before)
         arrays: list[pa.Array] = []
@@ -166,6 +184,22 @@ class FastDebezium:
         table = pa.Table.from_arrays(arrays, schema=self._schema)
         words = _WORDS.take(operations)
         return FastRead(table, suspects.rows, words, deletes, positions, unavailable, keys_before, tables, others)
+
+
+    def _find_tables(
+        self, parts: Mapping[str, pa.Array], values: Sequence[bytes], suspects: Suspects
+    ) -> tuple[NamedRows, Mask]:
+        """The tables that messages are of, and which are not meant."""
+        tables = read_names([parts.get(name, pa.nulls(len(values), kind)) for name, kind in NAME_FIELDS])
+        others = tables.find(self._tables.leave_out)
+        if self._has_schemas:
+            lacks = _mask(pc.equal(pc.fill_null(parts["schema"], ""), "")) & _mask(parts["table"].is_valid())
+            suspects.rows |= lacks
+            others &= ~lacks
+        if not self._tables.are_all and None in tables.names:
+            is_tombstone = np.fromiter((value is TOMBSTONE for value in values), np.bool_, len(values))
+            suspects.rows |= tables.find(lambda name: name is None) & ~is_tombstone
+        return tables, others
 
 
 def _mask(flags: pa.Array) -> Mask:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from lakehouse_assets.decode.changes.decoded import Indices, Mask
 from lakehouse_assets.decode.exact import Unreadable
 
-NAME_FIELDS: Final = (("schema", pa.string()), ("db", pa.string()), ("table", pa.string()))
+NAME_FIELDS: Final[Sequence[tuple[str, pa.DataType]]] = (("schema", pa.string()), ("db", pa.string()), ("table", pa.string()))
 """The fields of Debezium's block `source` that name a table."""
 
 NO_NAME = "no_table_name"

@@ -290,3 +290,17 @@ def test_no_messages_give_an_empty_table() -> None:
     found = DebeziumDecoder(WIDE, KEY, TableNames()).decode(ChangeMessages([], [], []))
     assert len(found) == 0
     assert found.table.column_names == [one.name for one in WIDE]
+
+
+@pytest.mark.parametrize("literal", ['"x"', "{}", "[1]", "1.5", "null", '"\\ud800"', "NaN"])
+def test_rows_of_other_tables_do_not_make_the_rest_slow_or_wrong(literal: str) -> None:
+    """The columns of another table may have any types, and its name may stand in front of them or behind."""
+    mine = b'{"before": null, "after": {"l": 5, "r": "r"}, "source": {"schema": "a", "db": "d", "table": "t", "lsn": 5}, "op": "c"}'
+    other = mine.replace(b'"table": "t"', b'"table": "o"').replace(b'"l": 5', b'"l": %s' % literal.encode())
+    database = mine.replace(b'"schema": "a"', b'"schema": null')
+    batch = [*[other, mine] * 60, database, mine.replace(b'"l": 5', b'"l": "x"'), other]
+    messages = ChangeMessages(batch, [None] * len(batch), [None] * len(batch))
+    for wanted in (["a.t"], ["d.*"], ["*.t"]):
+        found = DebeziumDecoder(WIDE, KEY, TableNames(wanted)).decode(messages)
+        assert_same(found, ExactDebezium(WIDE, KEY, TableNames(wanted)).decode(messages, range(len(batch))))
+        assert found.tables <= {"a.t", "d.t"}

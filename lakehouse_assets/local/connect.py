@@ -37,7 +37,12 @@ _LOG_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
 )
-_JSON = {"": "org.apache.kafka.connect.json.JsonConverter", ".schemas.enable": "false"}
+# A null stays null, also where the column has a default.
+_JSON = {
+    "": "org.apache.kafka.connect.json.JsonConverter",
+    ".schemas.enable": "false",
+    ".replace.null.with.default": "false",
+}
 _ANSWER_SECONDS = 30.0
 _RUNNING_SECONDS = 60.0
 _POLL_SECONDS = 0.1

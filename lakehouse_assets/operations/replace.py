@@ -86,7 +86,10 @@ def run_replace(
     Raises:
         SliceIncompleteError: of any of the keys; then none is touched.
         LakehouseError: of the tree.
+        ValueError: the table upserts; its hours are folded again, by `refolding.run_refold`.
     """
+    if spec.is_upsert:
+        raise ValueError(f"{spec.table} upserts: an hour of it has no rows that could be replaced")
     keys = sorted(keys)
     done: list[str] = []
     plans = retry_transient(lambda: _plan_all(systems, spec, keys, now_ms), stop, on_retry)

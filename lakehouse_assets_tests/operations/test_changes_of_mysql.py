@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lakehouse_assets.model.errors import SeveralTablesError
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.decode.changes.test_canal import (
     FLINK_CREATE,
@@ -84,3 +85,23 @@ def test_what_maxwell_leaves_out_of_an_update_stays_and_the_older_place_in_the_b
     _send(table, _maxwell("delete", {"id": 1, "name": "b", "weight": 1.5}, 50), partition=1)
     table.ingest()
     assert _rows(table) == []
+
+
+def _orders(table: str, key: int) -> bytes:
+    message = {"database": "shop", "table": table, "type": "insert", "ts": 1, "xid": 1, "data": {"id": key, "name": "t"}}
+    return json.dumps(message).encode()
+
+
+def test_changes_of_a_second_table_stop_the_table_in_the_same_run_and_in_later_ones(lake: MakeLake) -> None:
+    table = lake(**_declare("maxwell-json"))
+    table.broker.produce(table.topic, [_orders("orders", 1)])
+    table.ingest()
+    table.broker.produce(table.topic, [_orders("users", 1)])
+    with pytest.raises(SeveralTablesError, match=r"found those of shop.orders, shop.users.*source: \{tables: \[shop.orders\]\}"):
+        table.reopened().ingest()
+    assert table.lag() == 1
+    other = lake(**_declare("maxwell-json"))
+    other.broker.produce(other.topic, [_orders("orders", 1), _orders("users", 1)])
+    with pytest.raises(SeveralTablesError):
+        other.ingest()
+    assert other.table.metadata.current_snapshot() is None

@@ -191,3 +191,12 @@ def test_workers_collapse_their_shares_and_one_commit_takes_all(lake: MakeLake) 
     table.ingest()
     assert _rows(table) == {key: f"new {key}" if key % 2 else "old" for key in range(300)}
     assert table.lag() == 0
+
+
+def test_hours_of_an_upsert_table_are_never_replaced_as_rows(lake: MakeLake) -> None:
+    table = lake(**_UPSERT)
+    _send(table, [(1, "a")])
+    table.ingest()
+    with pytest.raises(ValueError, match="upserts"):
+        table.replace(table.key(table.now_ms()))
+    assert _rows(table) == {1: "a"}

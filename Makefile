@@ -41,7 +41,7 @@ dev: $(VENV)/installed-local ## Run the platform on this machine: Kafka, demo da
 
 # The tests wait more than they compute: more processes than processors. Each starts a broker of its own when a test needs one.
 test: $(VENV)/installed-dev ## Run the tests against a real Kafka (ARGS='-k name' for some of them)
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 6 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/installed-dev ## Look for mistakes and bad form (ruff)
 	@$(BIN)/ruff check $(CODE)

@@ -133,7 +133,10 @@ def test_after_a_kill_it_may_start_at_once(shell: Shell, topic: TopicFactory, br
     assert judge.read_positions(shell.table("ods.clicks")) == expected
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
+_ENDINGS = [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("ending", _ENDINGS, ids=["interrupt", "terminate"])
 def test_an_interrupt_ends_it_at_a_commit_boundary_with_130(
     shell: Shell, topic: TopicFactory, broker: Broker, ending: signal.Signals
 ) -> None:

@@ -74,7 +74,10 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize("mode", [pytest.param(m, id=n, marks=[pytest.mark.slow] if m.cut else []) for n, m in MODES.items()])
+_SLOW = [pytest.mark.slow]
+
+
+@pytest.mark.parametrize("mode", [pytest.param(m, id=n, marks=_SLOW if m.cut or "iso" in n else []) for n, m in MODES.items()])
 def test_every_type_arrives_as_the_database_has_it_however_debezium_writes_it(
     source: Source, broker: Broker, tmp_path: Path, mode: Mode
 ) -> None:

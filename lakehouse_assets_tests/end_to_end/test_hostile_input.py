@@ -105,7 +105,7 @@ slow = partial(pytest.param, marks=pytest.mark.slow)  # some try again for a whi
     ("wrong", "works"),
     [
         ({}, True),
-        (SQL | {URI: "postgresql+psycopg2://ann:mark-of-uri@127.0.0.1:1/lake"}, False),
+        slow(SQL | {URI: "postgresql+psycopg2://ann:mark-of-uri@127.0.0.1:1/lake"}, False),
         slow(SQL | {URI: "oracle://ann:mark-of-uri@127.0.0.1:1/lake"}, False),
         slow(REST | {URI: "http://ann:mark-of-uri@127.0.0.1:1"}, False),
         slow({"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, False),

@@ -13,6 +13,7 @@ SECONDS = 20.0
 
 
 @pytest.mark.kafka
+@pytest.mark.slow
 def test_twenty_seconds_of_random_faults_lose_and_double_nothing(tmp_path: Path) -> None:
     seed = int(os.environ.get("SEED") or random.randrange(2**32))
     print(f"SEED={seed}")  # noqa: T201 - pytest shows it where the test fails

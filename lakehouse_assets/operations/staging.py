@@ -18,13 +18,13 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.intake import Intake, Reading
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
+from lakehouse_assets.operations.read_ahead import ReadAhead
 from lakehouse_assets.systems.changes import Changes
 from lakehouse_assets.systems.kafka_reader import RangeReader
 from lakehouse_assets.systems.messages import MessageBatch
 from lakehouse_assets.systems.parquet import StagedFile
 from lakehouse_assets.systems.positions import list_runs
 
-_READ_SECONDS = 0.5
 _FEWEST_JUDGED = 1000  # of fewer messages, the share of bad ones says nothing
 
 
@@ -144,28 +144,28 @@ class Stager:
             RegistryError: a schema can't be had; nothing of the batch lands.
         """
         interval = self._spec.commit_interval.total_seconds()
-        tally = _Tally(dict(reader.next_offsets))
+        tally, offsets = _Tally(dict(reader.next_offsets)), dict(reader.next_offsets)
         quiet_since = time.monotonic()
         try:
-            while not reader.is_finished and not stop():
-                before = dict(reader.next_offsets)
-                batch = reader.read(_READ_SECONDS)
-                if len(batch):
-                    quiet_since = time.monotonic()
-                    stopper = self._add(batch, tally)
-                    if stopper is not None:
-                        if tally.read_count and not whole:
-                            yield self._hand_over(tally, before | batch.first(stopper.at).stops())
-                        raise self._bad_record(batch, stopper)
-                if not whole and self._is_due(tally, reader.is_caught_up):
-                    yield self._hand_over(tally, reader.next_offsets)
-                    tally = _Tally(dict(reader.next_offsets))
-                    continue  # the commit took its time: look again before calling the log quiet
-                is_quiet = not tally.read_count and reader.is_caught_up and time.monotonic() - quiet_since >= interval
-                if is_quiet and ends_when_quiet():
-                    break
-            if reader.next_offsets != tally.starts and (not whole or reader.is_finished):
-                yield self._hand_over(tally, reader.next_offsets)
+            with ReadAhead(reader, self._intake) as ahead:
+                for arrival in ahead.arrivals(stop):
+                    if arrival.reading is not None:
+                        quiet_since = time.monotonic()
+                        stopper = self._add(ahead, arrival.batch, arrival.reading, tally)
+                        if stopper is not None:
+                            if tally.read_count and not whole:
+                                yield self._hand_over(tally, {**arrival.before, **arrival.batch.first(stopper.at).stops()})
+                            raise self._bad_record(arrival.batch, stopper)
+                    offsets = dict(arrival.after)
+                    if not whole and self._is_due(tally, arrival.is_last_there_is):
+                        yield self._hand_over(tally, offsets)
+                        tally = _Tally(offsets)
+                        continue  # the commit took its time: look again before calling the log quiet
+                    is_quiet = not tally.read_count and arrival.is_last_there_is and time.monotonic() - quiet_since >= interval
+                    if is_quiet and ends_when_quiet():
+                        break
+            if offsets != tally.starts and (not whole or reader.is_finished):
+                yield self._hand_over(tally, offsets)
         finally:
             self._intake.abandon()
             self._quarantine.abandon()
@@ -179,12 +179,12 @@ class Stager:
         is_large = self._intake.is_full or tally.read_bytes >= self._spec.commit_size
         return is_large or time.monotonic() - waited_since >= interval
 
-    def _add(self, batch: MessageBatch, tally: _Tally) -> BadMessage | None:
+    def _add(self, ahead: ReadAhead, batch: MessageBatch, reading: Reading, tally: _Tally) -> BadMessage | None:
         """Stage the messages. Where the table stops at bad ones: those before the first, which is returned."""
-        reading = self._intake.read(batch)
         if reading.bad and self._spec.on_bad_record == "fail":
             first = min(reading.bad, key=lambda one: one.at)
-            self._add(batch.first(first.at), tally)
+            good = batch.first(first.at)
+            self._add(ahead, good, ahead.decode(good), tally)
             return first
         if reading.bad:
             self._quarantine.add(batch, reading.bad)

@@ -1,0 +1,87 @@
+"""Decodes a batch of messages in a thread, while the next one is read from Kafka.
+
+Reading holds a processor for about as long as decoding does, and both mostly run outside of Python, so two processors do both
+at once. Never more than one batch ahead, so memory stays bounded; where the log has nothing more at the moment, nothing waits.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from lakehouse_assets.model.offsets import TopicPartition
+from lakehouse_assets.operations.intake import Intake, Reading
+from lakehouse_assets.systems.kafka_reader import RangeReader
+from lakehouse_assets.systems.messages import MessageBatch
+
+_READ_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A batch, perhaps an empty one, and what it says; the offsets at which the reader stood before and after it.
+
+    `is_last_there_is`: the log had nothing more when it was read.
+    """
+
+    batch: MessageBatch
+    reading: Reading | None
+    before: Mapping[TopicPartition, int]
+    after: Mapping[TopicPartition, int]
+    is_last_there_is: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    batch: MessageBatch
+    reading: "Future[Reading]"
+    before: Mapping[TopicPartition, int]
+    after: Mapping[TopicPartition, int]
+    is_last_there_is: bool
+
+    def arrive(self) -> Arrival:
+        return Arrival(self.batch, self.reading.result(), self.before, self.after, self.is_last_there_is)
+
+
+class ReadAhead:
+    """Reads a log and decodes what it reads. All decoding is done in one thread."""
+
+    def __init__(self, reader: RangeReader, intake: Intake) -> None:
+        self._reader, self._intake = reader, intake
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def arrivals(self, stop: Callable[[], bool]) -> Iterator[Arrival]:
+        """Batches in their order, until every range is read or `stop()`.
+
+        Raises:
+            RegistryError, SourceError
+        """
+        waiting: _Waiting | None = None
+        while not self._reader.is_finished and not stop():
+            before = dict(self._reader.next_offsets)
+            batch = self._reader.read(_READ_SECONDS)
+            after, is_last = dict(self._reader.next_offsets), self._reader.is_caught_up
+            reading = self._thread.submit(self._intake.read, batch) if len(batch) else None
+            if waiting is not None:
+                yield waiting.arrive()
+                waiting = None
+            if reading is None:
+                yield Arrival(batch, None, before, after, is_last)
+                continue
+            waiting = _Waiting(batch, reading, before, after, is_last)
+            if is_last:
+                yield waiting.arrive()
+                waiting = None
+        if waiting is not None:
+            yield waiting.arrive()
+
+    def decode(self, batch: MessageBatch) -> Reading:
+        """What a batch says, decoded in the same thread as all others."""
+        return self._thread.submit(self._intake.read, batch).result()

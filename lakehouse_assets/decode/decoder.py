@@ -68,4 +68,4 @@ def _build_value_decoder(
             assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
             return ProtobufDecoder(columns, schemas)
         case _:
-            raise NotImplementedError(spec.source.format)
+            raise AssertionError(f"unreachable: {spec.source.format} is decoded by decode.changes")

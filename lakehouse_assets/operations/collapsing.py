@@ -23,8 +23,8 @@ _NONE = -1
 class ChangeBuffer:
     """Changes in the order in which they were read. Holds at most about `limit_bytes`, unless that many keys differ."""
 
-    def __init__(self, key: Sequence[str], limit_bytes: int, *, has_several_logs: bool) -> None:
-        self._key, self._limit, self._has_several_logs = tuple(key), limit_bytes, has_several_logs
+    def __init__(self, key: Sequence[str], limit_bytes: int) -> None:
+        self._key, self._limit = tuple(key), limit_bytes
         self._pieces: list[Changes] = []
         self._bytes = 0
         self._truncated: Truncated | None = None
@@ -64,7 +64,7 @@ class ChangeBuffer:
 
     def _collapse(self, *, is_last: bool = False) -> None:
         if self._pieces:
-            changes = collapse(self._pieces, self._key, has_several_logs=self._has_several_logs, keeps_taken=not is_last)
+            changes = collapse(self._pieces, self._key, keeps_taken=not is_last)
             self._pieces, self._bytes = [changes], changes.rows.nbytes
 
 
@@ -90,7 +90,7 @@ def _old_keys(changes: Changes, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([pa.nulls(len(changes), field.type) for field in schema], schema=schema)
 
 
-def collapse(pieces: Sequence[Changes], key: Sequence[str], *, has_several_logs: bool, keeps_taken: bool) -> Changes:
+def collapse(pieces: Sequence[Changes], key: Sequence[str], *, keeps_taken: bool) -> Changes:
     """The last change of each key, in the order in which they were read.
 
     A value that it does not hold is that of the change before, as far as there is one since the row was last deleted. With
@@ -100,10 +100,9 @@ def collapse(pieces: Sequence[Changes], key: Sequence[str], *, has_several_logs:
     changes = concatenated(pieces)
     settled = np.repeat([one.is_settled for one in pieces], [len(one) for one in pieces])
     codes = _codes(changes.rows, key)
-    if has_several_logs:
-        order = _sorted_by_source(changes.rows, codes)
-        if order is not None:
-            changes, codes, settled = changes.take(order), codes[order], settled[order]
+    order = _sorted_by_source(changes.rows, codes)
+    if order is not None:
+        changes, codes, settled = changes.take(order), codes[order], settled[order]
     last = _last_places(codes, np.ones(len(codes), np.bool_))
     if keeps_taken:
         last = np.union1d(last, _last_places(codes, ~changes.deletes))

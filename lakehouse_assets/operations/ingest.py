@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.changes import SchemaChange
 from lakehouse_assets.model.column_spec import ColumnSpec
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError, TableMissingError
+from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.schemas import SubjectVersion
@@ -35,7 +35,7 @@ from lakehouse_assets.operations.upserting import (
     refuse_other_tables,
 )
 from lakehouse_assets.operations.workers import stage_batches
-from lakehouse_assets.systems.catalog import ensure_table, load_table
+from lakehouse_assets.systems.catalog import ensure_table, require_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.evolution import find_schema_change
@@ -311,9 +311,7 @@ class _Run:
 
     def _merge(self, batch: StagedBatch, delivery: Delivery, *, has_several_logs: bool) -> Merged:
         spec = self._spec
-        head = load_table(self._systems.catalog, spec.table)
-        if head is None:
-            raise TableMissingError(spec.table)
+        head = require_table(self._systems.catalog, spec.table)
         changes = collapse_all(spec, batch.changes)
         merge = ChangeMerge(
             self._systems,

@@ -167,7 +167,7 @@ class ChangeIntake:
     _tables: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        self._buffer = ChangeBuffer(self.spec.key, self.buffer_bytes // BUFFER_SHARE, has_several_logs=True)
+        self._buffer = ChangeBuffer(self.spec.key, self.buffer_bytes // BUFFER_SHARE)
 
     @property
     def is_full(self) -> bool:

@@ -16,7 +16,6 @@ from lakehouse_assets.model.errors import (
     CommitConflictError,
     LakehouseError,
     ReplayImpossibleError,
-    TableMissingError,
 )
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import Bounds, TopicPartition, TopicRanges
@@ -39,7 +38,7 @@ from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.status import describe_source, refuse_other_log
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.operations.upserting import ChangeMerge, Merged, refuse_other_tables
-from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.catalog import require_table
 from lakehouse_assets.systems.changes import Changes
 from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.history import read_ledger
@@ -244,9 +243,7 @@ class _Fold:
     def _publish(self, changes: Changes) -> Merged:
         systems, spec = self._systems, self._spec
         description = describe_source(systems.source, spec)  # after reading, so it proves what was read
-        head = load_table(systems.catalog, spec.table)
-        if head is None:
-            raise TableMissingError(spec.table)
+        head = require_table(systems.catalog, spec.table)
         # The table has the rows of the keys already, and what was truncated is gone from it. Values that no change since the
         # beginning holds are those of its own row, not of the key before: under that there may be another row by now.
         changes = replace(changes, truncated=None, old_keys=None)

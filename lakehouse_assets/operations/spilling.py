@@ -75,7 +75,7 @@ class SpilledChanges:
         """The last change of each key of some slots."""
         collapsed = []
         for slot in share:
-            buffer = ChangeBuffer(self._key, self._limit, has_several_logs=True)
+            buffer = ChangeBuffer(self._key, self._limit)
             for piece in self._pieces[slot]:
                 buffer.add(Changes.truncation(piece) if isinstance(piece, Truncated) else _read(piece, self._key))
             collapsed.append(buffer.take())

@@ -179,7 +179,7 @@ def refuse_other_tables(spec: TableSpec, table: Table, met: frozenset[str]) -> M
 
 def collapse_all(spec: TableSpec, pieces: Sequence[Changes]) -> Changes:
     """The changes of one commit, one per key; those of several workers are of different topic partitions."""
-    buffer = ChangeBuffer(spec.key, spec.buffer_size, has_several_logs=True)
+    buffer = ChangeBuffer(spec.key, spec.buffer_size)
     for piece in pieces:
         buffer.add(piece)
     changes = buffer.take()

@@ -18,7 +18,7 @@ from typing import Literal
 
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import LakehouseError, TableMissingError, WorkerLostError
+from lakehouse_assets.model.errors import LakehouseError, WorkerLostError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
@@ -26,7 +26,7 @@ from lakehouse_assets.operations.intake import open_intake
 from lakehouse_assets.operations.quarantine import quarantine_stager
 from lakehouse_assets.operations.staging import StagedBatch, Stager
 from lakehouse_assets.operations.systems import Systems, SystemSettings, open_systems
-from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.catalog import require_table
 from lakehouse_assets.systems.messages import Ranges
 from lakehouse_assets.systems.parquet import delete_staged
 
@@ -185,9 +185,7 @@ def _work(share: _Share, connection: Connection, stop: Event, parent_pid: int) -
 def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]) -> None:
     spec = share.spec
     systems = open_systems(share.settings)
-    table = load_table(systems.catalog, spec.table)
-    if table is None:
-        raise TableMissingError(spec.table)
+    table = require_table(systems.catalog, spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
     intake, quarantine = open_intake(systems, spec, table, buffer_bytes), quarantine_stager(systems, spec, share.ledger)
     stager = Stager(spec, share.ledger.newest_ms, lambda: int(time.time() * 1000), intake, quarantine)

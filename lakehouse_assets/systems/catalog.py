@@ -44,6 +44,7 @@ from lakehouse_assets.model.errors import (
     ConfigurationError,
     StorageError,
     TableDiffersError,
+    TableMissingError,
 )
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.systems import metadata_cache, rest_patience
@@ -120,6 +121,19 @@ def load_table(catalog: Catalog, name: str) -> Table | None:
             return catalog.load_table(name)
         except NoSuchTableError:
             return None
+
+
+def require_table(catalog: Catalog, name: str) -> Table:
+    """The table as it is now. Read-only.
+
+    Raises:
+        TableMissingError: there is none of that name.
+        CatalogUnavailableError, CatalogAccessError, StorageError
+    """
+    table = load_table(catalog, name)
+    if table is None:
+        raise TableMissingError(name)
+    return table
 
 
 def list_tables(catalog: Catalog) -> list[str]:

@@ -44,7 +44,7 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
-from lakehouse_assets.systems.catalog import catalog_errors, load_table
+from lakehouse_assets.systems.catalog import catalog_errors, require_table
 from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
@@ -190,10 +190,7 @@ class _Commit:
         return self._land(response.metadata, signed, builder.manifest_list)
 
     def _load(self) -> Table:
-        table = load_table(self.catalog, self.name)
-        if table is None:
-            raise TableMissingError(self.name)
-        return table
+        return require_table(self.catalog, self.name)
 
     def _land(self, metadata: TableMetadata, ledger: Ledger, manifest_list: str) -> Landed:
         self._delete_attempts(except_for=manifest_list)

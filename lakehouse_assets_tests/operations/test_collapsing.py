@@ -85,7 +85,7 @@ _WRITTEN = st.one_of(st.builds(Change, _KEYS, _VALUES, _VALUES), st.builds(Chang
 def test_what_is_left_is_the_fold_however_it_is_cut_and_however_often_it_collapses(
     pieces: list[list[Change]], limit: int
 ) -> None:
-    buffer = ChangeBuffer(["id", "part"], limit, has_several_logs=True)
+    buffer = ChangeBuffer(["id", "part"], limit)
     for piece in pieces:
         buffer.add(_changes(piece))
     assert _found(buffer.take()) == _fold([one for piece in pieces for one in piece])
@@ -93,7 +93,7 @@ def test_what_is_left_is_the_fold_however_it_is_cut_and_however_often_it_collaps
 
 
 def test_a_row_whose_key_changed_takes_what_it_lacks_from_the_row_of_the_key_before() -> None:
-    buffer = ChangeBuffer(["id", "part"], 10_000, has_several_logs=False)
+    buffer = ChangeBuffer(["id", "part"], 10_000)
     one, two, three = (1, "x"), (2, "x"), (3, "x")
     buffer.add(_changes([Change(one, "big", _MISSING), Change(one), Change(two, _MISSING, "n", old_key=one)]))
     buffer.add(_changes([Change(two), Change(three, _MISSING, _MISSING, old_key=two)]))
@@ -145,7 +145,7 @@ def test_rows_that_move_from_key_to_key_keep_their_values_however_they_are_cut_a
     moves: tuple[dict[int, tuple[str, str]], list[Change], dict[int, tuple[str, str]]], limit: int, step: int, again: bool
 ) -> None:
     before, written, after = moves
-    buffer = ChangeBuffer(["id", "part"], limit, has_several_logs=True)
+    buffer = ChangeBuffer(["id", "part"], limit)
     for begin in range(0, len(written), step):
         buffer.add(_changes(written[begin : begin + step]))
     changes = buffer.take()
@@ -165,7 +165,7 @@ def test_rows_that_move_from_key_to_key_keep_their_values_however_they_are_cut_a
 
 
 def test_of_a_key_that_moved_to_another_topic_partition_the_change_that_is_newer_in_the_source_is_last() -> None:
-    buffer = ChangeBuffer(["id", "part"], 10_000, has_several_logs=True)
+    buffer = ChangeBuffer(["id", "part"], 10_000)
     key, still = (1, "x"), (2, "x")
     buffer.add(_changes([Change(key, "new", "new", partition=1, position=20), Change(still, "s", "s", position=90)]))
     buffer.add(_changes([Change(key, "old", "old", position=10), Change(still, "t", "t", position=5)]))
@@ -176,7 +176,7 @@ def test_of_a_key_that_moved_to_another_topic_partition_the_change_that_is_newer
 
 
 def test_what_a_truncation_took_away_is_forgotten_and_what_the_source_made_after_it_stays() -> None:
-    buffer = ChangeBuffer(["id", "part"], 10_000, has_several_logs=True)
+    buffer = ChangeBuffer(["id", "part"], 10_000)
     buffer.add(_changes([Change((1, "x"), "a", "a", position=10), Change((2, "x"), "b", "b", position=30)]))
     buffer.add(_changes([Change((3, "x"), "c", "c", position=40)], Truncated(20)))
     changes = buffer.take()
@@ -192,7 +192,7 @@ def test_what_a_truncation_took_away_is_forgotten_and_what_the_source_made_after
 
 
 def test_it_is_full_when_different_keys_take_its_room_and_not_when_the_same_ones_come_again() -> None:
-    buffer = ChangeBuffer(["id", "part"], 4_000, has_several_logs=False)
+    buffer = ChangeBuffer(["id", "part"], 4_000)
     for _ in range(50):
         buffer.add(_changes([Change((key, "x"), "a", "a") for key in range(10)]))
         assert not buffer.is_full

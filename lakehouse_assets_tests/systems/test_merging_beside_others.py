@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from uuid import uuid4
 
+import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -224,7 +225,6 @@ def test_the_ledger_stands_after_expiry_where_the_last_snapshot_only_deleted(cat
 
 
 def test_manifests_can_be_read_by_those_who_take_the_specification_at_its_word(catalog: FaultyCatalog) -> None:
-    fastavro = pytest.importorskip("fastavro")
     merger = Merger(catalog)
     merger.put(dict.fromkeys(range(10), "a"))
     merger.put({3: None})

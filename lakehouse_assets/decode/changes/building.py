@@ -48,5 +48,3 @@ def _build(spec: TableSpec, schemas: SchemaOf | RegisteredSchema) -> ChangeDecod
         case "debezium-avro":
             assert not isinstance(schemas, RegisteredSchema)  # noqa: S101 - a declaration can't name one for it
             return DebeziumAvroDecoder(spec.decoded_columns, spec.key, schemas, names)
-        case _:
-            raise NotImplementedError(spec.source.format)

@@ -178,7 +178,9 @@ def refuse_other_tables(spec: TableSpec, table: Table, met: frozenset[str]) -> M
 
 
 def collapse_all(spec: TableSpec, pieces: Sequence[Changes]) -> Changes:
-    """The changes of one commit, one per key; those of several workers are of different topic partitions."""
+    """The changes of one commit, one per key. Each piece holds a key once; those of several workers may share some."""
+    if len(pieces) == 1:
+        return pieces[0]
     buffer = ChangeBuffer(spec.key, spec.buffer_size)
     for piece in pieces:
         buffer.add(piece)

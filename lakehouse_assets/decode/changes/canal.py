@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges
 from lakehouse_assets.decode.changes.gathering import ChangeList, RowChange
-from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, Spell, row_of
+from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, Spell, parse_key, row_of
 from lakehouse_assets.decode.changes.mysql_text import mysql_reader, refuse_text
 from lakehouse_assets.decode.changes.table_names import TableNames, join_name
 from lakehouse_assets.decode.columns import Column
-from lakehouse_assets.decode.exact import Unreadable, describe, parse_object, parse_value
+from lakehouse_assets.decode.exact import Unreadable, describe, parse_object
 from lakehouse_assets.decode.kinds import Integer
 from lakehouse_assets.decode.rules import Rejected
 
@@ -109,9 +109,7 @@ class CanalDecoder:
 
     def _row_of_key(self, key: bytes | None) -> Row:
         """The row that a message without a value names; Canal itself sends none."""
-        if key is None:
-            raise Unreadable("missing_required", "the message has neither a value nor a key, so it names no row")
-        found = parse_value(key)
+        found = parse_key(key)
         if not isinstance(found, dict) and len(self._key_fields) == 1:
             found = {self._key_fields[0]: found}
         return row_of(found, "key")

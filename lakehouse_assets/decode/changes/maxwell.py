@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from lakehouse_assets.decode.changes.decoded import ChangeMessages, DecodedChanges
 from lakehouse_assets.decode.changes.gathering import ChangeList, RowChange
-from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, row_of
+from lakehouse_assets.decode.changes.mysql_rows import Row, RowReader, parse_key, row_of
 from lakehouse_assets.decode.changes.mysql_text import mysql_reader, read_base64
 from lakehouse_assets.decode.changes.positions import ROW_BITS, pack_binlog
 from lakehouse_assets.decode.changes.table_names import TableNames, join_name
 from lakehouse_assets.decode.columns import Column
-from lakehouse_assets.decode.exact import Unreadable, describe, parse_object, parse_value
+from lakehouse_assets.decode.exact import Unreadable, describe, parse_object
 from lakehouse_assets.decode.kinds import Integer
 
 _INSERTS: Final = {"insert": "insert", "bootstrap-insert": "read"}
@@ -81,9 +81,7 @@ class MaxwellDecoder:
 
     def _read_key(self, key: bytes | None) -> tuple[str | None, Row]:
         """The table and the row that a message without a value names, in both forms that Maxwell has for keys."""
-        if key is None:
-            raise Unreadable("missing_required", "the message has neither a value nor a key, so it names no row")
-        match parse_value(key):
+        match parse_key(key):
             case dict() as found:
                 table = join_name(found.get("database"), found.get("table"))
                 parts = {name.removeprefix(_KEY_PREFIX): item for name, item in found.items() if name.startswith(_KEY_PREFIX)}

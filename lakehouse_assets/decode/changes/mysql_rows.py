@@ -5,7 +5,7 @@ from typing import Any
 
 from lakehouse_assets.decode.changes.gathering import RowChange
 from lakehouse_assets.decode.columns import Column
-from lakehouse_assets.decode.exact import Read, Repeating, Unreadable, describe
+from lakehouse_assets.decode.exact import Read, Repeating, Unreadable, describe, parse_value
 from lakehouse_assets.decode.rules import Rejected
 from lakehouse_assets.decode.unknown import Shape, UnknownCounter
 
@@ -30,6 +30,17 @@ def row_of(found: Any, label: str) -> Row:
     if isinstance(found, Repeating):
         raise Unreadable("duplicate_key", f"field {label!r}: found {min(found.repeated)!r} twice, expected each column once")
     return found
+
+
+def parse_key(key: bytes | None) -> Any:
+    """What the key of a message without a value says, which alone names the row.
+
+    Raises:
+        Unreadable: there is none, or it is no JSON.
+    """
+    if key is None:
+        raise Unreadable("missing_required", "the message has neither a value nor a key, so it names no row")
+    return parse_value(key)
 
 
 class RowReader:

@@ -27,7 +27,7 @@ from lakehouse_assets.decode.avro.plan import (
     UnionPlan,
 )
 from lakehouse_assets.decode.avro.schema import Array, Enum, Field, Map, Node, Record, Scalar, Union
-from lakehouse_assets.decode.avro.values import Integers, Spans, convert_each
+from lakehouse_assets.decode.avro.values import Integers, convert_each
 from lakehouse_assets.decode.nested import build_array
 
 FEWEST = 32
@@ -88,7 +88,7 @@ def _read_raw(node: Scalar | Enum, cursor: Cursor) -> object:
         case "enum":
             return _read_within(cursor, 0, len(node.symbols) - 1 if isinstance(node, Enum) else 0)
         case "fixed":
-            return _read_fixed(node.size if isinstance(node, Scalar) else 0, cursor)
+            return cursor.read_span(node.size if isinstance(node, Scalar) else 0)
         case _:
             return cursor.read_span()
 
@@ -101,16 +101,6 @@ def _read_within(cursor: Cursor, low: int, high: int) -> Integers:
         cursor.condemn(wrong)
         number = np.where(wrong, 0, number)
     return number
-
-
-def _read_fixed(size: int, cursor: Cursor) -> Spans:
-    """Of a broken message: as many bytes from somewhere."""
-    span = cursor.read_span(size)
-    short = span.stops - span.starts != size
-    if short.any():
-        starts = np.where(short, 0, span.starts)
-        return Spans(span.data, starts, starts + size)
-    return span
 
 
 def _give(out: Given, kind: pa.DataType, found: list[Arrays], cursor: Cursor) -> pa.Array:

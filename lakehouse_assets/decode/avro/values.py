@@ -34,8 +34,12 @@ class Spans:
         return both.take(pa.array(np.arange(0, 2 * count, 2)))
 
     def to_matrix(self, size: int) -> npt.NDArray[np.uint8]:
-        """One line of `size` bytes each, from where each begins."""
-        octets: npt.NDArray[np.uint8] = np.frombuffer(self.data, np.uint8)[self.starts[:, None] + np.arange(size)]
+        """One line of `size` bytes each, from where each begins; of a run that is shorter, as many bytes from somewhere."""
+        places = self.starts[:, None] + np.arange(size)
+        short = self.stops - self.starts < size
+        if short.any():
+            places[short] = 0
+        octets: npt.NDArray[np.uint8] = np.frombuffer(self.data, np.uint8)[places]
         return octets
 
 

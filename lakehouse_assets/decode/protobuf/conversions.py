@@ -80,7 +80,6 @@ def _fixed(size: int) -> Conversion:
             return pa.nulls(len(wrong), pa.binary(size))
         if wrong.any():
             doubt(wrong)
-            raw = Spans(raw.data, np.where(wrong, raw.starts[~wrong][0], raw.starts), raw.stops)
         octets = raw.to_matrix(size)
         return pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(octets), [None, pa.py_buffer(octets.tobytes())])
 

@@ -385,3 +385,19 @@ def test_no_message_gives_no_row() -> None:
     decoded = decoder([column("f", parse_type("list<uuid>"))], PLAIN).decode([])
 
     assert (decoded.table.num_rows, decoded.bad) == (0, ())
+
+
+@pytest.mark.parametrize("place", [0, 17, MANY - 1])
+def test_bytes_of_fixed_size_behind_a_list_that_only_one_message_has_so_long_are_read(place: int) -> None:
+    schema = record(
+        ("flags", {"type": "array", "items": "boolean"}), ("mark", [{"type": "fixed", "name": "Mark", "size": 3}, "null"])
+    )
+    rows = [{"flags": [], "mark": b"%03d" % i} for i in range(MANY)]
+    rows[place] = {"flags": [True] * 9, "mark": b"end"}
+    for declared in ("binary", "fixed[3]"):
+        columns = [column("mark", parse_type(declared)), column("flags", parse_type("list<boolean>"))]
+
+        decoded = decoder(columns, schema).decode(messages(schema, rows))
+
+        assert decoded.bad == ()
+        assert decoded.table.to_pylist() == [{"mark": row["mark"], "flags": row["flags"]} for row in rows]

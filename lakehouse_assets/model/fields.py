@@ -114,6 +114,13 @@ Owner = Annotated[str, _text(written.read_owner, written.OWNER_PATTERN)]
 CronLine = Annotated[str, Written(written.read_cron, {"type": "string", "examples": ["0 * * * *"]})]
 ColumnType = Annotated[DataType, Written(read_data_type, _TYPE_SCHEMA)]
 Duration = Annotated[timedelta, duration_of_at_least(_SECOND)]
+DailyWindow = Annotated[
+    written.DailyWindow,
+    Written(
+        written.DailyWindow.read,
+        {"type": "string", "pattern": written.DAILY_WINDOW_PATTERN, "examples": ["22:00-05:00"]},
+    ),
+]
 Moment = Annotated[datetime, Written(written.read_moment, _MOMENT_SCHEMA, written.format_moment)]
 SourceStart = Annotated[
     Literal["earliest", "latest"] | datetime,

@@ -49,6 +49,7 @@ from lakehouse_assets.model.columns import (
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.facts import read_facts
 from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec
+from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.properties import read_named_column
 from lakehouse_assets.model.property_aliases import translate_properties
@@ -193,6 +194,7 @@ class TableSpec(Declared):
         default=None, description="Cron line in UTC that materialises the newest partition beside the sensor."
     )
     checks: ChecksSpec = Field(default=ChecksSpec(), description="When the asset's checks fail.")
+    maintenance: MaintenanceSpec = Field(default=MaintenanceSpec(), description="How the table is looked after.")
     properties: dict[str, fields.PropertyValue] = Field(
         default={}, description="Iceberg's table properties, under Iceberg's own names."
     )

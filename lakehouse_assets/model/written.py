@@ -6,7 +6,8 @@ They raise `ValueError(Mistake(...))`.
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 
 from lakehouse_assets.model.mistakes import Mistake, describe
 
@@ -18,6 +19,7 @@ OWNER_PATTERN = (
     r"^(team:.+|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7})$"  # what Dagster takes as an owner
 )
 DURATION_PATTERN = r"^[0-9]+(ms|s|m|h|d)$"
+DAILY_WINDOW_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]$"
 SIZE_PATTERN = r"^[0-9]+(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 RESERVED_PREFIX = "_kafka_"
 MAX_SQL_CHARACTERS = 4000  # "simple": what is longer belongs into a view
@@ -126,6 +128,34 @@ def format_duration(value: timedelta) -> str:
     """The text that `read_duration` reads back, in the largest unit that fits."""
     unit = next((name for name, size in _DURATION_UNITS.items() if value and not value % size), "ms")
     return f"{value // _DURATION_UNITS[unit]}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class DailyWindow:
+    """A part of each day, in UTC, that may go past midnight."""
+
+    begin: time
+    end: time
+
+    @classmethod
+    def read(cls, value: object) -> "DailyWindow":
+        """Read `22:00-05:00`."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str) or not re.fullmatch(DAILY_WINDOW_PATTERN, value):
+            raise ValueError(Mistake(describe(value), "a part of the day in UTC, as 22:00-05:00"))
+        begin, end = (time.fromisoformat(part) for part in value.split("-"))
+        if begin == end:
+            raise ValueError(Mistake(repr(value), "a part of the day in UTC, as 22:00-05:00; left out, it is the whole day"))
+        return cls(begin, end)
+
+    def contains(self, at: datetime) -> bool:
+        """Whether a time lies in it, which begins with `begin` and ends before `end`."""
+        now = at.astimezone(UTC).time()
+        return self.begin <= now < self.end if self.begin < self.end else now >= self.begin or now < self.end
+
+    def __str__(self) -> str:
+        return f"{self.begin:%H:%M}-{self.end:%H:%M}"
 
 
 def read_size(value: object, minimum_bytes: int) -> int:

@@ -50,6 +50,7 @@ from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
 from lakehouse_assets.systems.schema import Base
 from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
+from lakehouse_assets.systems.tombstones import carried_notes
 
 ATTEMPTS = 10
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 2.0
@@ -62,7 +63,8 @@ class Delivery:
     `topic_ids` are those of the topics as they were read. `ranges` are the offsets that the rows stand for; `last_row` and
     `newest_ms` per topic partition as in `Ledger`. With
     `replaces`, the rows of `ranges` that the table has are taken out in the same snapshot: `replaces` answers for the head it
-    is given, with data files to take out and rewritten ones to put in, or raises CommitConflictError.
+    is given, with data files to take out and rewritten ones to put in, or raises CommitConflictError. With `maintains`, our
+    word for it, rows and offsets stay what they are, whoever's the table is.
     """
 
     topic_ids: Mapping[str, str]
@@ -75,12 +77,15 @@ class Delivery:
     again: bool = False
     by_key: bool = False
     amends: "Callable[[Ledger], Ledger] | None" = None
+    maintains: str | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def operation(self) -> str:
-        """Our own word for the summary: `ingest`, `replace-slice`, `fold-again` or `amend-ledger`."""
+        """Our own word for the summary: `ingest`, `replace-slice`, `fold-again`, `amend-ledger`, or one of maintenance."""
+        if self.maintains is not None:
+            return self.maintains
         if self.amends is not None:
             return "amend-ledger"
         if not self.again:
@@ -94,6 +99,15 @@ class Delivery:
         It makes a snapshot all the same: without one, a commit that was judged before would not notice, and undo it.
         """
         return cls({}, NO_OFFSETS, (), {}, {}, Base.of(table), amends=amend)
+
+    @classmethod
+    def maintaining(cls, table: Table, operation: str, replaces: "Callable[[Table], Change]") -> "Delivery":
+        """The same rows in other files, under our own word for what was done.
+
+        `replaces` answers for the head that it is given, or raises CommitConflictError. Ledger, deletions that are remembered
+        and what else the head says go on; a table that never had a ledger gets none.
+        """
+        return cls({}, NO_OFFSETS, (), {}, {}, Base.of(table), replaces=replaces, maintains=operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +179,15 @@ class _Commit:
         if own is None:
             return None
         with catalog_errors(self.catalog.name, f"read the ledger of {self.name}"):
-            return self._land(table.metadata, _own_ledger(table), own.manifest_list)
+            ledger = _own_ledger(table) if _has_ledger(table) or not self.delivery.maintains else Ledger({})
+            return self._land(table.metadata, ledger, own.manifest_list)
 
     def _try(self) -> Landed | None:
         table = self._load()
         with catalog_errors(self.catalog.name, f"read the ledger of {self.name}"):
-            self.before = _judge(self.name, table, self.delivery)
-        signed = _advance(self.before, table, self.delivery, self.snapshot_id)
+            before = _judge(self.name, table, self.delivery)
+        self.before = before or Ledger({})
+        signed = _advance(before, table, self.delivery, self.snapshot_id) if before is not None else None
         builder = SnapshotBuilder(table, self.snapshot_id)
         self.tried.append(builder)
         with catalog_errors(self.catalog.name, f"write a snapshot of {self.name}"):
@@ -187,7 +203,7 @@ class _Commit:
             return None
         remember_metadata(response.metadata_location, response.metadata)
         _drop_old_metadata(table, response.metadata)
-        return self._land(response.metadata, signed, builder.manifest_list)
+        return self._land(response.metadata, signed or Ledger({}), builder.manifest_list)
 
     def _load(self) -> Table:
         return require_table(self.catalog, self.name)
@@ -211,12 +227,17 @@ class _Commit:
                 _delete_quietly(builder.table, builder.written)
 
 
-def _judge(name: str, table: Table, delivery: Delivery) -> Ledger:
-    """Decide on the snapshot that this attempt builds on, whether it may; return the ledger that is true for it."""
+def _judge(name: str, table: Table, delivery: Delivery) -> Ledger | None:
+    """Decide on the snapshot that this attempt builds on, whether it may; return the ledger that is true for it.
+
+    None: the table is nobody's who reads Kafka, and is only maintained.
+    """
     metadata = table.metadata
     if metadata.table_uuid != delivery.base.table_uuid:
         raise TableReplacedError(name, str(delivery.base.table_uuid), str(metadata.table_uuid))
     refuse_other_base(table, [delivery.base])
+    if delivery.maintains and not _has_ledger(table):
+        return None
     ledger = read_ledger(table)
     if ledger is None:
         raise LedgerLostError(name, "it holds no ledger any more")
@@ -242,13 +263,16 @@ def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int)
     )
 
 
-def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger) -> tuple[TableUpdate, ...]:
+def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger | None) -> tuple[TableUpdate, ...]:
     """Write the snapshot's metadata files; what must be committed together."""
     swap = delivery.replaces(builder.table) if delivery.replaces is not None else Change(())
     change = replace(swap, added=(*delivery.files, *swap.added))
-    text = signed.to_json()
-    summary = {LEDGER_KEY: text, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
-    return (*builder.build(change, summary), SetPropertiesUpdate(updates={**delivery.properties, LEDGER_KEY: text}))
+    ledger = {LEDGER_KEY: signed.to_json()} if signed is not None else {}
+    carried = carried_notes(builder.table) if delivery.maintains else {}
+    summary = {**carried, **ledger, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
+    properties = {**delivery.properties, **ledger}
+    made = builder.build(change, summary)
+    return (*made, SetPropertiesUpdate(updates=properties)) if properties else made
 
 
 def _requirements(table: Table) -> tuple[TableRequirement, ...]:
@@ -260,6 +284,10 @@ def _requirements(table: Table) -> tuple[TableRequirement, ...]:
         AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
         AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
     )
+
+
+def _has_ledger(table: Table) -> bool:
+    return LEDGER_KEY in table.metadata.properties
 
 
 def _own_ledger(table: Table) -> Ledger:

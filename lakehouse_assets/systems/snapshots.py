@@ -80,16 +80,21 @@ def list_live_files(table: Table, content: ManifestContent = ManifestContent.DAT
 class Change:
     """What one snapshot does to a table: files it adds, and paths of files it removes; data and delete files alike.
 
-    `notes` are put into its summary.
+    `notes` are put into its summary. With `keeps_rows` the table's rows are the same after it. `data_sequence_number` is that
+    of the data files added, where it is not the snapshot's own: deletes that were committed after it apply to them.
     """
 
     added: Sequence[DataFile]
     removed_paths: frozenset[str] = frozenset()
     notes: Mapping[str, str] = field(default_factory=dict)
+    keeps_rows: bool = False
+    data_sequence_number: int | None = None
 
     @property
     def operation(self) -> Operation:
         """Iceberg's word for it (Iceberg spec, "Snapshots")."""
+        if self.keeps_rows:
+            return Operation.REPLACE
         adds_rows = any(file.content == DataFileContent.DATA for file in self.added)
         takes_rows = bool(self.removed_paths) or any(file.content != DataFileContent.DATA for file in self.added)
         if not takes_rows:
@@ -115,7 +120,7 @@ class SnapshotBuilder:
         metadata = self.table.metadata
         parent = metadata.current_snapshot()
         manifests, removed = self._keep_or_rewrite(parent, change.removed_paths)
-        manifests = self._merge_small([*self._write_added(change.added), *manifests])
+        manifests = self._merge_small([*self._write_added(change), *manifests])
         summary = self._summary(change, removed, properties, parent)
         self.manifest_list = self._write_list(manifests, parent)
         snapshot = Snapshot.model_validate(
@@ -185,22 +190,23 @@ class SnapshotBuilder:
                     writer.existing(entry)
         return writer.to_manifest_file()
 
-    def _write_added(self, files: Sequence[DataFile]) -> list[ManifestFile]:
+    def _write_added(self, change: Change) -> list[ManifestFile]:
         """Manifests of new files: a manifest holds either data or delete files, of one partition spec."""
         groups: dict[tuple[ManifestContent, int], list[DataFile]] = {}
-        for file in files:
+        for file in change.added:
             is_data = file.content == DataFileContent.DATA
             content = ManifestContent.DATA if is_data else ManifestContent.DELETES
             groups.setdefault((content, file.spec_id), []).append(file)
         manifests = []
         for (content, spec_id), members in groups.items():
+            number = change.data_sequence_number if content == ManifestContent.DATA else None
             with self._manifest_writer(content, spec_id) as writer:
                 for file in members:
                     writer.add_entry(
                         ManifestEntry.from_args(
                             status=ManifestEntryStatus.ADDED,
                             snapshot_id=self.snapshot_id,
-                            sequence_number=None,
+                            sequence_number=number,
                             file_sequence_number=None,
                             data_file=file,
                         )
@@ -263,10 +269,13 @@ class SnapshotBuilder:
             collector.add_file(file, schema, specs[file.spec_id])
         for file in removed:
             collector.remove_file(file, schema, specs[file.spec_id])
-        return update_snapshot_summaries(
-            Summary(operation=change.operation, **collector.build(), **change.notes, **properties),
+        # PyIceberg 0.12 refuses to sum up a snapshot that replaces files; what is counted is the same.
+        counted = Operation.OVERWRITE if change.keeps_rows else change.operation
+        summary = update_snapshot_summaries(
+            Summary(operation=counted, **collector.build(), **change.notes, **properties),
             parent.summary.additional_properties if parent is not None and parent.summary else None,
         )
+        return Summary(operation=change.operation, **summary.additional_properties)
 
 
 def _tier(files: int) -> int:

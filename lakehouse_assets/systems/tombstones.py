@@ -93,6 +93,12 @@ class Tombstones:
         return pa.Table.from_arrays(columns, schema=self._schema)
 
 
+def carried_notes(table: Table) -> dict[str, str]:
+    """What the summary of a snapshot says that leaves the rows as they are, so that the deletions stay remembered."""
+    location = _find(table)
+    return {} if location is None else {TOMBSTONES_KEY: location}
+
+
 def _find(table: Table) -> str | None:
     """The file that the newest snapshot of ours names."""
     for snapshot in islice(ancestors(table, table.metadata.current_snapshot()), _LOOKED_AT):

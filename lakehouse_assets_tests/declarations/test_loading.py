@@ -23,7 +23,7 @@ NO_TAGS = "plain values without tags"
 ALL_KEYS = (
     "table, description, owners, source, schema, where, mode, key, on_delete, keep_change_log, partition_by, partitions, "
     "commit_interval, commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, "
-    "schedule, checks, properties"
+    "schedule, checks, maintenance, properties"
 )
 
 

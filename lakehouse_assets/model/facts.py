@@ -11,6 +11,7 @@ from lakehouse_assets.model import fields
 from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import MARK_COLUMNS, METADATA_COLUMNS, SOURCE_COLUMNS, TOPIC_COLUMNS
 from lakehouse_assets.model.layout_spec import PartitionFieldSpec
+from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.source_spec import CHANGE_FORMATS, FORMATS_WITH_SCHEMA, SourceFormat, SourceSpec
 from lakehouse_assets.model.types import DataType
 
@@ -50,6 +51,8 @@ class SpecFacts:
     keeps_change_log: bool
     partition_by: Sequence[PartitionFacts | None]
     properties: Mapping[str, str]
+    sort_by: Sequence[str | None] = ()
+    is_zorder: bool = False
     may_lack_columns: bool = True
 
     @property
@@ -78,6 +81,10 @@ def read_facts(data: object) -> SpecFacts:
     if isinstance(source, SourceSpec):
         source = source.model_dump()
     given = source if isinstance(source, Mapping) else {}
+    maintenance = parts.get("maintenance")
+    if isinstance(maintenance, MaintenanceSpec):
+        maintenance = maintenance.model_dump()
+    upkeep = maintenance if isinstance(maintenance, Mapping) else {}
     kind = given.get("format", "json")
     has_schema = kind in FORMATS_WITH_SCHEMA and bool(given.get("topic") or given.get("schema_file"))
     mode = parts.get("mode", "append")
@@ -92,6 +99,8 @@ def read_facts(data: object) -> SpecFacts:
         keeps_change_log=parts.get("keep_change_log") is True,
         partition_by=[_read_partition_field(field) for field in _items(parts.get("partition_by"))],
         properties=read_properties(parts.get("properties")),
+        sort_by=_read_names(upkeep.get("sort_by", ())) or (),
+        is_zorder=upkeep.get("sort_order") == "zorder",
         may_lack_columns=has_schema or not parts.keys().isdisjoint({"schema", "columns"}),
     )
 

@@ -4,8 +4,9 @@ How large files should be, how long snapshots live and what else Iceberg has a p
 only what it has none for.
 """
 
+from collections.abc import Collection
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,6 +21,11 @@ _DAY = timedelta(days=1)
 
 class MaintenanceSpec(Declared):
     """How the table is looked after."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **parts: Any) -> None: ...
+
 
     window: fields.DailyWindow | None = Field(
         default=None,
@@ -58,3 +64,8 @@ class MaintenanceSpec(Declared):
         default=timedelta(days=3),
         description="How old a file must be that no snapshot knows before it is removed, as 3d; at least 1d.",
     )
+
+    def for_columns(self, names: Collection[str]) -> "MaintenanceSpec":
+        """What holds for a table beside the declared one: sorted by those of the columns that it has."""
+        sort_by = tuple(name for name in self.sort_by if name in names)
+        return self.model_copy(update={"sort_by": sort_by, "sort_order": self.sort_order if len(sort_by) > 1 else "linear"})

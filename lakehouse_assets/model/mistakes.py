@@ -4,9 +4,12 @@ Readers of such values raise `ValueError(Mistake(...))`: the error's text is a s
 keeps the facts apart for the report with file and line.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Final
+
+_NAMED: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +40,9 @@ def nearest(name: str, names: Iterable[str], *, cutoff: float = 0.6) -> str | No
     by_lower = {candidate.lower(): candidate for candidate in names}
     matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[matches[0]] if matches else None
+
+
+def list_names(names: Collection[str]) -> str:
+    """The first of them, and how many more there are."""
+    shown = list(names)[:_NAMED]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

@@ -3,8 +3,12 @@
 From Iceberg's `TableProperties` and its page "Configuration", and the `TableProperties` of PyIceberg 0.12.
 """
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
 
+from lakehouse_assets.model import written
 from lakehouse_assets.model.mistakes import Mistake, nearest
 
 RESERVED_PREFIX = "lakehouse."
@@ -104,9 +108,17 @@ ROW_CHANGE_MODES = ("copy-on-write", "merge-on-read")
 ALLOWED_VALUES: Mapping[str, tuple[str, ...]] = {
     **{f"write.{verb}.mode": ROW_CHANGE_MODES for verb in ("update", "delete", "merge")},
     "format-version": ("2",),
+    **dict.fromkeys(("gc.enabled", "write.metadata.delete-after-commit.enabled"), ("true", "false")),
     "write.format.default": ("parquet",),
     "write.parquet.compression-codec": ("zstd", "snappy", "gzip", "brotli", "lz4", "uncompressed"),
 }
+# What maintenance calculates with.
+_WHOLE_NUMBERS = (
+    "write.target-file-size-bytes", "write.delete.target-file-size-bytes", "write.metadata.previous-versions-max",
+    "commit.manifest.target-size-bytes", "commit.manifest.min-count-to-merge", "history.expire.max-snapshot-age-ms",
+    "history.expire.min-snapshots-to-keep", "history.expire.max-ref-age-ms",
+)  # fmt: skip
+_WHOLE_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def find_property_mistake(name: str, value: str) -> Mistake | None:
@@ -117,6 +129,9 @@ def find_property_mistake(name: str, value: str) -> Mistake | None:
         )
     if name in ALLOWED_VALUES and value not in ALLOWED_VALUES[name]:
         return Mistake(repr(value), ", ".join(ALLOWED_VALUES[name]), nearest(value, ALLOWED_VALUES[name]))
+    if name in _WHOLE_NUMBERS and not _WHOLE_NUMBER.fullmatch(value):
+        unit = " of milliseconds" if name.endswith("-ms") else " of bytes" if name.endswith("-bytes") else ""
+        return Mistake(repr(value), f"a whole number{unit} from 1 on", _as_number(value))
     if name in PROPERTY_NAMES or any(
         name.startswith(prefix) and name != prefix for prefix in COLUMN_PREFIXES
     ):
@@ -128,6 +143,15 @@ def find_property_mistake(name: str, value: str) -> Mistake | None:
     return Mistake(
         f"the property {name!r}", "Iceberg's own names, and other systems' under their own prefix", suggestion
     )
+
+
+def _as_number(value: str) -> str | None:
+    """A duration or a size as Iceberg has it: a number of milliseconds or bytes."""
+    with suppress(ValueError):
+        return str(written.read_size(value, 1))
+    with suppress(ValueError):
+        return str(written.read_duration(value, timedelta(milliseconds=1)) // timedelta(milliseconds=1))
+    return None
 
 
 def read_named_column(name: str) -> str | None:

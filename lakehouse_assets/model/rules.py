@@ -1,13 +1,14 @@
-"""The rules between the parts of a declaration: key, partition_by and properties against the columns.
+"""The rules between the parts of a declaration: key, partition_by, properties and maintenance against the columns.
 
 They look at what could be read of each part, so that one wrong column does not hide a wrong key.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from lakehouse_assets.model.columns import ICEBERG_NAMES
 from lakehouse_assets.model.facts import ColumnFacts, PartitionFacts, SpecFacts
-from lakehouse_assets.model.mistakes import Mistake, nearest
+from lakehouse_assets.model.maintenance_rules import find_maintenance_mistakes
+from lakehouse_assets.model.mistakes import Mistake, list_names, nearest
 from lakehouse_assets.model.properties import find_property_mistake, read_named_column
 from lakehouse_assets.model.property_aliases import (
     BUCKET_SOURCE,
@@ -28,7 +29,6 @@ _TOPIC_KEYS = ("topic", "topics", "topic_pattern")
 _SOURCE_KEYS = frozenset((*_TOPIC_KEYS, "format", "schema_file", "start"))
 
 
-
 def find_spec_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     """Every mistake between the parts, with its place in the declaration."""
     yield from _find_source_mistakes(facts.source_keys)
@@ -40,6 +40,7 @@ def find_spec_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     yield from _find_key_mistakes(facts)
     yield from _find_partition_mistakes(facts)
     yield from _find_property_mistakes(facts)
+    yield from find_maintenance_mistakes(facts)
 
 
 def _find_source_mistakes(keys: frozenset[str] | None) -> Iterator[Finding]:
@@ -78,7 +79,7 @@ def _find_key_mistakes(facts: SpecFacts) -> Iterator[Finding]:
                 yield (
                     ("key", i),
                     Mistake(
-                        f"the column {name!r}", f"columns of schema: {_list(by_name)}", nearest(name, by_name)
+                        f"the column {name!r}", f"columns of schema: {list_names(by_name)}", nearest(name, by_name)
                     ),
                 )
         else:
@@ -111,7 +112,7 @@ def _find_partition_mistakes(facts: SpecFacts) -> Iterator[Finding]:
             yield (
                 place,
                 Mistake(
-                    f"the column {column!r}", f"columns of the table: {_list(kinds)}", nearest(column, kinds)
+                    f"the column {column!r}", f"columns of the table: {list_names(kinds)}", nearest(column, kinds)
                 ),
             )
         elif kind is not None and not is_fitting(transform, kind):
@@ -159,7 +160,7 @@ def _find_property_mistakes(facts: SpecFacts) -> Iterator[Finding]:
             near = nearest(column, names)
             mistake = Mistake(
                 f"the column {column!r} in {name!r}",
-                f"columns of the table: {_list(names)}",
+                f"columns of the table: {list_names(names)}",
                 f"{prefix}{near}" if near else None,
             )
         if mistake is not None:
@@ -172,7 +173,3 @@ def _find_contradiction(facts: SpecFacts) -> Iterator[Finding]:
         found = f"{delete!r} beside write.update.mode: {update}"
         yield ("properties", "write.delete.mode"), Mistake(found, "the same in both: one commit updates and deletes")
 
-
-def _list(names: Sequence[str] | Mapping[str, object]) -> str:
-    shown = list(names)[:12]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")

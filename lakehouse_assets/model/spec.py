@@ -41,6 +41,7 @@ from lakehouse_assets.model.columns import (
     LOG_COLUMNS,
     MARK_COLUMNS,
     METADATA_COLUMNS,
+    QUARANTINE_COLUMNS,
     QUARANTINE_SUFFIX,
     REST_COLUMN,
     SOURCE_COLUMNS,
@@ -59,7 +60,9 @@ from lakehouse_assets.model.source_spec import FORMATS_WITH_SCHEMA, SourceSpec
 from lakehouse_assets.model.types import DataType
 
 _MIB = 2**20
-_RELATED_TO_COLUMNS = ("table", "source", "mode", "key", "on_delete", "keep_change_log", "partition_by", "properties")
+_RELATED_TO_COLUMNS = (
+    "table", "source", "mode", "key", "on_delete", "keep_change_log", "partition_by", "properties", "maintenance",
+)  # fmt: skip
 
 
 class ChecksSpec(Declared):
@@ -296,6 +299,7 @@ class TableSpec(Declared):
                 "on_delete": "delete",
                 "keep_change_log": False,
                 "partition_by": (PartitionFieldSpec(KAFKA_TIMESTAMP, "day"),),
+                "maintenance": self.maintenance.for_columns([column.name for column in self.decoded_columns]),
                 "properties": {name: value for name, value in self.properties.items() if read_named_column(name) is None},
             }
         )
@@ -340,6 +344,11 @@ class TableSpec(Declared):
     def quarantine_table(self) -> str:
         """namespace.name of the table of the messages that can't become rows."""
         return f"{self.table}{QUARANTINE_SUFFIX}"
+
+    @property
+    def maintained_tables(self) -> Mapping[str, MaintenanceSpec]:
+        """How each table is looked after that is filled by this declaration: its own, and that of its bad messages."""
+        return {self.table: self.maintenance, self.quarantine_table: self.maintenance.for_columns(QUARANTINE_COLUMNS)}
 
     @property
     def asset_key(self) -> tuple[str, str]:

@@ -4,11 +4,14 @@ Hides which catalog it is, and translates what catalogs and storages raise. Crea
 """
 
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
+    BadRequestError,
     CommitFailedException,
     ForbiddenError,
     NamespaceAlreadyExistsError,
@@ -62,6 +65,7 @@ DEFAULT_PROPERTIES = {
 }
 
 _ATTEMPTS = 20  # at bringing a table to its declaration while others commit
+_LOCATION_DIGITS = 8  # hexadecimal
 _SQL_TABLES = 2  # that PyIceberg's SQL catalog keeps
 # PostgreSQL, "Error Codes": invalid authorisation, and insufficient privilege. While it connects, the driver keeps the code to
 # itself, so the server's words have to do.
@@ -225,10 +229,16 @@ def _create_table(catalog: Catalog, shape: TableShape, ledger: Ledger) -> Table:
         # The second is the SQL catalog's, of two that race; the namespace is there, which is all that is wanted.
         with suppress(NamespaceAlreadyExistsError, IntegrityError):
             catalog.create_namespace(shape.name.rpartition(".")[0])
+        create = partial(
+            catalog.create_table, shape.name, shape.schema, partition_spec=shape.partition_spec, properties=properties
+        )
         try:
-            return catalog.create_table(
-                shape.name, shape.schema, partition_spec=shape.partition_spec, properties=properties
-            )
+            # What was dropped under this name has files where the catalog would put this one's.
+            default = catalog.create_table_transaction(shape.name, shape.schema).table_metadata.location
+            try:
+                return create(location=f"{default}-{uuid.uuid4().hex[:_LOCATION_DIGITS]}")
+            except (BadRequestError, ForbiddenError):
+                return create()  # a server that lets nobody choose, for it chooses so that no two tables share a place
         except TableAlreadyExistsError:
             return catalog.load_table(shape.name)  # another run was first: use its table
 

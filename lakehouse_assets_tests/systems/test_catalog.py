@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import ForbiddenError, OAuthError, RESTError, UnauthorizedError
+from pyiceberg.exceptions import BadRequestError, ForbiddenError, OAuthError, RESTError, UnauthorizedError
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField
@@ -92,6 +93,36 @@ def test_of_five_creators_at_once_all_get_one_table(tmp_path: Path) -> None:
         tables = list(pool.map(lambda catalog: ensure(catalog, make_spec(), first_ledger)[0], catalogs))
 
     assert len({table.metadata.table_uuid for table in tables}) == 1
+
+
+def test_a_table_lies_where_none_of_its_name_lay_before(catalog: FaultyCatalog) -> None:
+    first, _ = ensure(catalog, make_spec(), first_ledger)
+    catalog.drop_table(NAME)
+
+    second, _ = ensure(catalog, make_spec(), first_ledger)
+
+    parents = {table.location().rpartition("/")[0] for table in (first, second)}
+    names = {table.location().rpartition("/")[2] for table in (first, second)}
+    assert [parent.rpartition("/")[2] for parent in parents] == ["ods"]
+    assert len(names) == 2
+    assert all(name.startswith("clicks-") for name in names)
+
+
+def test_a_catalog_that_lets_nobody_choose_a_place_chooses_itself(
+    catalog: FaultyCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = catalog.create_table
+
+    def create_table(*args: Any, location: str | None = None, **kwargs: Any) -> Table:
+        if location is not None:
+            raise BadRequestError("location can't be set")
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(catalog, "create_table", create_table)
+
+    table, _ = ensure(catalog, make_spec(), first_ledger)
+
+    assert table.location().endswith("/ods/clicks")
 
 
 def test_five_processes_may_open_a_new_catalog_at_once(tmp_path: Path) -> None:

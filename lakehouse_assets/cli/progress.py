@@ -1,10 +1,12 @@
-"""How far a long verb is: a bar on a terminal, nothing anywhere else."""
+"""How far a long verb is, on the standard error: a bar or a line on a terminal, a sentence now and then elsewhere."""
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+_SILENT_SECONDS = 10.0
 
 
 class Bar:
@@ -42,3 +46,21 @@ def show_progress() -> Iterator[Bar]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), redirect_stdout=is_shared) as progress:
         yield Bar(progress)
+
+
+@contextmanager
+def tell_progress() -> Iterator[Callable[[str], None]]:
+    """Hears sentences while this lasts. A terminal shows the last one; elsewhere one is written every ten seconds."""
+    if sys.stderr.isatty():
+        with Console(stderr=True).status("") as line:
+            yield lambda sentence: line.update(escape(sentence))
+        return
+    told = time.monotonic()
+
+    def tell(sentence: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _SILENT_SECONDS:
+            told = time.monotonic()
+            print(sentence, file=sys.stderr, flush=True)
+
+    yield tell

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 from lakehouse_assets.declarations.loading import load_declarations
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.model.errors import DeclarationError, UnknownTableError
+from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.mistakes import nearest
 from lakehouse_assets.model.spec import TableSpec
 
 if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
     from lakehouse_assets.operations.systems import Systems
 
 
@@ -32,6 +35,28 @@ def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableS
     return [by_name[name] for name in names] if names else list(declared.tables)
 
 
+def choose_policies(environment: Environment, catalog: "Catalog", names: Sequence[str]) -> dict[str, MaintenanceSpec]:
+    """How each of these tables is looked after; nobody needs to declare it: then as by default.
+
+    Raises:
+        UnknownTableError: the catalog has no table of that name.
+        DeclarationError: its declaration is wrong.
+        CatalogUnavailableError, CatalogAccessError
+    """
+    from lakehouse_assets.systems.catalog import list_tables, load_table
+
+    declared = load_declarations(environment.tables_dir)
+    policies = {table: policy for spec in declared.tables for table, policy in spec.maintained_tables.items()}
+    wrong = {broken.name: broken.error for broken in declared.broken}
+    for name in names:
+        if name in wrong:
+            raise wrong[name]
+        if "." not in name or load_table(catalog, name) is None:
+            known = list_tables(catalog)
+            raise UnknownTableError(name, known, nearest(name, known), catalog=catalog.name, is_declared=name in policies)
+    return {name: policies.get(name, MaintenanceSpec()) for name in names}
+
+
 def list_broken(environment: Environment) -> list[DeclarationError]:
     """What is wrong with the declarations that are."""
     return [broken.error for broken in load_declarations(environment.tables_dir).broken]
@@ -42,6 +67,14 @@ def open_systems(environment: Environment) -> "Systems":
     from lakehouse_assets.operations.systems import open_environment
 
     return open_environment(environment)
+
+
+def open_catalog(environment: Environment) -> "Catalog":
+    """The catalog alone, for what needs no Kafka."""
+    from lakehouse_assets.systems.catalog import open_catalog
+
+    environment.ensure_home()
+    return open_catalog(environment.catalog_name, environment.catalog_properties)
 
 
 def now_ms() -> int:

@@ -42,12 +42,11 @@ def _read_limit(text: str) -> int:
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     """Print the rows; on the standard error how many were left out."""
     from lakehouse_assets.cli.cells import read_rows
+    from lakehouse_assets.cli.tables import open_catalog
     from lakehouse_assets.declarations.loading import load_declarations
     from lakehouse_assets.operations.query import answer_query
-    from lakehouse_assets.systems.catalog import open_catalog
 
-    environment.ensure_home()
-    catalog = open_catalog(environment.catalog_name, environment.catalog_properties)
+    catalog = open_catalog(environment)
     declared = {spec.table for spec in load_declarations(environment.tables_dir).tables}
     sql = sys.stdin.read() if arguments.sql == "-" else arguments.sql
     with answer_query(catalog, sql, declared) as answer:

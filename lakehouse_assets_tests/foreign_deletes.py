@@ -7,6 +7,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import (
     DataFile,
     DataFileContent,
@@ -19,7 +20,13 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
-from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.snapshots import (
+    Operation,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
 
 from lakehouse_assets.systems.snapshots import list_live_files
@@ -54,16 +61,39 @@ def delete_rows(
     _commit(catalog, table, [_write(table, data, places, content) for data, places in by_partition.values()])
 
 
+def delete_by_equality(catalog: Catalog, name: str, column: str, values: Sequence[object]) -> None:
+    """Delete the rows of these values as Flink does: without looking where they are, by a file for each partition."""
+    table = catalog.load_table(name)
+    partitions = {(entry.data_file.spec_id, str(entry.data_file.partition)): entry.data_file for entry in list_live_files(table)}
+    _commit(catalog, table, [_write_keys(table, data, column, values) for data in partitions.values()])
+
+
+def _write_keys(table: Table, data: DataFile, column: str, values: Sequence[object]) -> DataFile:
+    field = table.schema().find_field(column)
+    kind = pa.field(column, schema_to_pyarrow(table.schema()).field(column).type, metadata={"PARQUET:field_id": str(field.field_id)})
+    rows = pa.table([pa.array(values, kind.type)], schema=pa.schema([kind]))
+    location = f"{table.location()}/data/{uuid4().hex}-eq-deletes.parquet"
+    pq.write_table(rows, location.removeprefix("file://"))
+    return _describe(data, location, DataFileContent.EQUALITY_DELETES, len(values), [field.field_id])
+
+
 def _write(table: Table, data: DataFile, places: Sequence[tuple[str, int]], content: DataFileContent) -> DataFile:
     location = f"{table.location()}/data/{uuid4().hex}-deletes.parquet"
     path = location.removeprefix("file://")
     paths, positions = zip(*sorted(places), strict=True)
     pq.write_table(pa.table({"file_path": paths, "pos": positions}, schema=_SCHEMA), path)
+    return _describe(data, location, content, len(places))
+
+
+def _describe(
+    data: DataFile, location: str, content: DataFileContent, count: int, equality_ids: Sequence[int] | None = None
+) -> DataFile:
+    size_bytes = Path(location.removeprefix("file://")).stat().st_size
     deletes = DataFile.from_args(
         content=content, file_path=location, file_format=FileFormat.PARQUET, partition=data.partition,
-        record_count=len(places), file_size_in_bytes=Path(path).stat().st_size, column_sizes={}, value_counts={},
-        null_value_counts={}, nan_value_counts={}, lower_bounds={}, upper_bounds={}, split_offsets=None, equality_ids=None,
-        sort_order_id=None, key_metadata=None,
+        record_count=count, file_size_in_bytes=size_bytes, column_sizes={}, value_counts={},
+        null_value_counts={}, nan_value_counts={}, lower_bounds={}, upper_bounds={}, split_offsets=None,
+        equality_ids=equality_ids, sort_order_id=None, key_metadata=None,
     )  # fmt: skip
     deletes.spec_id = data.spec_id
     return deletes
@@ -105,9 +135,16 @@ def _commit(catalog: Catalog, table: Table, deletes: Sequence[DataFile]) -> None
         2, table.io.new_output(list_location), snapshot_id, parent.snapshot_id, sequence, "null"
     ) as manifest_list:
         manifest_list.add_manifests([*manifests, *parent.manifests(table.io)])
+    counted = SnapshotSummaryCollector()
+    for file in deletes:
+        counted.add_file(file, table.schema(), table.specs()[file.spec_id])
+    summary = update_snapshot_summaries(
+        Summary(operation=Operation.DELETE, **counted.build()),
+        parent.summary.additional_properties if parent.summary is not None else None,
+    )
     snapshot = Snapshot(
         snapshot_id=snapshot_id, parent_snapshot_id=parent.snapshot_id, manifest_list=list_location, sequence_number=sequence,
-        summary=Summary(operation=Operation.DELETE), schema_id=table.metadata.current_schema_id,
+        summary=summary, schema_id=table.metadata.current_schema_id,
     )  # fmt: skip
     catalog.commit_table(
         table,

@@ -31,6 +31,7 @@ from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
 
 from lakehouse_assets.systems.snapshots import list_live_files
 
+_PATH_ID = 2147483546  # Iceberg spec, "Position Delete Files"
 _SCHEMA = pa.schema(
     [
         pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": "2147483546"}),
@@ -45,10 +46,13 @@ def delete_rows(
     column: str,
     values: Sequence[object],
     content: DataFileContent = DataFileContent.POSITION_DELETES,
+    *,
+    of_one_file: bool = False,
 ) -> None:
     """Delete the rows of these values; one delete file for each partition, without bounds. A row may be deleted twice.
 
-    With another `content` the files only claim to be of that.
+    With `of_one_file` there is one for each data file, as its bounds say. With another `content` the files only claim to be of
+    that.
     """
     table = catalog.load_table(name)
     by_partition: dict[tuple[int, str], tuple[DataFile, list[tuple[str, int]]]] = {}
@@ -57,8 +61,9 @@ def delete_rows(
         found = pq.read_table(data.file_path.removeprefix("file://"), columns=[column])[column].to_pylist()
         places = [(data.file_path, at) for at, value in enumerate(found) if value in values]
         if places:
-            by_partition.setdefault((data.spec_id, str(data.partition)), (data, []))[1].extend(places)
-    _commit(catalog, table, [_write(table, data, places, content) for data, places in by_partition.values()])
+            group = data.file_path if of_one_file else str(data.partition)
+            by_partition.setdefault((data.spec_id, group), (data, []))[1].extend(places)
+    _commit(catalog, table, [_write(table, data, places, content, of_one_file) for data, places in by_partition.values()])
 
 
 def delete_by_equality(catalog: Catalog, name: str, column: str, values: Sequence[object]) -> None:
@@ -77,22 +82,30 @@ def _write_keys(table: Table, data: DataFile, column: str, values: Sequence[obje
     return _describe(data, location, DataFileContent.EQUALITY_DELETES, len(values), [field.field_id])
 
 
-def _write(table: Table, data: DataFile, places: Sequence[tuple[str, int]], content: DataFileContent) -> DataFile:
+def _write(
+    table: Table, data: DataFile, places: Sequence[tuple[str, int]], content: DataFileContent, of_one_file: bool
+) -> DataFile:
     location = f"{table.location()}/data/{uuid4().hex}-deletes.parquet"
     path = location.removeprefix("file://")
     paths, positions = zip(*sorted(places), strict=True)
     pq.write_table(pa.table({"file_path": paths, "pos": positions}, schema=_SCHEMA), path)
-    return _describe(data, location, content, len(places))
+    return _describe(data, location, content, len(places), of_path=paths[0] if of_one_file else None)
 
 
 def _describe(
-    data: DataFile, location: str, content: DataFileContent, count: int, equality_ids: Sequence[int] | None = None
+    data: DataFile,
+    location: str,
+    content: DataFileContent,
+    count: int,
+    equality_ids: Sequence[int] | None = None,
+    of_path: str | None = None,
 ) -> DataFile:
+    bounds = {_PATH_ID: of_path.encode()} if of_path is not None else {}
     size_bytes = Path(location.removeprefix("file://")).stat().st_size
     deletes = DataFile.from_args(
         content=content, file_path=location, file_format=FileFormat.PARQUET, partition=data.partition,
         record_count=count, file_size_in_bytes=size_bytes, column_sizes={}, value_counts={},
-        null_value_counts={}, nan_value_counts={}, lower_bounds={}, upper_bounds={}, split_offsets=None,
+        null_value_counts={}, nan_value_counts={}, lower_bounds=bounds, upper_bounds=bounds, split_offsets=None,
         equality_ids=equality_ids, sort_order_id=None, key_metadata=None,
     )  # fmt: skip
     deletes.spec_id = data.spec_id

@@ -5,27 +5,29 @@ larger one without touching other files. Those of others may be for a whole part
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 
 from lakehouse_assets.systems.file_cache import FileCache
-from lakehouse_assets.systems.live_files import LiveFile
+from lakehouse_assets.systems.live_files import PATH_ID, LiveFile, target_path
 
 Positions = npt.NDArray[np.int64]
 
 NO_POSITIONS: Final[Positions] = np.empty(0, np.int64)
-_PATH_ID, _POSITION_ID = 2147483546, 2147483545  # Iceberg spec, "Position Delete Files"
+_POSITION_ID: Final = 2147483545  # Iceberg spec, "Position Delete Files"
+_BATCH_ROWS: Final = 256 * 1024
+_THREADS: Final = 4  # on an object store, reading small files is waiting
 _SCHEMA = pa.schema(
     [
-        pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": str(_PATH_ID)}),
+        pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": str(PATH_ID)}),
         pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": str(_POSITION_ID)}),
     ]
 )
@@ -33,14 +35,27 @@ _SCHEMA = pa.schema(
 
 def is_of_one_file(deletes: DataFile) -> bool:
     """Whether the delete file is for one data file only, as its bounds say."""
-    lower, upper = (deletes.lower_bounds or {}).get(_PATH_ID), (deletes.upper_bounds or {}).get(_PATH_ID)
-    return lower is not None and lower == upper
+    return target_path(deletes) is not None
 
 
 def read_deleted(table: Table, file: LiveFile, cache: FileCache) -> Positions:
     """Positions of the rows of a data file that are deleted, ascending, each once."""
     pieces = [_read_positions(table, deletes, cache).get(file.path, NO_POSITIONS) for deletes in file.deletes]
     return pieces[0] if len(pieces) == 1 else _join(pieces)
+
+
+def read_deleted_of(table: Table, files: Sequence[LiveFile]) -> dict[str, Positions]:
+    """What `read_deleted` says of each of several data files, by path. Each delete file is read once, batch by batch."""
+    wanted: dict[str, tuple[DataFile, list[str]]] = {}
+    for file in files:
+        for deletes in file.deletes:
+            wanted.setdefault(deletes.file_path, (deletes, []))[1].append(file.path)
+    found: dict[str, list[Positions]] = {}
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="deletes") as threads:
+        for mine in threads.map(lambda one: _gather(table, one[0], set(one[1])), wanted.values()):
+            for path, positions in mine.items():
+                found.setdefault(path, []).append(positions)
+    return {file.path: _join(found.get(file.path, [])) for file in files}
 
 
 def new_location(table: Table) -> str:
@@ -66,11 +81,11 @@ def write_deletes(table: Table, file: DataFile, positions: Positions, location: 
         record_count=len(positions),
         file_size_in_bytes=size_bytes,
         column_sizes=None,
-        value_counts={_PATH_ID: len(positions), _POSITION_ID: len(positions)},
-        null_value_counts={_PATH_ID: 0, _POSITION_ID: 0},
+        value_counts={PATH_ID: len(positions), _POSITION_ID: len(positions)},
+        null_value_counts={PATH_ID: 0, _POSITION_ID: 0},
         nan_value_counts=None,
-        lower_bounds={_PATH_ID: path.encode(), _POSITION_ID: first},
-        upper_bounds={_PATH_ID: path.encode(), _POSITION_ID: last},
+        lower_bounds={PATH_ID: path.encode(), _POSITION_ID: first},
+        upper_bounds={PATH_ID: path.encode(), _POSITION_ID: last},
         split_offsets=None,
         equality_ids=None,
         sort_order_id=None,
@@ -110,27 +125,42 @@ def leave_out(rows: pa.Table, first: int, deleted: Positions) -> pa.Table:
 
 
 def _join(pieces: Sequence[Positions]) -> Positions:
+    """All of them, ascending, each once."""
     return np.unique(np.concatenate([NO_POSITIONS, *pieces]))
 
 
 def _read_positions(table: Table, deletes: DataFile, cache: FileCache) -> dict[str, Positions]:
     """Positions by data file, ascending."""
-
-    def read() -> dict[str, Positions]:
-        with table.io.new_input(deletes.file_path).open() as stream:
-            parquet = pq.ParquetFile(stream)
-            path, position = (_name_of(parquet.schema_arrow, field_id) for field_id in (_PATH_ID, _POSITION_ID))
-            if is_of_one_file(deletes):
-                found = parquet.read([position])[position]
-                return {deletes.lower_bounds[_PATH_ID].decode(): np.unique(found.to_numpy())}
-            rows = parquet.read([path, position])
-        return {
-            one: np.unique(rows.filter(pc.equal(rows[path], one))[position].to_numpy())
-            for one in pc.unique(rows[path]).to_pylist()
-        }
-
     size = lambda by_path: sum(found.nbytes for found in by_path.values())  # noqa: E731
-    return cache.load(("deletes", deletes.file_path), read, size)
+    return cache.load(("deletes", deletes.file_path), lambda: _gather(table, deletes), size)
+
+
+def _gather(table: Table, deletes: DataFile, paths: set[str] | None = None) -> dict[str, Positions]:
+    """Positions by data file, ascending; those of these paths only."""
+    found: dict[str, list[Positions]] = {}
+    for path, positions in _stream(table, deletes):
+        if paths is None or path in paths:
+            found.setdefault(path, []).append(positions)
+    return {path: _join(pieces) for path, pieces in found.items()}
+
+
+def _stream(table: Table, deletes: DataFile) -> Iterator[tuple[str, Positions]]:
+    """The positions of a delete file, as they come."""
+    only = target_path(deletes)
+    with table.io.new_input(deletes.file_path).open() as stream:
+        schema = pq.read_schema(stream)
+        path, position = (_name_of(schema, field_id) for field_id in (PATH_ID, _POSITION_ID))
+        parquet = pq.ParquetFile(stream, read_dictionary=[path])
+        for batch in parquet.iter_batches(_BATCH_ROWS, columns=[position] if only is not None else [path, position]):
+            found = batch.column(position).to_numpy()
+            if only is not None:
+                yield only, found
+                continue
+            codes = batch.column(path).indices.to_numpy()
+            order = np.argsort(codes, kind="stable")
+            edges = np.flatnonzero(np.diff(codes[order])) + 1
+            for part in np.split(order, edges) if len(order) else ():
+                yield batch.column(path).dictionary[int(codes[part[0]])].as_py(), found[part]
 
 
 def _name_of(schema: pa.Schema, field_id: int) -> str:
@@ -138,4 +168,4 @@ def _name_of(schema: pa.Schema, field_id: int) -> str:
     for field in schema:
         if (field.metadata or {}).get(b"PARQUET:field_id") == str(field_id).encode():
             return str(field.name)
-    return "file_path" if field_id == _PATH_ID else "pos"
+    return "file_path" if field_id == PATH_ID else "pos"

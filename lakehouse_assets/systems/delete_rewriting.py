@@ -1,0 +1,183 @@
+"""Writes the deletes of data files as one file of position deletes each, and takes out the delete files that are in it then.
+
+Hides when that is right for a table on which others commit meanwhile: what was written counts where the data file and all the
+delete files that were read for it are still there; a delete file for several data files goes when all of those have what it
+says of them; deletes that came since stay. So no row comes back, and none goes.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.errors import CommitConflictError, StorageError
+from lakehouse_assets.model.merge_plan import Place
+from lakehouse_assets.systems.catalog import catalog_errors
+from lakehouse_assets.systems.live_files import EVERYWHERE, LiveFile, LiveFiles, list_live
+from lakehouse_assets.systems.parquet import delete_staged
+from lakehouse_assets.systems.position_deletes import (
+    NO_POSITIONS,
+    Positions,
+    count_inside,
+    is_of_one_file,
+    join_positions,
+    new_location,
+    read_deleted_of,
+    write_deletes,
+)
+from lakehouse_assets.systems.snapshots import Change, ancestors, table_name
+
+_WRITING_THREADS = 4  # delete files are small: on an object store their writing is waiting
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """A data file, and the delete file that says all that is deleted from it; None: what it has says it, or it is nothing."""
+
+    file: LiveFile
+    added: DataFile | None
+
+    @property
+    def replaced(self) -> list[str]:
+        """Delete files of this data file alone that are not needed any more."""
+        if self.added is None and _says_all(self.file):
+            return []
+        return [str(deletes.file_path) for deletes in self.file.deletes if is_of_one_file(deletes)]
+
+
+class DeleteRewrite:
+    """The delete files of one snapshot of a table, written again a part of the data files at a time.
+
+    `stage` writes what a part needs, `swap` answers for the head that it is given at each commit attempt, `settle` or `give_up`
+    ends the part.
+    """
+
+    def __init__(self, table: Table, live: LiveFiles) -> None:
+        """`live`: what the table's current snapshot reads."""
+        self._table = table
+        snapshot = table.metadata.current_snapshot()
+        self._snapshot_id = snapshot.snapshot_id if snapshot is not None else None
+        # Delete files for several data files, which are there still.
+        self._shared = {one.path for one in live.deletes if not one.is_equality and not is_of_one_file(one.file)}
+        self._equality = {one.path: one for one in live.deletes if one.is_equality}
+        self._done: set[str] = set()  # data files for which it is settled
+        self._left_out: set[str] = set()
+        self._staged: list[_Staged] = []
+        self._fit: set[str] | None = None  # data files of the part that fitted every attempt
+        self._offered: set[str] = set()  # locations that an attempt named, so that they may be in the table
+
+    @property
+    def left_over(self) -> list[str]:
+        """What others changed too soon: data files, and delete files for several of them that are still there."""
+        return sorted({*self._left_out, *self._shared, *self._equality})
+
+    def stage(self, files: Sequence[LiveFile], by_equality: "dict[str, Positions]") -> None:
+        """Write the delete files that these data files need; `by_equality`: rows that equality deletes take out.
+
+        Raises:
+            StorageError: they could not be written, or what was read back is something else.
+        """
+        self._fit = None
+        with catalog_errors(self._table.catalog.name, f"rewrite the deletes of {table_name(self._table)}"):
+            before = read_deleted_of(self._table, files)
+            wanted = {}
+            for file in files:
+                deleted = join_positions(before[file.path], by_equality.get(file.path, NO_POSITIONS))
+                wanted[file.path] = deleted[: count_inside(deleted, file.data)]
+            written = {
+                file.path: new_location(self._table)
+                for file in files
+                if len(wanted[file.path]) and not (_says_all(file) and len(wanted[file.path]) == len(before[file.path]))
+            }
+            try:
+                self._write(files, wanted, written)
+            except BaseException:
+                delete_staged(self._table.io, written.values())
+                raise
+
+    def _write(self, files: Sequence[LiveFile], wanted: "dict[str, Positions]", locations: dict[str, str]) -> None:
+        def write(file: LiveFile) -> _Staged:
+            if file.path not in locations:
+                return _Staged(file, None)
+            return _Staged(file, write_deletes(self._table, file.data, wanted[file.path], locations[file.path]))
+
+        with ThreadPoolExecutor(_WRITING_THREADS, thread_name_prefix="deletes") as threads:
+            staged = list(threads.map(write, files))
+        proofs = [replace(one.file, deletes=(one.added,)) for one in staged if one.added is not None]
+        for path, found in read_deleted_of(self._table, proofs).items():
+            if not np.array_equal(found, wanted[path]):
+                reason = f"{len(wanted[path])} deleted rows of {path} were written, {len(found)} others were read back"
+                raise StorageError("rewrite the deletes of", table_name(self._table), reason)
+        self._staged = staged
+
+    def swap(self, head: Table) -> Change:
+        """What to take out of the head and put in; nothing of either where nothing is left to do.
+
+        Raises:
+            CommitConflictError: the table was rolled back since.
+        """
+        if all(one.snapshot_id != self._snapshot_id for one in ancestors(head, head.metadata.current_snapshot())):
+            raise CommitConflictError(table_name(head), "it no longer stands on the snapshot whose deletes were read")
+        with catalog_errors(head.catalog.name, f"read the files of {table_name(head)}"):
+            live = list_live(head, head.metadata.current_snapshot())
+        sequences = {file.path: file.sequence_number for file in live.data}
+        there = {one.path for one in live.deletes}
+        has_equality = all(path in there for path in self._equality)
+        fit = [
+            one
+            for one in self._staged
+            if sequences.get(one.file.path) == one.file.sequence_number
+            and (has_equality or not one.file.has_equality_deletes)
+            and all(deletes.file_path in there for deletes in one.file.deletes)
+        ]
+        paths = {one.file.path for one in fit}
+        self._fit = paths if self._fit is None else self._fit & paths
+        added = [one.added for one in fit if one.added is not None]
+        self._offered |= {file.file_path for file in added}
+        removed = {path for one in fit for path in one.replaced}
+        removed |= {one.path for one in live.deletes if not one.applies_to}
+        removed |= self._replaced_shared(live, self._done | paths)
+        return Change(added, frozenset(removed), keeps_rows=True)
+
+    def settle(self, table: Table) -> None:
+        """End the part, of which the table has now what it took; what no attempt named is deleted."""
+        fit = self._fit or set()
+        self._done |= fit
+        self._left_out |= {one.file.path for one in self._staged} - fit
+        self._delete_except(self._offered)
+        there = {one.path for one in list_live(table, table.metadata.current_snapshot()).deletes}
+        self._shared &= there
+        self._equality = {path: one for path, one in self._equality.items() if path in there}
+
+    def give_up(self) -> None:
+        """End the part, of which certainly nothing landed."""
+        self._left_out |= {one.file.path for one in self._staged}
+        self._delete_except(set())
+
+    def _delete_except(self, locations: set[str]) -> None:
+        staged = [one.added.file_path for one in self._staged if one.added is not None]
+        delete_staged(self._table.io, [location for location in staged if location not in locations])
+        self._staged = []
+
+    def _replaced_shared(self, live: LiveFiles, done: set[str]) -> set[str]:
+        """Delete files for several data files of which each has what they say of it in another one now."""
+        waiting = [file for file in live.data if file.path not in done]
+        oldest: dict[Place, int] = {}
+        for file in waiting if self._equality else ():
+            for scope in (EVERYWHERE, file.scope):
+                oldest[scope] = min(oldest.get(scope, file.sequence_number), file.sequence_number)
+        needed = {str(deletes.file_path) for file in waiting for deletes in file.deletes}
+        there = {one.path for one in live.deletes}
+        return ((self._shared & there) - needed) | {
+            one.path
+            for one in self._equality.values()
+            if one.path in there and oldest.get(one.scope, one.sequence_number) >= one.sequence_number
+        }
+
+
+def _says_all(file: LiveFile) -> bool:
+    """Whether a data file has one delete file at most, for it alone."""
+    return len(file.deletes) == 0 or (len(file.deletes) == 1 and is_of_one_file(file.deletes[0]))

@@ -1,20 +1,16 @@
 """What a table owes to its readers and to its next commits, in numbers, and from which number on something is done about it.
 
-Every limit stands here. At its soft limit a measure starts the operation that pays it; at its hard limit ingestion commits less
-often, so that the debt grows more slowly than it is paid.
+Every limit stands here. At its soft limit a measure starts the operation that pays it; at the next one the check on the asset
+warns that it is not paid; at its hard limit ingestion commits less often, so that the debt grows more slowly.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from lakehouse_assets.model.maintenance_spec import MaintenanceOperation, MaintenanceSpec
 
 MOST_SMALL_FILES: Final = 500  # of one partition: so many commits went by without compaction
-MOST_WAITING_FILES: Final = 10_000  # of all partitions: planning a scan takes about a second then (measured: 11,000 files/s)
-DEAD_PERCENT: Final = 20  # Amoro rewrites from 10 % on, Spark from 30 %
-MANY_MANIFESTS, MOST_MANIFESTS = 100, 1_000  # our own commits keep fewer than 50; each is a file that planning opens
-MANY_EXPIRED, MOST_EXPIRED = 100, 5_000  # snapshots; metadata is written whole with each commit, about 1 KB for each of them
 SLOWEST: Final = 10.0  # times as long between commits, at most
 
 # In which order they help each other: what is merged needs fewer manifests, what was replaced can go when its snapshots do.
@@ -27,24 +23,20 @@ class Measure:
 
     Attributes:
         name: As metadata and JSON name it.
-        value: What was counted.
-        soft: From here on `operation` is due.
-        hard: From here on ingestion commits less often.
+        value: What was counted, in `words`.
         operation: What pays it.
-        words: What is counted.
+        soft: From here on `operation` is due.
+        late: From here on somebody should look why it is not paid.
+        hard: From here on ingestion commits less often.
     """
 
     name: str
     value: float
-    soft: float | None
-    hard: float | None
-    operation: MaintenanceOperation
     words: str
-
-    @property
-    def limit(self) -> float:
-        """The limit that comes first."""
-        return self.soft if self.soft is not None else self.hard or 0.0
+    operation: MaintenanceOperation
+    soft: float | None
+    late: float
+    hard: float | None
 
     @property
     def is_due(self) -> bool:
@@ -52,9 +44,20 @@ class Measure:
         return self.soft is not None and self.value >= self.soft
 
     @property
+    def is_late(self) -> bool:
+        """Whether it has come to the limit at which the check warns."""
+        return self.value >= self.late
+
+    @property
     def is_over_hard_limit(self) -> bool:
         """Whether it has come to its hard limit."""
         return self.hard is not None and self.value >= self.hard
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """The value by name, and beside it its limits."""
+        limits = {"limit": self.soft, "late_limit": self.late, "hard_limit": self.hard}
+        return {self.name: self.value} | {f"{self.name}_{kind}": at for kind, at in limits.items() if at is not None}
 
     def __str__(self) -> str:
         due = f"{self.operation} is due from {self.soft:,g} on" if self.soft is not None else ""
@@ -97,22 +100,38 @@ class Debt:
 
     def measures(self, policy: MaintenanceSpec) -> tuple[Measure, ...]:
         """Every kind of debt that has a limit."""
+        small = policy.small_files
         return (
             Measure(
-                "small_files", self.small_files, policy.small_files, MOST_SMALL_FILES, "compact", "small files in one partition"
-            ),
-            Measure("waiting_files", self.waiting_files, None, MOST_WAITING_FILES, "compact", "small files in all partitions"),
-            Measure(
-                "dead_percent", self.dead_percent, DEAD_PERCENT, None, "compact", "% of the rows of one partition are deleted"
-            ),
-            Measure("equality_deletes", self.equality_deletes, 1, None, "compact", "equality deletes of another engine"),
-            Measure(
-                "manifests", self.manifests, MANY_MANIFESTS, MOST_MANIFESTS, "rewrite_manifests", "manifests to open for a scan"
+                "small_files", self.small_files, "small files in one partition", "compact",
+                soft=small, late=max(60, 2 * small), hard=max(MOST_SMALL_FILES, 4 * small),
             ),
             Measure(
-                "expired_snapshots", self.expired_snapshots, MANY_EXPIRED, MOST_EXPIRED, "expire", "snapshots that may go"
+                # Planning a scan takes about a second then: 11,000 files/s were measured.
+                "waiting_files", self.waiting_files, "small files in all partitions", "compact",
+                soft=None, late=5_000, hard=10_000,
             ),
-        )
+            Measure(
+                # Amoro rewrites from 10 % on, Spark from 30 %.
+                "dead_percent", self.dead_percent, "% of the rows of one partition are deleted", "compact",
+                soft=20, late=50, hard=None,
+            ),
+            Measure(
+                # Some readers refuse such a table, others take minutes for it.
+                "equality_deletes", self.equality_deletes, "equality deletes of another engine", "compact",
+                soft=1, late=1, hard=None,
+            ),
+            Measure(
+                # Our own commits keep fewer than 50.
+                "manifests", self.manifests, "manifests to open for a scan", "rewrite_manifests",
+                soft=100, late=300, hard=1_000,
+            ),
+            Measure(
+                # Metadata is written whole with each commit, about 1 KB for each snapshot.
+                "expired_snapshots", self.expired_snapshots, "snapshots that may go", "expire",
+                soft=100, late=500, hard=5_000,
+            ),
+        )  # fmt: skip
 
     def due(self, policy: MaintenanceSpec) -> tuple[MaintenanceOperation, ...]:
         """What should be done now, in the order in which it is done. Orphans leave no trace in metadata: never these."""
@@ -121,42 +140,19 @@ class Debt:
 
     def heat(self, policy: MaintenanceSpec) -> float:
         """How often the worst measure has its soft limit; the hottest table is looked after first."""
-        return max(measure.value / measure.soft for measure in self.measures(policy) if measure.soft is not None)
+        return max(measure.value / measure.soft for measure in self.measures(policy) if measure.soft)
 
-    def exceeded(self, policy: MaintenanceSpec) -> tuple[Measure, ...]:
-        """Measures at one of their limits."""
-        return tuple(one for one in self.measures(policy) if one.is_due or one.is_over_hard_limit)
+    def over_hard_limit(self, policy: MaintenanceSpec) -> tuple[Measure, ...]:
+        """Why ingestion should commit less often; empty if it should not."""
+        return tuple(measure for measure in self.measures(policy) if measure.is_over_hard_limit)
 
-    @property
-    def is_over_hard_limit(self) -> bool:
-        """Whether ingestion should commit less often."""
-        return self.slowdown > 1
-
-    @property
-    def slowdown(self) -> float:
-        """How many times as long ingestion waits between commits: twice at the hard limit, more above it, within bounds."""
-        over = [one.value / one.hard for one in self._with_hard_limit() if one.hard and one.is_over_hard_limit]
+    def slowdown(self, policy: MaintenanceSpec) -> float:
+        """How many times as long ingestion waits between commits: twice at a hard limit, more above it, within bounds."""
+        over = [measure.value / measure.hard for measure in self.over_hard_limit(policy) if measure.hard]
         return min(SLOWEST, 2 * max(over)) if over else 1.0
 
-    def _with_hard_limit(self) -> Iterator[Measure]:
-        # No hard limit depends on the policy.
-        return (one for one in self.measures(MaintenanceSpec()) if one.hard is not None)
-
-    def figures(self, policy: MaintenanceSpec) -> Mapping[str, int | float]:
-        """Every number by name; beside those that have limits `<name>_limit` and `<name>_hard_limit`."""
-        limits: dict[str, int | float] = {}
-        for one in self.measures(policy):
-            limits[one.name] = one.value
-            limits[f"{one.name}_limit"] = one.limit
-            if one.soft is not None and one.hard is not None:
-                limits[f"{one.name}_hard_limit"] = one.hard
-        others = {
-            "data_files": self.data_files,
-            "delete_files": self.delete_files,
-            "size_bytes": self.size_bytes,
-            "rows": self.rows,
-            "dead_rows": self.dead_rows,
-            "snapshots": self.snapshots,
-            "metadata_files": self.metadata_files,
-        }
-        return limits | others
+    def figures(self, policy: MaintenanceSpec) -> dict[str, float]:
+        """Every number by name; beside those that have limits `<name>_limit`, `<name>_late_limit`, `<name>_hard_limit`."""
+        limited = {name: number for measure in self.measures(policy) for name, number in measure.figures.items()}
+        others = ("data_files", "delete_files", "size_bytes", "rows", "dead_rows", "snapshots", "metadata_files")
+        return limited | {name: getattr(self, name) for name in others}

@@ -14,7 +14,12 @@ from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.orchestration.metadata import describe_sample, describe_unknown, unknown_metadata
+from lakehouse_assets.orchestration.metadata import (
+    debt_metadata,
+    describe_sample,
+    describe_unknown,
+    unknown_metadata,
+)
 from lakehouse_assets.orchestration.names import definition_name, table_key
 from lakehouse_assets.orchestration.resources import LakehouseResource
 
@@ -39,6 +44,8 @@ _DESCRIPTIONS = {
     "that is shown, or a column _rest that keeps all of them.",
     "timestamps": "No message is stamped more than an hour ahead. Such a message belongs to the slice in which it lies; "
     "correct the producer's clock.",
+    "debt": "Small files, deleted rows, manifests and snapshots are taken care of as they come. Otherwise: see whether the "
+    "sensor 'debt' is on and its runs succeed; then 'lakehouse maintain', or a longer 'maintenance.window'.",
 }
 # Of tables in which a message is not one row for good, rows say nothing of offsets.
 _LEDGER_DESCRIPTIONS = {
@@ -53,7 +60,7 @@ _UPSERT_DESCRIPTIONS = {
 }
 
 
-_WARNINGS = {"quarantine", "unknown_fields"}  # the table itself is right; somebody should look all the same
+_WARNINGS = {"quarantine", "unknown_fields", "debt"}  # the table itself is right; somebody should look all the same
 _LOOKED_AT = 1000  # newest messages, for fields without a column
 _EXAMPLES = 10  # of messages in quarantine, to look at in the UI
 
@@ -307,6 +314,19 @@ def _check_timestamps(spec: TableSpec, systems: "Systems") -> _Verdict:
     return False, f"{count:,} messages are stamped ahead of time, the farthest {newest:%Y-%m-%d %H:%M} UTC", metadata
 
 
+def _check_debt(spec: TableSpec, systems: "Systems") -> _Verdict:
+    from lakehouse_assets.systems.measuring import measure_debt
+
+    if (table := _load(spec, systems)) is None:
+        return True, "there is no table yet", {}
+    now_ms = int(time.time() * 1000)
+    debt = measure_debt(table, spec.maintenance, now_ms)
+    late = [str(measure) for measure in debt.measures(spec.maintenance) if measure.is_late]
+    due = ", ".join(debt.due(spec.maintenance)) or "nothing"
+    held = f"{debt.data_files:,} data files, {debt.manifests:,} manifests, {debt.snapshots:,} snapshots; {due} is due"
+    return not late, "; ".join(late) or held, debt_metadata(debt, spec.maintenance, now_ms)
+
+
 def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, Ledger, PositionAudit] | None":
     from lakehouse_assets.operations.audit import FILTERED_WINDOW_OFFSETS, WINDOW_OFFSETS, audit_positions
     from lakehouse_assets.operations.quarantine import load_quarantine
@@ -329,4 +349,5 @@ _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {
     "quarantine": _check_quarantine,
     "unknown_fields": _check_unknown_fields,
     "timestamps": _check_timestamps,
+    "debt": _check_debt,
 }

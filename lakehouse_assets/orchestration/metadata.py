@@ -9,6 +9,8 @@ import dagster as dg
 from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
 from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import QUARANTINE_COLUMNS
+from lakehouse_assets.model.debt import Debt
+from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import DataType
 from lakehouse_assets.model.unknown import UnknownFields
@@ -224,6 +226,17 @@ def quarantine_metadata(report: "CommitReport") -> Metadata:
     """The messages that one commit put into the quarantine, by the code of what is wrong with them."""
     counts = {f"{code}_count": dg.MetadataValue.int(count) for code, count in sorted(report.bad_codes.items())}
     return {"records_quarantined": dg.MetadataValue.int(sum(report.bad_codes.values())), **counts}
+
+
+def debt_metadata(debt: Debt, policy: MaintenanceSpec, now_ms: int) -> Metadata:
+    """What a table owes, each number beside its limits, so that their plots stand side by side."""
+    age = {"oldest_debt_seconds": (now_ms - debt.oldest_ms) / 1000} if debt.oldest_ms is not None else {}
+    return {name: number_value(number) for name, number in (debt.figures(policy) | age).items()}
+
+
+def number_value(number: float) -> dg.MetadataValue[Any]:
+    """A number as Dagster plots it."""
+    return dg.MetadataValue.int(number) if isinstance(number, int) else dg.MetadataValue.float(round(number, 3))
 
 
 def rows_query(report: "CommitReport") -> str:

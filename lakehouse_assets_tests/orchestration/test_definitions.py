@@ -57,7 +57,7 @@ def test_a_table_is_an_asset_downstream_of_its_topic_with_checks_sensor_and_sche
     assert graph.get(key).parent_keys == {topic_key("clicks")}
     assert not graph.get(topic_key("clicks")).is_materializable
     assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
-        "lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps",
+        "lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps", "debt",
     }  # fmt: skip
     assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations"}
     assert {s.name for s in defs.schedules or ()} == {"ods__clicks__schedule"}
@@ -70,7 +70,7 @@ def test_an_upsert_table_says_what_a_row_is_and_what_materializing_does(tmp_path
     node = graph.get(key)
 
     assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
-        "lag", "freshness", "continuity", "key_uniqueness", "quarantine", "unknown_fields", "timestamps",
+        "lag", "freshness", "continuity", "key_uniqueness", "quarantine", "unknown_fields", "timestamps", "debt",
     }  # fmt: skip
     assert node.kinds == {"iceberg", "upsert"}
     assert node.description is not None

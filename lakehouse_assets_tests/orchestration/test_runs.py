@@ -161,7 +161,7 @@ def test_the_run_answers_every_check(platform: Platform, broker: Broker, clicks:
 
     platform.run_requested((platform.tick().run_requests or ())[0])
 
-    for check in ("lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps"):
+    for check in ("lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps", "debt"):
         (record,) = platform.instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(KEY, check), limit=1
         )

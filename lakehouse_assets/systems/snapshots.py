@@ -29,7 +29,8 @@ from pyiceberg.table.snapshots import (
 )
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate, TableUpdate
 
-from lakehouse_assets.systems.manifests import AVRO_CODEC, EntryWriter, read_entries
+from lakehouse_assets.model.manifest_plan import DEFAULT_TARGET_BYTES, TARGET_KEY, is_settled
+from lakehouse_assets.systems.manifests import AVRO_CODEC, EntryWriter, read_entries, signed_by
 from lakehouse_assets.systems.schema import FORMAT_VERSION
 
 MERGE_WIDTH = 16  # manifests of about one size that are joined into one; keeps the list short and a join small
@@ -76,11 +77,17 @@ def list_live_files(table: Table, content: ManifestContent = ManifestContent.DAT
             yield from read_entries(table.io, manifest)
 
 
+def manifest_target_bytes(table: Table) -> int:
+    """About how large its manifests are to be."""
+    return int(table.properties.get(TARGET_KEY, DEFAULT_TARGET_BYTES))
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What one snapshot does to a table: files it adds, and paths of files it removes; data and delete files alike.
 
-    `notes` are put into its summary. With `keeps_rows` the table's rows are the same after it. `data_sequence_number` is that
+    `manifests`, which are staged, stand for those at `replaced_manifests`: they hold the same live entries. `notes` are put
+    into its summary. With `keeps_rows` the table's rows are the same after it. `data_sequence_number` is that
     of the data files added, where it is not the snapshot's own: deletes that were committed after it apply to them.
     """
 
@@ -89,6 +96,8 @@ class Change:
     notes: Mapping[str, str] = field(default_factory=dict)
     keeps_rows: bool = False
     data_sequence_number: int | None = None
+    manifests: Sequence[ManifestFile] = ()
+    replaced_manifests: frozenset[str] = frozenset()
 
     @property
     def operation(self) -> Operation:
@@ -119,8 +128,9 @@ class SnapshotBuilder:
         """Write manifests and manifest list; return the updates that make the snapshot current on `main`."""
         metadata = self.table.metadata
         parent = metadata.current_snapshot()
-        manifests, removed = self._keep_or_rewrite(parent, change.removed_paths)
-        manifests = self._merge_small([*self._write_added(change), *manifests])
+        manifests, removed = self._keep_or_rewrite(parent, change)
+        staged = [signed_by(manifest, self.snapshot_id) for manifest in change.manifests]
+        manifests = self._merge_small([*self._write_added(change), *staged, *manifests])
         summary = self._summary(change, removed, properties, parent)
         self.manifest_list = self._write_list(manifests, parent)
         snapshot = Snapshot.model_validate(
@@ -150,22 +160,26 @@ class SnapshotBuilder:
         )
 
     def _keep_or_rewrite(
-        self, parent: Snapshot | None, removed_paths: frozenset[str]
+        self, parent: Snapshot | None, change: Change
     ) -> tuple[list[ManifestFile], list[DataFile]]:
-        """The parent's manifests without the entries of removed files, and these files.
+        """The parent's manifests that are not replaced, without the entries of removed files, and these files.
 
         Manifests that have any are written again, those of about one size as one: where each commit removes files of many
-        earlier ones, there would be ever more of them.
+        earlier ones, there would be ever more of them. Settled ones stay apart, for they are sorted by partition.
         """
         kept: list[ManifestFile] = []
         removed: list[DataFile] = []
-        touched: dict[tuple[ManifestContent, int, int], list[ManifestEntry]] = {}
+        touched: dict[tuple[ManifestContent, int, int | str], list[ManifestEntry]] = {}
+        removed_paths = change.removed_paths
         for manifest in parent.manifests(self.table.io) if parent is not None else ():
+            if manifest.manifest_path in change.replaced_manifests:
+                continue
             entries = read_entries(self.table.io, manifest) if removed_paths else []
             gone = [entry.data_file for entry in entries if entry.data_file.file_path in removed_paths]
             if gone:
                 removed.extend(gone)
-                tier = _tier(len(entries) - len(gone))
+                is_settled = self._is_settled(manifest)
+                tier = manifest.manifest_path if is_settled else _tier(len(entries) - len(gone))
                 touched.setdefault((manifest.content, manifest.partition_spec_id, tier), []).extend(entries)
             elif manifest.has_added_files() or manifest.has_existing_files():
                 kept.append(manifest)
@@ -219,11 +233,12 @@ class SnapshotBuilder:
 
         A tier holds manifests of about the same number of files; when MERGE_WIDTH of one tier have gathered they become one
         of the next. The list stays short, so a commit costs the same after a thousand commits as after ten, and readers
-        open few manifests. Manifests of this very snapshot stay as they are.
+        open few manifests. Manifests of this very snapshot stay as they are, and so do settled ones, which are large enough and
+        perhaps sorted by partition: joining them would undo that.
         """
         tiers: dict[tuple[ManifestContent, int, int], list[ManifestFile]] = {}
         for manifest in manifests:
-            if manifest.added_snapshot_id != self.snapshot_id:
+            if manifest.added_snapshot_id != self.snapshot_id and not self._is_settled(manifest):
                 files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
                 tiers.setdefault((manifest.content, manifest.partition_spec_id, _tier(files)), []).append(manifest)
         for (content, spec_id, _), members in tiers.items():
@@ -234,6 +249,9 @@ class SnapshotBuilder:
                 if entries:
                     manifests.append(self._write_entries(content, spec_id, entries))
         return manifests
+
+    def _is_settled(self, manifest: ManifestFile) -> bool:
+        return is_settled(manifest.manifest_length, manifest_target_bytes(self.table))
 
     def _manifest_writer(self, content: ManifestContent, spec_id: int) -> EntryWriter:
         metadata = self.table.metadata

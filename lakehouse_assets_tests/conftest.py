@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.local.registry import LocalRegistry
-from lakehouse_assets_tests import ports
+from lakehouse_assets_tests import faults, ports
 from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.builders import make_systems
+from lakehouse_assets_tests.faults import FAULTY, FaultyCatalog
 from lakehouse_assets_tests.registry import Registry
 from lakehouse_assets_tests.spark import Spark
 
@@ -40,6 +42,17 @@ def _hour_does_not_turn() -> None:
     left = _HOUR_SECONDS - time.time() % _HOUR_SECONDS
     if left < _LONG_TEST_SECONDS:
         time.sleep(left)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[FaultyCatalog]:
+    """A catalog of its own for each test, with faults that wait to be caused."""
+    faults.EFFECTS.arm(None)
+    opened = make_systems(tmp_path, **FAULTY).catalog
+    assert isinstance(opened, FaultyCatalog)
+    yield opened
+    faults.EFFECTS.arm(None)
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -78,8 +78,9 @@ def list_live_files(table: Table, content: ManifestContent = ManifestContent.DAT
 
 
 def manifest_target_bytes(table: Table) -> int:
-    """About how large its manifests are to be."""
-    return int(table.properties.get(TARGET_KEY, DEFAULT_TARGET_BYTES))
+    """About how large its manifests are to be. What others wrote there may be no number: no reason to stop a commit."""
+    text = table.properties.get(TARGET_KEY, "")
+    return int(text) if text.isdecimal() else DEFAULT_TARGET_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@
     │  ├─ CommitConflictError         R  certainly not landed: the table moved; plan again
     │  ├─ StaleOffsetsError           R  certainly not landed: another run was first; plan again
     │  └─ CommitOutcomeUnknownError   R  may or may not have landed: every file is kept, the ledger decides
+    ├─ RowsDifferError             files that were written again do not hold the rows that were read
     ├─ WorkerLostError             R  a staging process died
     ├─ StorageError                R  files could not be read or written
     ├─ CatalogUnavailableError     R  the catalog did not answer
@@ -539,6 +540,18 @@ class WorkerLostError(LakehouseError):
         super().__init__(
             f"Cannot ingest {table}: a staging process ended by itself (exit code {exit_code}). Nothing of it was published. "
             "If this repeats, give the run more memory or lower 'buffer_size' or 'workers'; the run tries again by itself."
+        )
+
+
+class RowsDifferError(LakehouseError):
+    """Files that were written again do not hold the rows that were read: a defect, or a storage that loses what it gets."""
+
+    def __init__(self, table: str, files: int, expected: str, found: str) -> None:
+        self.table, self.files, self.expected, self.found = table, files, expected, found
+        super().__init__(
+            f"Cannot replace {files} files of {table}: {expected} were read of them, the files written instead hold {found}. "
+            "Nothing was published. Run again; if it repeats, report it with this message, and set "
+            "'leave_out: [compact]' in the table's maintenance meanwhile."
         )
 
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from lakehouse_assets.systems.schema import Base, build_file_schema
 
 ROW_GROUP_ROWS = 256 * 1024  # measured: 64 k to 1 M make no difference to speed, so the smaller memory wins
 MAX_OPEN_FILES = 64
+LEAST_SHARE = 0.75  # of the target size, that a file is worth beginning for
 _SAMPLE_ROWS = 16 * 1024
 _SAMPLE_BYTES = 32 * 1024 * 1024  # counting what differs copies it
 _DICTIONARY_RATIO = 0.1  # measured: dictionaries on nearly unique strings cost 1.6 times the CPU for no smaller file
@@ -50,6 +51,7 @@ class WriteSettings:
     level: int | None
     target_file_bytes: int
     buffer_bytes: int
+    row_group_rows: int = ROW_GROUP_ROWS
 
     @classmethod
     def of(cls, properties: Mapping[str, str], buffer_bytes: int) -> "WriteSettings":
@@ -96,9 +98,12 @@ class _OpenFile:
         self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
         self._rows += rows.num_rows
 
-    @property
-    def is_full(self) -> bool:
-        return self._stream is not None and self._stream.tell() >= self._settings.target_file_bytes
+    def is_full(self, rows_to_come: int | None) -> bool:
+        """Whether the next rows go into another file."""
+        size_bytes, target = self._stream.tell() if self._stream is not None else 0, self._settings.target_file_bytes
+        if size_bytes < target or rows_to_come is None:
+            return size_bytes >= target
+        return rows_to_come * size_bytes >= LEAST_SHARE * target * self._rows
 
     def close(self) -> StagedFile:
         assert self._writer is not None  # noqa: S101 - a file is opened by its first rows
@@ -132,7 +137,9 @@ class StagingWriter:
         schema: pa.Schema,
         partitioner: Partitioner,
         settings: WriteSettings,
+        expected_rows: int | None = None,
     ) -> None:
+        """With `expected_rows` no file ends where the rows to come are too few for a file of their own."""
         self._io, self._base, self._locations, self._schema = io, base, locations, schema
         self._partitioner, self._settings = partitioner, settings
         self._buffers: dict[PartitionValues, list[pa.Table]] = {}
@@ -143,6 +150,7 @@ class StagingWriter:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parquet")
         self._encoding: Future[None] | None = None
         self._encoding_bytes = 0
+        self._rows_to_come = expected_rows
 
     def add(self, rows: pa.Table) -> None:
         """Take rows. Columns are matched by name; what the rows lack is null in the table, what is narrower is widened.
@@ -151,10 +159,18 @@ class StagingWriter:
             StorageError: a file could not be written; perhaps for rows of an earlier call.
         """
         for partition, part in self._partitioner.split(conform(rows, self._schema)):
-            self._buffers.setdefault(partition, []).append(part)
-            self._buffered_bytes[partition] = self._buffered_bytes.get(partition, 0) + part.nbytes
-            if sum(piece.num_rows for piece in self._buffers[partition]) >= ROW_GROUP_ROWS:
-                self._flush(partition)
+            self.put(partition, part)
+
+    def put(self, partition: PartitionValues, rows: pa.Table) -> None:
+        """Take rows of one partition, with the columns of a file.
+
+        Raises:
+            StorageError: a file could not be written; perhaps for rows of an earlier call.
+        """
+        self._buffers.setdefault(partition, []).append(rows)
+        self._buffered_bytes[partition] = self._buffered_bytes.get(partition, 0) + rows.nbytes
+        if sum(piece.num_rows for piece in self._buffers[partition]) >= self._settings.row_group_rows:
+            self._flush(partition)
         while sum(self._buffered_bytes.values()) + self._encoding_bytes > self._settings.buffer_bytes:
             if self._encoding is not None:
                 self._settle()
@@ -201,7 +217,9 @@ class StagingWriter:
         try:
             file = self._open.get(partition) or self._open_file(partition)
             file.write(rows)
-            if file.is_full:
+            if self._rows_to_come is not None:
+                self._rows_to_come -= rows.num_rows
+            if file.is_full(self._rows_to_come):
                 self._close(partition)
         except OSError as error:
             raise StorageError("write a data file under", self._locations.table_location, str(error)) from error
@@ -221,7 +239,9 @@ class StagingWriter:
             raise StorageError("finish a data file under", self._locations.table_location, str(error)) from error
 
 
-def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:
+def build_writer(
+    table: Table, buffer_bytes: int, expected_rows: int | None = None, row_group_rows: int = ROW_GROUP_ROWS
+) -> StagingWriter:
     """A writer of data files for the table as it is now."""
     return StagingWriter(
         table.io,
@@ -229,7 +249,8 @@ def build_writer(table: Table, buffer_bytes: int) -> StagingWriter:
         table.location_provider(),
         build_file_schema(table.schema()),
         Partitioner(table.spec(), table.schema()),
-        WriteSettings.of(table.properties, buffer_bytes),
+        replace(WriteSettings.of(table.properties, buffer_bytes), row_group_rows=row_group_rows),
+        expected_rows,
     )
 
 

@@ -1,0 +1,215 @@
+"""Writes the small files of a table again as fewer large ones, without the rows that were deleted.
+
+A run plans for one snapshot, writes group by group, oldest first, and commits some groups at a time, so that little is lost if
+it ends early. Ingestion is never in its way, nor it in ingestion's: see `systems.rewriting`.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.compaction_plan import CompactionPlan, FileDebt, FileGroup, plan_compaction
+from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError
+from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport
+from lakehouse_assets.operations.maintenance import MaintenanceTask
+from lakehouse_assets.systems.catalog import catalog_errors, require_table
+from lakehouse_assets.systems.commit import Delivery, Landed, publish
+from lakehouse_assets.systems.file_cache import FileCache
+from lakehouse_assets.systems.live_files import LiveFile, list_live
+from lakehouse_assets.systems.parquet import WriteSettings
+from lakehouse_assets.systems.position_deletes import is_of_one_file
+from lakehouse_assets.systems.rewriting import Rewriting, StagedGroup, StopRewritingError
+from lakehouse_assets.systems.schema import FORMAT_VERSION
+from lakehouse_assets.systems.snapshots import table_name
+
+COMPACT: Final = "compact"
+_COMMITS = 10  # of a run
+_COMMIT_BYTES = 256 * 1024 * 1024  # at least, of files replaced; less is not worth a snapshot
+_PLANS = 3  # of a run: others may make all that was written useless
+_BUFFER_BYTES = 96 * 1024 * 1024
+_CACHE_BYTES = 16 * 1024 * 1024
+
+
+def run_compact(task: MaintenanceTask) -> MaintenanceReport:
+    """Write files again where it is worth it.
+
+    Raises:
+        TableMissingError: there is no such table.
+        RowsDifferError: what was written is not what was read; nothing of that commit landed.
+        LakehouseError: of the tree; what was committed before stays.
+    """
+    table = require_table(task.catalog, task.table)
+    run = _Compaction(task)
+    if table.metadata.format_version != FORMAT_VERSION:
+        kept = f"it is of format version {table.metadata.format_version}, and only {FORMAT_VERSION} is written"
+        run.kept_back.append(KeptBack("the table", kept))
+        return run.report(CompactionPlan(()))
+    plan = run.plan(table)
+    if not task.is_dry_run:
+        run.carry_out(table, plan)
+    return run.report(plan)
+
+
+@dataclass(slots=True)
+class _Compaction:
+    """One run. `_landed` are the groups that it replaced."""
+
+    task: MaintenanceTask
+    kept_back: list[KeptBack] = field(default_factory=list)
+    _snapshot_ids: list[int] = field(default_factory=list)
+    _landed: list[StagedGroup] = field(default_factory=list)
+    _files: dict[str, LiveFile] = field(default_factory=dict)
+    _cache: FileCache = field(default_factory=lambda: FileCache(_CACHE_BYTES))
+    _began: float = field(default_factory=time.monotonic)
+
+    def plan(self, table: Table) -> CompactionPlan:
+        """What is worth it in the table as it is now, as much as the run may still do."""
+        with catalog_errors(table.catalog.name, f"read the manifests of {self.task.table}"):
+            live = list_live(table, table.metadata.current_snapshot())
+        # Equality deletes reach what is older than they are, so files that are and files that are not can't become one.
+        self._files = {file.path: file for file in live.data if not file.has_equality_deletes}
+        policy = self.task.policy
+        return plan_compaction(
+            map(_owed, self._files.values()),
+            target_bytes=WriteSettings.of(table.properties, _BUFFER_BYTES).target_file_bytes,
+            small_files=policy.small_files,
+            max_bytes=policy.max_bytes_per_run - _size_bytes(self._landed),
+        )
+
+    def carry_out(self, table: Table, plan: CompactionPlan) -> None:
+        """Do it; what others made useless is planned again."""
+        for attempt in range(1, _PLANS + 1):
+            try:
+                self._carry_out(table, plan)
+                break
+            except CommitConflictError as conflict:
+                if attempt == _PLANS:
+                    self.kept_back.append(KeptBack("the rest", str(conflict)))
+                    break
+                self.task.on_progress(f"planned again: {conflict}")
+                table = require_table(self.task.catalog, self.task.table)
+                plan = self.plan(table)
+        if plan.postponed:
+            reason = f"a run rewrites at most {self.task.policy.max_bytes_per_run:,} bytes; the next one goes on"
+            self.kept_back.append(KeptBack(f"{len(plan.postponed)} groups", reason))
+
+    def report(self, plan: CompactionPlan) -> MaintenanceReport:
+        """What became of it."""
+        groups = self._landed
+        sources = [file for group in groups for file in group.sources]
+        outputs = [file for group in groups for file in group.files]
+        figures = {
+            "files_before": len(sources),
+            "files_after": len(outputs),
+            "size_bytes_before": _size_bytes(groups),
+            "size_bytes_after": sum(file.file_size_in_bytes for file in outputs),
+            "delete_files_deleted": len({d.file_path for file in sources for d in file.deletes if is_of_one_file(d)}),
+            "rows": sum(group.checksum.rows for group in groups),
+        }
+        return MaintenanceReport(
+            table=self.task.table,
+            operation=COMPACT,
+            is_dry_run=self.task.is_dry_run,
+            planned=plan.work,
+            figures={} if self.task.is_dry_run else figures,
+            kept_back=tuple(self.kept_back),
+            snapshot_ids=tuple(self._snapshot_ids),
+            seconds=time.monotonic() - self._began,
+        )
+
+    def _carry_out(self, table: Table, plan: CompactionPlan) -> None:
+        share = max(plan.size_bytes / _COMMITS, _COMMIT_BYTES)
+        waiting = list(plan.groups)
+        while waiting:
+            batch = _Batch(self.task, table, self._cache)
+            with batch:
+                while waiting and batch.size_bytes < share and not self._find_end():
+                    if not batch.stage(waiting[0], [self._files[file.path] for file in waiting[0].files]):
+                        break
+                    waiting.pop(0)
+                landed = batch.publish() if batch.rewriting.groups else None
+            if landed is not None:
+                self._note(batch, landed, plan, len(waiting))
+            if waiting and (ending := self._find_end()):
+                self.kept_back.append(KeptBack(f"{len(waiting)} groups", ending))
+                return
+
+    def _find_end(self) -> str:
+        """Why the run is to end now; nothing while it may go on."""
+        if self.task.stop():
+            return "the run was stopped"
+        limit = self.task.policy.max_time_per_run
+        if time.monotonic() - self._began >= limit.total_seconds():
+            return f"a run rewrites for at most {limit}; the next one goes on"
+        return ""
+
+    def _note(self, batch: "_Batch", landed: Landed, plan: CompactionPlan, left: int) -> None:
+        self._snapshot_ids.append(landed.snapshot_id)
+        self._landed += batch.rewriting.replaced
+        for number, reason in batch.rewriting.given_up.items():
+            self.kept_back.append(KeptBack(str(batch.planned[number]), f"{reason}; the next run plans it again"))
+        done = len(plan.groups) - left
+        self.task.on_progress(
+            f"{self.task.table}: {done} of {len(plan.groups)} groups written again, {_size_bytes(self._landed):,} bytes"
+        )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The groups of one commit. A context manager: leaving deletes what no snapshot names, unless nobody knows that."""
+
+    task: MaintenanceTask
+    table: Table
+    cache: FileCache
+    planned: list[FileGroup] = field(default_factory=list)
+    rewriting: Rewriting = field(init=False)
+    _has_landed: bool = False
+
+    def __post_init__(self) -> None:
+        self.rewriting = Rewriting(self.table, buffer_bytes=_BUFFER_BYTES, cache=self.cache, stop=self.task.stop)
+
+    def __enter__(self) -> "_Batch":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, CommitOutcomeUnknownError):
+            self.rewriting.clean(landed=self._has_landed)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(group.size_bytes for group in self.planned)
+
+    def stage(self, group: FileGroup, files: Sequence[LiveFile]) -> bool:
+        """Whether it was written; not, where somebody asked to stop."""
+        try:
+            self.rewriting.stage(files)
+        except StopRewritingError:
+            return False
+        self.planned.append(group)
+        return True
+
+    def publish(self) -> Landed:
+        delivery = Delivery.maintaining(self.table, COMPACT, self.rewriting.swap)
+        landed = publish(self.task.catalog, table_name(self.table), delivery)
+        self._has_landed = True
+        return landed
+
+
+def _owed(file: LiveFile) -> FileDebt:
+    own = [deletes for deletes in file.deletes if is_of_one_file(deletes)]
+    return FileDebt(
+        file.path,
+        file.place,
+        file.data.record_count,
+        file.data.file_size_in_bytes,
+        file.sequence_number,
+        sum(deletes.record_count for deletes in own),
+        len(own),
+    )
+
+
+def _size_bytes(groups: Sequence[StagedGroup]) -> int:
+    return sum(file.data.file_size_in_bytes for group in groups for file in group.sources)

@@ -1,0 +1,197 @@
+"""Writes groups of data files again as fewer, and puts them in the place of the old ones.
+
+The rows stay what they are, which is proved by a checksum of what was read and of what the new files hold before anything is
+published. What others do meanwhile stays as well: rows that come are not touched; rows that were deleted are deleted in the
+new files by the same snapshot; equality deletes reach them, because they count as old as the snapshot that was read. Only where
+a source was rewritten by somebody else is its group given up. Creates no snapshot.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.errors import CommitConflictError, RowsDifferError
+from lakehouse_assets.systems.catalog import catalog_errors
+from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.file_cache import FileCache
+from lakehouse_assets.systems.live_files import LiveFile, list_live
+from lakehouse_assets.systems.parquet import (
+    ROW_GROUP_ROWS,
+    StagingWriter,
+    WriteSettings,
+    build_writer,
+    delete_staged,
+)
+from lakehouse_assets.systems.partitioning import Partitioner, PartitionValues
+from lakehouse_assets.systems.position_deletes import (
+    NO_POSITIONS,
+    Positions,
+    is_of_one_file,
+    join_positions,
+    new_location,
+    read_deleted,
+    without,
+    write_deletes,
+)
+from lakehouse_assets.systems.row_checksum import RowChecksum
+from lakehouse_assets.systems.row_routes import RowRoutes
+from lakehouse_assets.systems.snapshots import Change, ancestors, table_name
+from lakehouse_assets.systems.source_rows import read_sources
+
+_ROW_GROUPS_PER_FILE = 8  # at least, so that a file is ended near its target size
+
+
+@dataclass(frozen=True, slots=True)
+class StagedGroup:
+    """Data files, and those that hold the same rows now, which no snapshot names yet."""
+
+    sources: Sequence[LiveFile]
+    outputs: Mapping[PartitionValues, Sequence[DataFile]]
+    checksum: RowChecksum
+    routes: RowRoutes
+    gone: Mapping[str, Positions]  # by source: rows that were deleted when it was read
+
+    @property
+    def files(self) -> list[DataFile]:
+        """The new ones."""
+        return [file for files in self.outputs.values() for file in files]
+
+
+class StopRewritingError(Exception):
+    """Somebody asked to stop in the middle of a group."""
+
+
+class Rewriting:
+    """Groups of data files of one snapshot, written again.
+
+    `swap` is asked at each commit attempt, and answers for the head that it is given. Whoever makes one calls `clean` in the
+    end, unless nobody knows whether the commit landed.
+    """
+
+    def __init__(self, table: Table, *, buffer_bytes: int, cache: FileCache, stop: Callable[[], bool] = lambda: False) -> None:
+        self._table, self._buffer_bytes, self._cache, self._stop = table, buffer_bytes, cache, stop
+        self._written: list[str] = []
+        self._change = Change(())
+        self.groups: list[StagedGroup] = []
+        self.given_up: dict[int, str] = {}  # by the number of a group, why the last answer of `swap` is without it
+
+    @property
+    def replaced(self) -> list[StagedGroup]:
+        """The groups that the last answer of `swap` has."""
+        return [group for number, group in enumerate(self.groups) if number not in self.given_up]
+
+    def stage(self, files: Sequence[LiveFile]) -> None:
+        """Write the rows of these files again, and prove that they are the same.
+
+        Raises:
+            StopRewritingError: before they all were; nothing of this group is left then.
+            RowsDifferError: what was written is not what was read.
+            StorageError: files could not be read or written.
+        """
+        with catalog_errors(self._table.catalog.name, f"rewrite files of {table_name(self._table)}"):
+            rows = sum(file.data.record_count for file in files)
+            size_bytes = sum(file.data.file_size_in_bytes for file in files)
+            target = WriteSettings.of(self._table.properties, self._buffer_bytes).target_file_bytes
+            group_rows = int(rows * target / (_ROW_GROUPS_PER_FILE * (size_bytes + 1))) + 1
+            writer = build_writer(self._table, self._buffer_bytes, rows, min(group_rows, ROW_GROUP_ROWS))
+            try:
+                group = self._write(files, writer)
+            finally:
+                writer.abandon()
+            self._prove(group)
+        self.groups.append(group)
+
+    def swap(self, head: Table) -> Change:
+        """What to take out and put in.
+
+        Raises:
+            CommitConflictError: nothing can be put in any more, or the table was rolled back behind what was read.
+        """
+        planned = self._table.metadata.current_snapshot()
+        assert planned is not None  # noqa: S101 - without a snapshot there are no files to rewrite
+        if all(snapshot.snapshot_id != planned.snapshot_id for snapshot in ancestors(head, head.metadata.current_snapshot())):
+            raise CommitConflictError(table_name(head), "the snapshot whose files were rewritten is no part of its history now")
+        sources = {file.path for group in self.groups for file in group.sources}
+        live = {file.path: file for file in list_live(head, head.metadata.current_snapshot()).data if file.path in sources}
+        self.given_up = {}
+        removed: set[str] = set()
+        added: list[DataFile] = []
+        for number, group in enumerate(self.groups):
+            if reason := self._find_obstacle(head, group, live):
+                self.given_up[number] = reason
+                continue
+            for file in group.sources:
+                removed |= {file.path, *(d.file_path for d in live[file.path].deletes if is_of_one_file(d))}
+            added += [*group.files, *self._delete_again(head, group, live)]
+        if not removed:
+            raise CommitConflictError(table_name(head), "; ".join(sorted(set(self.given_up.values()))))
+        self._change = Change(
+            added, frozenset(removed), keeps_rows=True, data_sequence_number=planned.sequence_number
+        )
+        return self._change
+
+    def clean(self, *, landed: bool) -> None:
+        """Delete the files that no snapshot names: of groups that were given up, of attempts that were not the last."""
+        named = {file.file_path for file in self._change.added} if landed else set()
+        delete_staged(self._table.io, [location for location in self._written if location not in named])
+
+    def _write(self, files: Sequence[LiveFile], writer: StagingWriter) -> StagedGroup:
+        partitioner = Partitioner(self._table.spec(), self._table.schema())
+        routes, checksum = RowRoutes(), RowChecksum()
+        gone: dict[str, Positions] = {}
+        for source in read_sources(self._table, files, self._cache):
+            if self._stop():
+                raise StopRewritingError
+            gone[source.file.path] = source.deleted
+            for rows, of_rows in source.pieces:
+                checksum += of_rows
+                for partition, part in partitioner.split(rows):
+                    routes.add(source.file.path, partition, part.num_rows)
+                    writer.put(partition, part)
+        staged = writer.finish()
+        self._written += [file.location for file in staged]
+        outputs: dict[PartitionValues, list[DataFile]] = {}
+        for file, described in zip(staged, build_data_files(self._table, staged), strict=True):
+            outputs.setdefault(file.partition, []).append(described)
+        return StagedGroup(files, outputs, checksum, routes, gone)
+
+    def _prove(self, group: StagedGroup) -> None:
+        outputs = [LiveFile(file, ()) for file in group.files]
+        found = RowChecksum()
+        for output in read_sources(self._table, outputs, self._cache):
+            for _, of_rows in output.pieces:
+                found += of_rows
+        if found != group.checksum:
+            raise RowsDifferError(table_name(self._table), len(group.sources), str(group.checksum), str(found))
+
+    def _find_obstacle(self, head: Table, group: StagedGroup, live: Mapping[str, LiveFile]) -> str:
+        """Why a group can't be put in the place of its sources; nothing where it can."""
+        if any(file.path not in live for file in group.sources):
+            return "another commit replaced some of its files"
+        for file in group.sources:
+            now = read_deleted(head, live[file.path], self._cache)
+            if len(before := group.gone[file.path]) and without(before, now).any():
+                return "rows that were deleted are back"
+        spec_id = head.metadata.default_spec_id
+        if any(live[file.path].has_equality_deletes for file in group.sources if file.data.spec_id != spec_id):
+            return "equality deletes came for its old partition spec, and would not reach the new files"
+        return ""
+
+    def _delete_again(self, head: Table, group: StagedGroup, live: Mapping[str, LiveFile]) -> list[DataFile]:
+        """Delete files for rows of the new files that were deleted from the old ones since these were read."""
+        marked: dict[str, tuple[DataFile, Positions]] = {}
+        for file in group.sources:
+            now = read_deleted(head, live[file.path], self._cache)
+            gone = group.gone[file.path]
+            if not without(now, gone).any():
+                continue
+            for output, positions in group.routes.find(self._table, file, gone, now, group.outputs, self._cache):
+                _, others = marked.get(output.file_path, (output, NO_POSITIONS))
+                marked[output.file_path] = output, join_positions(others, positions)
+        deletes = []
+        for output, positions in marked.values():
+            self._written.append(new_location(head))
+            deletes.append(write_deletes(head, output, positions, self._written[-1]))
+        return deletes

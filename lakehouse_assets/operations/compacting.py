@@ -5,7 +5,7 @@ it ends early. Ingestion is never in its way, nor it in ingestion's: see `system
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,8 +13,9 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.compaction_plan import CompactionPlan, FileDebt, FileGroup, plan_compaction
 from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError
-from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport
+from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport, PlannedWork
 from lakehouse_assets.operations.maintenance import MaintenanceTask
+from lakehouse_assets.operations.tidying_deletes import tidy_deletes
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.file_cache import FileCache
@@ -34,23 +35,25 @@ _CACHE_BYTES = 16 * 1024 * 1024
 
 
 def run_compact(task: MaintenanceTask) -> MaintenanceReport:
-    """Write files again where it is worth it.
+    """Bring delete files into order, then write data files again where it is worth it.
 
     Raises:
         TableMissingError: there is no such table.
         RowsDifferError: what was written is not what was read; nothing of that commit landed.
         LakehouseError: of the tree; what was committed before stays.
     """
+    began = time.monotonic()
+    version = require_table(task.catalog, task.table).metadata.format_version
+    if version != FORMAT_VERSION:
+        kept_back = KeptBack("the table", f"it is of format version {version}, and only {FORMAT_VERSION} is written")
+        return MaintenanceReport(task.table, COMPACT, task.is_dry_run, CompactionPlan(()).work, kept_back=[kept_back])
+    tidied = tidy_deletes(task)
+    run = _Compaction(task, began, list(tidied.kept_back), list(tidied.snapshot_ids))
     table = require_table(task.catalog, task.table)
-    run = _Compaction(task)
-    if table.metadata.format_version != FORMAT_VERSION:
-        kept = f"it is of format version {table.metadata.format_version}, and only {FORMAT_VERSION} is written"
-        run.kept_back.append(KeptBack("the table", kept))
-        return run.report(CompactionPlan(()))
     plan = run.plan(table)
     if not task.is_dry_run:
         run.carry_out(table, plan)
-    return run.report(plan)
+    return run.report(_join(tidied.planned, plan.work), {} if task.is_dry_run else tidied.figures)
 
 
 @dataclass(slots=True)
@@ -58,19 +61,20 @@ class _Compaction:
     """One run. `_landed` are the groups that it replaced."""
 
     task: MaintenanceTask
-    kept_back: list[KeptBack] = field(default_factory=list)
-    _snapshot_ids: list[int] = field(default_factory=list)
+    began: float
+    kept_back: list[KeptBack]
+    snapshot_ids: list[int]
     _landed: list[StagedGroup] = field(default_factory=list)
     _files: dict[str, LiveFile] = field(default_factory=dict)
     _cache: FileCache = field(default_factory=lambda: FileCache(_CACHE_BYTES))
-    _began: float = field(default_factory=time.monotonic)
 
     def plan(self, table: Table) -> CompactionPlan:
         """What is worth it in the table as it is now, as much as the run may still do."""
         with catalog_errors(table.catalog.name, f"read the manifests of {self.task.table}"):
             live = list_live(table, table.metadata.current_snapshot())
-        # Equality deletes reach what is older than they are, so files that are and files that are not can't become one.
-        self._files = {file.path: file for file in live.data if not file.has_equality_deletes}
+        # Equality deletes reach only what is older than they are. Those that are here by now came while others were turned
+        # into position deletes; a dry run turned none.
+        self._files = {file.path: file for file in live.data if self.task.is_dry_run or not file.has_equality_deletes}
         policy = self.task.policy
         return plan_compaction(
             map(_owed, self._files.values()),
@@ -96,12 +100,12 @@ class _Compaction:
             reason = f"a run rewrites at most {self.task.policy.max_bytes_per_run:,} bytes; the next one goes on"
             self.kept_back.append(KeptBack(f"{len(plan.postponed)} groups", reason))
 
-    def report(self, plan: CompactionPlan) -> MaintenanceReport:
-        """What became of it."""
+    def report(self, planned: PlannedWork, figures: Mapping[str, int | float]) -> MaintenanceReport:
+        """What became of it; `figures` are those of the delete files."""
         groups = self._landed
         sources = [file for group in groups for file in group.sources]
         outputs = [file for group in groups for file in group.files]
-        figures = {
+        rewritten = {
             "files_before": len(sources),
             "files_after": len(outputs),
             "size_bytes_before": _size_bytes(groups),
@@ -113,11 +117,11 @@ class _Compaction:
             table=self.task.table,
             operation=COMPACT,
             is_dry_run=self.task.is_dry_run,
-            planned=plan.work,
-            figures={} if self.task.is_dry_run else figures,
+            planned=planned,
+            figures={} if self.task.is_dry_run else {**rewritten, **figures},
             kept_back=tuple(self.kept_back),
-            snapshot_ids=tuple(self._snapshot_ids),
-            seconds=time.monotonic() - self._began,
+            snapshot_ids=tuple(self.snapshot_ids),
+            seconds=time.monotonic() - self.began,
         )
 
     def _carry_out(self, table: Table, plan: CompactionPlan) -> None:
@@ -142,12 +146,12 @@ class _Compaction:
         if self.task.stop():
             return "the run was stopped"
         limit = self.task.policy.max_time_per_run
-        if time.monotonic() - self._began >= limit.total_seconds():
+        if time.monotonic() - self.began >= limit.total_seconds():
             return f"a run rewrites for at most {limit}; the next one goes on"
         return ""
 
     def _note(self, batch: "_Batch", landed: Landed, plan: CompactionPlan, left: int) -> None:
-        self._snapshot_ids.append(landed.snapshot_id)
+        self.snapshot_ids.append(landed.snapshot_id)
         self._landed += batch.rewriting.replaced
         for number, reason in batch.rewriting.given_up.items():
             self.kept_back.append(KeptBack(str(batch.planned[number]), f"{reason}; the next run plans it again"))
@@ -196,6 +200,12 @@ class _Batch:
         landed = publish(self.task.catalog, table_name(self.table), delivery)
         self._has_landed = True
         return landed
+
+
+def _join(tidying: PlannedWork, rewriting: PlannedWork) -> PlannedWork:
+    """Both as one table. The steps of tidying are of the table, not of a partition."""
+    steps = [(step, "all", files, size_bytes, deletes, 0) for step, deletes, files, size_bytes in tidying.rows]
+    return PlannedWork(rewriting.titles, [*steps, *rewriting.rows], rewriting.figures)
 
 
 def _owed(file: LiveFile) -> FileDebt:

@@ -4,6 +4,7 @@ Every limit stands here. At its soft limit a measure starts the operation that p
 warns that it is not paid; at its hard limit ingestion commits less often, so that the debt grows more slowly.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from lakehouse_assets.model.maintenance_spec import MaintenanceOperation, MaintenanceSpec
 
 MOST_SMALL_FILES: Final = 500  # of one partition: so many commits went by without compaction
-SLOWEST: Final = 10.0  # times as long between commits, at most
+SLOWEST: Final = 8  # times as long between commits, at most
 
 # In which order they help each other: what is merged needs fewer manifests, what was replaced can go when its snapshots do.
 ORDER: Final[tuple[MaintenanceOperation, ...]] = ("compact", "rewrite_manifests", "expire", "remove_orphans")
@@ -146,10 +147,10 @@ class Debt:
         """Why ingestion should commit less often; empty if it should not."""
         return tuple(measure for measure in self.measures(policy) if measure.is_over_hard_limit)
 
-    def slowdown(self, policy: MaintenanceSpec) -> float:
-        """How many times as long ingestion waits between commits: twice at a hard limit, more above it, within bounds."""
+    def slowdown(self, policy: MaintenanceSpec) -> int:
+        """How many times as long ingestion waits between commits: 2 from a hard limit on, 4 from its double on, 8 at most."""
         over = [measure.value / measure.hard for measure in self.over_hard_limit(policy) if measure.hard]
-        return min(SLOWEST, 2 * max(over)) if over else 1.0
+        return min(SLOWEST, 2 ** (1 + int(math.log2(max(over))))) if over else 1
 
     def figures(self, policy: MaintenanceSpec) -> dict[str, float]:
         """Every number by name; beside those that have limits `<name>_limit`, `<name>_late_limit`, `<name>_hard_limit`."""

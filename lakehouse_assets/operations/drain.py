@@ -15,7 +15,10 @@ from lakehouse_assets.operations.systems import Systems
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """What was done. Messages that came after the beginning may be in it: a commit takes what has been read."""
+    """What was done. Messages that came after the beginning may be in it: a commit takes what has been read.
+
+    `slowdown`: the most times that the declared interval lay between commits, because of the table's debt.
+    """
 
     commits: int
     row_count: int
@@ -23,6 +26,7 @@ class DrainResult:
     skipped_count: int
     filtered_count: int
     was_stopped: bool
+    slowdown: int = 1
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class _Tally:
     bad_count: int = 0
     skipped_count: int = 0
     filtered_count: int = 0
+    slowdown: int = 1
 
     def add(self, report: CommitReport) -> None:
         self.left -= report.ranges
@@ -41,6 +46,7 @@ class _Tally:
         self.bad_count += sum(report.bad_codes.values())
         self.skipped_count += report.skipped_count
         self.filtered_count += report.filtered_count
+        self.slowdown = max(self.slowdown, report.pace.slowdown)
 
 
 def run_drain(
@@ -81,6 +87,7 @@ def run_drain(
         skipped_count=tally.skipped_count,
         filtered_count=tally.filtered_count,
         was_stopped=bool(tally.left) and stop(),
+        slowdown=tally.slowdown,
     )
 
 

@@ -22,6 +22,7 @@ from lakehouse_assets.model.slices import to_ms
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.operations.decoding import resolve_columns
+from lakehouse_assets.operations.pacing import Pace, Pacer
 from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
@@ -59,7 +60,7 @@ class CommitReport:
     `read_count` = `row_count` + quarantined + `skipped_count` + `filtered_count`, where messages are rows.
     `column_source`: the schema that gave `derived_columns`, where none are declared. `merge`: what the changes of an upsert
     table did; `row_count` and `slice_rows` are the changes that were read then. `dead_rows`: rows in data files that
-    `delete_file_count` files mark as gone; `total_rows` are the others.
+    `delete_file_count` files mark as gone; `total_rows` are the others. `pace`: with which it came.
     """
 
     table: str
@@ -87,6 +88,7 @@ class CommitReport:
     merge: MergeFigures | None = None
     delete_file_count: int = 0
     dead_rows: int = 0
+    pace: Pace = Pace()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,7 @@ class _Run:
         self._unsettled = NO_OFFSETS
         self._met: frozenset[str] = frozenset()  # tables of the source
         self._cache = FileCache(spec.buffer_size // CACHE_SHARE)
+        self._pacer = Pacer(spec, now_ms)
 
     def result(self, ended: str) -> IngestResult:
         return IngestResult(self.commits, self._rows, ended, self._rowless_ranges)
@@ -258,19 +261,24 @@ class _Run:
         plan = plan_ingest(spec.table, ledger, self._rowless_ranges, bounds, self._until)
         if not plan.ranges:
             return True
+        self._pacer.look(table.metadata, lambda: table)
+        slowdown = self._pacer.pace.slowdown
         grown = False
 
-        def stop() -> bool:
-            return grown or self._stop()
+        def is_outdated() -> bool:
+            return grown or self._pacer.pace.slowdown != slowdown
 
-        for batch in stage_batches(systems, spec, table, ledger, plan.ranges, stop, self._now_ms):
+        def stop() -> bool:
+            return is_outdated() or self._stop()
+
+        for batch in stage_batches(systems, spec, table, ledger, plan.ranges, stop, self._now_ms, slowdown):
             # A topic created again under its name has other messages at these offsets. Its id is looked up after they were
             # read, so an equal id proves that they come from the topic that the ledger means.
             now = describe_source(systems.source, spec)
             self._publish(table, batch, now)
             grown = now != description
         has_gaps = any(stop_at is not None for _, stop_at in plan.ranges.values())
-        return not grown and not has_gaps
+        return not is_outdated() and not has_gaps
 
     def _forget_rowless(self, held: TopicRanges) -> None:
         # Another run may have taken them along; adding them again would make every commit of this one stale.
@@ -307,7 +315,9 @@ class _Run:
         self._ledger = landed.ledger
         self.commits += 1
         self._rows += batch.row_count
-        self._on_commit(build_report(spec, batch, landed, {log: b.stop for log, b in before.items()}, merged))
+        report = build_report(spec, batch, landed, {log: b.stop for log, b in before.items()}, merged)
+        self._on_commit(replace(report, pace=self._pacer.pace))
+        self._pacer.look(landed.metadata, lambda: require_table(self._systems.catalog, spec.table))
 
     def _merge(self, batch: StagedBatch, delivery: Delivery, *, has_several_logs: bool) -> Merged:
         spec = self._spec

@@ -108,7 +108,7 @@ class _Tally:
 
 
 class Stager:
-    """Stages messages for one table. Not shared between threads."""
+    """Stages messages for one table. Not shared between threads. `slowdown`: see `operations.pacing`."""
 
     def __init__(
         self,
@@ -117,8 +117,10 @@ class Stager:
         now_ms: Callable[[], int],
         intake: Intake,
         quarantine: QuarantineStager,
+        slowdown: int = 1,
     ) -> None:
         self._spec, self._now_ms, self._intake, self._quarantine = spec, now_ms, intake, quarantine
+        self._slowdown = slowdown
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._newest_ms = dict(newest_ms)
         self._handed_over = float("-inf")
@@ -173,9 +175,9 @@ class Stager:
     def _is_due(self, tally: _Tally, caught_up: bool) -> bool:
         if tally.began is None:
             return False
-        interval = self._spec.commit_interval.total_seconds()
+        interval = self._spec.commit_interval.total_seconds() * self._slowdown
         # Rows that follow a pause don't wait for more; a backlog does, so that its commits are large.
-        waited_since = self._handed_over if caught_up else tally.began
+        waited_since = self._handed_over if caught_up and self._slowdown == 1 else tally.began
         is_large = self._intake.is_full or tally.read_bytes >= self._spec.commit_size
         return is_large or time.monotonic() - waited_since >= interval
 

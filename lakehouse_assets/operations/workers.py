@@ -45,6 +45,7 @@ class _Share:
     spec: TableSpec
     ledger: Ledger
     ranges: Ranges
+    slowdown: int
 
 
 def stage_batches(
@@ -55,8 +56,11 @@ def stage_batches(
     ranges: Ranges,
     stop: Callable[[], bool],
     now_ms: Callable[[], int],
+    slowdown: int,
 ) -> Iterator[StagedBatch]:
     """Stage `ranges` with as many processes as the spec says, one batch for each commit. `ledger`: what the table has.
+
+    Commits lie `slowdown` times the declared interval apart.
 
     Raises:
         WorkerLostError: a worker process died.
@@ -65,11 +69,11 @@ def stage_batches(
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
         intake, quarantine = open_intake(systems, spec, table, spec.buffer_size), quarantine_stager(systems, spec, ledger)
-        stager = Stager(spec, ledger.newest_ms, now_ms, intake, quarantine)
+        stager = Stager(spec, ledger.newest_ms, now_ms, intake, quarantine, slowdown)
         with systems.source.reader(spec.table, ranges) as reader:
             yield from stager.stage(reader, stop)
         return
-    crew = _Crew(spec, [_Share(systems.settings, spec, ledger, share) for share in shares])
+    crew = _Crew(spec, [_Share(systems.settings, spec, ledger, share, slowdown) for share in shares])
     try:
         yield from crew.batches(stop)
     finally:
@@ -188,7 +192,7 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     table = require_table(systems.catalog, spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
     intake, quarantine = open_intake(systems, spec, table, buffer_bytes), quarantine_stager(systems, spec, share.ledger)
-    stager = Stager(spec, share.ledger.newest_ms, lambda: int(time.time() * 1000), intake, quarantine)
+    stager = Stager(spec, share.ledger.newest_ms, lambda: int(time.time() * 1000), intake, quarantine, share.slowdown)
     with systems.source.reader(spec.table, share.ranges) as reader:
         has_said_so = False
 

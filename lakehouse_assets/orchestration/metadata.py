@@ -132,6 +132,8 @@ def commit_metadata(spec: TableSpec, report: "CommitReport", slice_rows: int) ->
         "dagster/uri": dg.MetadataValue.text(report.location),
         "offsets": dg.MetadataValue.table(offsets) if offsets else dg.MetadataValue.text("none"),
         "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
+        "commit_slowdown": dg.MetadataValue.int(report.pace.slowdown),
+        **({"slowed_down_by": dg.MetadataValue.text(str(report.pace))} if report.pace.reasons else {}),
         **_derived_metadata(spec, report),
         **_schema_metadata(report.schema_change),
         **unknown_metadata(report.unknown),
@@ -262,11 +264,12 @@ def commit_line(report: "CommitReport") -> str:
     others += f", filtered {report.filtered_count:,}" if report.filtered_count else ""
     unknown = f", {describe_unknown(report.unknown)}" if report.unknown.fields else ""
     change = f", columns changed: {join_changes(report.schema_change.changes)}" if report.schema_change else ""
+    pace = f"; {report.pace}" if report.pace.reasons else ""
     rows = f"{report.row_count:,} rows" if report.merge is None else _describe_merge(report.row_count, report.merge)
     return (
         f"committed {rows} in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB){others}, "
         f"offsets {report.ranges}, {report.commit_seconds:.2f} s, lag {report.lag_before:,} -> {report.lag_after:,}"
-        f"{unknown}{change}"
+        f"{unknown}{change}{pace}"
     )
 
 

@@ -113,6 +113,20 @@ def measure_debt(table: Table, policy: MaintenanceSpec, now_ms: int) -> Debt:
     )
 
 
+def may_be_over_hard_limit(metadata: TableMetadata, policy: MaintenanceSpec) -> bool:
+    """Whether the newest snapshot's summary leaves it open that the table owes more than a hard limit. Reads no file.
+
+    There are no more small files and manifests than files. A writer may leave totals out.
+    """
+    snapshot = metadata.current_snapshot()
+    words = snapshot.summary.additional_properties if snapshot is not None and snapshot.summary is not None else {}
+    files = sum(int(words.get(f"total-{kind}-files", "0")) for kind in ("data", "delete"))
+    most = Debt(
+        small_files=files, waiting_files=files, manifests=files, expired_snapshots=len(metadata.snapshots)
+    )
+    return bool(most.over_hard_limit(policy)) or (snapshot is not None and "total-data-files" not in words)
+
+
 def _read_content(table: Table, snapshot: Snapshot | None, crowd: int) -> _Content:
     """Of a snapshot; partitions of at least `crowd` small files have files that wait."""
     if snapshot is None:

@@ -173,7 +173,7 @@ def test_one_table_that_can_not_go_on_does_not_hold_up_the_others(shell: Shell, 
     gone, *good = documents(done)
     assert (gone["table"], gone["error"]) == ("ods.gone", "TopicMissingError")
     assert good == [
-        {"table": table, "ended": "caught up", "commits": 1, "rows": 3, "quarantined": 1, "skipped": 1, "filtered": 0}
+        {"table": table, "ended": "caught up", "commits": 1, "rows": 3, "quarantined": 1, "skipped": 1, "filtered": 0, "slowdown": 1}
         for table in ("ods.one", "ods.two")
     ]
     quarantined = shell.run("query", "SELECT value, error_code FROM ods.one__quarantine", "--json")

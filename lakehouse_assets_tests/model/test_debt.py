@@ -10,7 +10,7 @@ def test_a_table_without_debt_asks_for_nothing() -> None:
     debt = Debt(rows=10**9, data_files=5_000, small_files=5, snapshots=1_000, manifests=40)
 
     assert debt.due(POLICY) == ()
-    assert (debt.over_hard_limit(POLICY), debt.slowdown(POLICY)) == ((), 1.0)
+    assert (debt.over_hard_limit(POLICY), debt.slowdown(POLICY)) == ((), 1)
 
 
 def test_each_kind_of_debt_asks_for_what_pays_it_in_the_order_in_which_that_helps() -> None:
@@ -28,9 +28,10 @@ def test_a_declaration_moves_the_limit_and_leaves_operations_out() -> None:
 
 
 def test_ingestion_is_slowed_down_from_the_hard_limit_on_and_never_without_bounds() -> None:
-    assert Debt(small_files=MOST_SMALL_FILES - 1).slowdown(POLICY) == 1.0
-    assert Debt(small_files=MOST_SMALL_FILES).slowdown(POLICY) == 2.0
-    assert Debt(small_files=2 * MOST_SMALL_FILES).slowdown(POLICY) == 4.0
+    assert Debt(small_files=MOST_SMALL_FILES - 1).slowdown(POLICY) == 1
+    assert Debt(small_files=MOST_SMALL_FILES).slowdown(POLICY) == 2
+    assert Debt(small_files=2 * MOST_SMALL_FILES - 1).slowdown(POLICY) == 2
+    assert Debt(small_files=2 * MOST_SMALL_FILES).slowdown(POLICY) == 4
     assert Debt(small_files=100 * MOST_SMALL_FILES).slowdown(POLICY) == SLOWEST
 
 

@@ -59,6 +59,8 @@ def _drain(systems: "Systems", spec: "TableSpec", stop: Callable[[], bool], bar:
             aside = f", {bad:,} messages in quarantine" if bad else ""
             aside += f", {report.filtered_count:,} filtered" if report.filtered_count else ""
             print(f"committed {report.row_count:,} rows{aside}; {left:,} offsets left", flush=True)
+            if report.pace.reasons:
+                print(f"  {report.pace}", flush=True)
 
     def hear_retry(error: LakehouseError, seconds: float) -> None:
         print(f"trying again in {seconds:g} s: {error}", file=sys.stderr)
@@ -77,6 +79,7 @@ def _print_result(spec: "TableSpec", result: "DrainResult", *, as_json: bool) ->
             quarantined=result.bad_count,
             skipped=result.skipped_count,
             filtered=result.filtered_count,
+            slowdown=result.slowdown,
         )
     else:
         print(f"{spec.table} {ended}: {result.row_count:,} rows in {result.commits:,} commits", flush=True)

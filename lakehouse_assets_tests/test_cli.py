@@ -188,6 +188,25 @@ def test_status_tells_lag_ledger_and_commits_before_and_after_an_ingest(clicks: 
 
 
 @pytest.mark.kafka
+def test_status_shows_debt_beside_its_limits_and_what_pays_it(clicks: str, folder: Path, broker: Broker, capsys: Output) -> None:
+    (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks) + "maintenance: {small_files: 2}\n")
+    for number in (5, 6):
+        broker.produce(clicks, [f'{{"id": {number}}}'])
+        assert main(["ingest", "ods.clicks"]) == 0
+    capsys.readouterr()
+
+    assert main(["status", "ods.clicks"]) == 0
+    said = capsys.readouterr().out
+    assert "\n  owes     compact\n" in said
+    assert re.search(r"^  small files in one partition +2 +2 +60 +500  lakehouse compact ods.clicks$", said, re.MULTILINE)
+    assert re.search(r"^  manifests to open for a scan +2 +100 +300 +1,000$", said, re.MULTILINE)
+    assert main(["status", "--json"]) == 0
+    (document,) = documents(capsys)
+    assert (document["debt"]["due"], document["debt"]["small_files"], document["debt"]["small_files_limit"]) == (["compact"], 2, 2)
+    assert (document["debt"]["late"], document["debt"]["over_hard_limit"], document["debt"]["size_bytes"] > 0) == ([], [], True)
+
+
+@pytest.mark.kafka
 def test_replay_says_what_it_moved(clicks: str, folder: Path, capsys: Output) -> None:
     assert main(["replay", "ods.clicks"]) == 0
     assert capsys.readouterr().out == "moved 0 messages into ods.clicks; 0 still can't become rows\n"
@@ -225,10 +244,10 @@ def test_the_overview_shows_every_table_though_one_has_no_topic_and_one_is_wrong
 
     said = capsys.readouterr()
     titles, line, again, mine = said.out.splitlines()
-    assert titles.split() == ["table", "topic", "behind", "freshness", "last", "commit", "rows"]
+    assert titles.split() == ["table", "topic", "behind", "freshness", "last", "commit", "rows", "debt"]
     assert again.split()[:5] == ["ods.again", clicks, "4", "never", "filled"]
     assert mine.split()[:4] == ["ods.clicks", clicks, "0", "fresh"]
-    assert mine.split()[-2:] == ["ago", "2"]
+    assert mine.split()[-3:] == ["ago", "2", "none"]
     assert len(line) >= len(again.rstrip())
     wrong, gone = said.err.splitlines()
     assert f"{folder}/wrong.yaml:6: " in wrong

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
     from lakehouse_assets.operations.maintenance import MaintenanceTask
 
+VERB_OF = {"compact": "compact", "expire": "expire", "rewrite_manifests": "manifests", "remove_orphans": "orphans"}
 _BEFORE, _AFTER = "_before", "_after"
 
 

@@ -1,19 +1,22 @@
-"""`lakehouse status`: how far each table is behind its topics, whether it is fresh, what it holds, and its last commits."""
+"""`lakehouse status`: how far each table is behind its topics, whether it is fresh, what it holds and owes, its commits."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lakehouse_assets.cli.maintenance import VERB_OF
 from lakehouse_assets.cli.printing import add_json, duration, iso, print_failure, print_json
 from lakehouse_assets.model.errors import LakehouseError
 
 if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
+    from lakehouse_assets.model.debt import Debt, Measure
     from lakehouse_assets.model.spec import TableSpec
     from lakehouse_assets.operations.status import TableStatus
+    from lakehouse_assets.operations.systems import Systems
 
-HELP = "how far each table is behind its topic, whether it is fresh, what it holds, its last commits"
+HELP = "how far each table is behind its topic, whether it is fresh, what it holds and owes, its last commits"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     """Print where each table stands; 1 if one of them can't go on. That does not keep the others from being shown."""
     from lakehouse_assets.cli.tables import choose_tables, list_broken, now_ms, open_systems
-    from lakehouse_assets.operations.status import read_status
 
     standings: list[_Standing] = []
     failures: list[tuple[dict[str, Any], LakehouseError]] = []
@@ -34,7 +36,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
         failures += [({"table": None, "topic": None}, wrong) for wrong in list_broken(environment)]
     for spec in specs:
         try:
-            standings.append(_Standing(spec, read_status(open_systems(environment), spec), now_ms()))
+            standings.append(_look(open_systems(environment), spec, now_ms()))
         except LakehouseError as error:
             failures.append(({"table": spec.table, "topic": spec.source.label}, error))
     if arguments.json:
@@ -44,11 +46,21 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
         for standing in standings:
             _print_details(standing)
     elif standings:
-        titles = ["table", "topic", "behind", "freshness", "last commit", "rows"]
+        titles = ["table", "topic", "behind", "freshness", "last commit", "rows", "debt"]
         _print_grid(titles, [standing.overview() for standing in standings], {2, 5})
     for about, failure in failures:
         print_failure(failure, as_json=arguments.json, **about)
     return 1 if failures else 0
+
+
+def _look(systems: "Systems", spec: "TableSpec", now_ms: int) -> "_Standing":
+    from lakehouse_assets.operations.status import read_status
+    from lakehouse_assets.systems.catalog import load_table
+    from lakehouse_assets.systems.measuring import measure_debt
+
+    status, table = read_status(systems, spec), load_table(systems.catalog, spec.table)
+    debt = measure_debt(table, spec.maintenance, now_ms) if table is not None else None
+    return _Standing(spec, status, debt, now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class _Standing:
 
     spec: "TableSpec"
     status: "TableStatus"
+    debt: "Debt | None"
     now_ms: int
 
     @property
@@ -81,6 +94,21 @@ class _Standing:
         committed_ms = self.status.committed_ms
         return None if committed_ms is None else max(0.0, (self.now_ms - committed_ms) / 1000)
 
+    @property
+    def measures(self) -> "Sequence[Measure]":
+        """Every kind of debt; none before the first use."""
+        return self.debt.measures(self.spec.maintenance) if self.debt is not None else ()
+
+    @property
+    def debt_words(self) -> str:
+        """What is to be done, or how bad it is that it was not."""
+        if self.debt is None:
+            return ""
+        due = ", ".join(self.debt.due(self.spec.maintenance)) or "none"
+        if any(measure.is_over_hard_limit for measure in self.measures):
+            return f"SLOWS INGESTION: {due}"
+        return f"LATE: {due}" if any(measure.is_late for measure in self.measures) else due
+
     def overview(self) -> list[str]:
         """A line of the overview."""
         status, age = self.status, self.age_seconds
@@ -91,6 +119,7 @@ class _Standing:
             self.freshness,
             "none" if age is None else f"{duration(age)} ago",
             f"{status.totals.live_rows:,}" if status.commits else "",
+            self.debt_words,
         ]
 
     def commits(self) -> list[dict[str, Any]]:
@@ -102,6 +131,12 @@ class _Standing:
             }
             for c in self.status.commits
         ]  # fmt: skip
+
+    def _debt(self, debt: "Debt") -> dict[str, Any]:
+        late = [measure.name for measure in self.measures if measure.is_late]
+        over = [measure.name for measure in self.measures if measure.is_over_hard_limit]
+        policy = self.spec.maintenance
+        return {**debt.figures(policy), "due": list(debt.due(policy)), "late": late, "over_hard_limit": over}
 
     def document(self) -> dict[str, Any]:
         """Everything, for scripts."""
@@ -123,6 +158,7 @@ class _Standing:
             "rows": status.totals.live_rows,
             "dead_rows": status.totals.dead_rows,
             "delete_files": status.totals.delete_files,
+            "debt": None if self.debt is None else self._debt(self.debt),
             "commits": self.commits(),
         }
 
@@ -140,10 +176,23 @@ def _print_details(standing: _Standing) -> None:
             print(f"  {title:<7}  {log} offsets {held}")
     for loss in status.ledger.losses if status.ledger is not None else ():
         print(f"  accepted as lost: {loss}")
+    if standing.debt is not None:
+        print(f"  owes     {standing.debt_words}")
+        print()
+        _print_grid(["  debt", "now", "due from", "late from", "slows ingestion from", ""], _debt_rows(standing), {1, 2, 3, 4})
     if status.commits:
         print()
         rows = [[c["at"], c["operation"], f"{c['added_rows']:+,}", f"{c['total_rows']:,}"] for c in standing.commits()]
         _print_grid(["  last commits", "operation", "rows", "rows in all"], [["  " + at, *rest] for at, *rest in rows], {2, 3})
+
+
+def _debt_rows(standing: _Standing) -> list[list[str]]:
+    rows = []
+    for measure in standing.measures:
+        limits = ["" if limit is None else f"{limit:,g}" for limit in (measure.soft, measure.late, measure.hard)]
+        remedy = f"lakehouse {VERB_OF[measure.operation]} {standing.spec.table}" if measure.is_due or measure.is_late else ""
+        rows.append([f"  {measure.words}", f"{measure.value:,g}", *limits, remedy])
+    return rows
 
 
 def _print_grid(titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]) -> None:

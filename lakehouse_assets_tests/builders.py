@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
-from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.update import SetSnapshotRefUpdate
 
 from lakehouse_assets.model.ledger import Ledger
@@ -114,10 +114,10 @@ def make_delivery(
     )
 
 
-def append_foreign_rows(table: Table, count: int = 1, first_id: int = 1_000_000) -> None:
+def append_foreign_rows(table: Table, count: int = 1, first_id: int = 1_000_000, branch: str = MAIN_BRANCH) -> None:
     """What another writer does: PyIceberg's own append, without Kafka positions."""
     rows = {"id": pa.array(range(first_id, first_id + count), pa.int64())}
-    table.append(pa.table(rows, schema=pa.schema([pa.field("id", pa.int64(), nullable=False)])))
+    table.append(pa.table(rows, schema=pa.schema([pa.field("id", pa.int64(), nullable=False)])), branch=branch)
 
 
 def publish_replace(catalog: Catalog, positions: Mapping[int, range], **topic: str) -> Landed:

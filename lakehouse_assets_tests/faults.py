@@ -27,7 +27,13 @@ class Crash(BaseException):
 
 
 def crash(effect: str) -> NoReturn:
-    """End as if the process had died here."""
+    """End as a process does that is interrupted here; what cleans up behind it still has effects."""
+    raise Crash(effect)
+
+
+def die(effect: str) -> NoReturn:
+    """End as if the process had been killed here: nothing that follows has an effect."""
+    EFFECTS.is_dead = True
     raise Crash(effect)
 
 
@@ -62,16 +68,19 @@ class Effects:
 
     seen: list[str] = field(default_factory=list)
     fault: Fault | None = None
+    is_dead: bool = False
     _spent: bool = False
 
     def arm(self, fault: Fault | None) -> None:
         """Begin to count anew."""
-        self.seen, self.fault, self._spent = [], fault, False
+        self.seen, self.fault, self._spent, self.is_dead = [], fault, False, False
 
     def step(
         self, kind: str, path: str, effect: Callable[[], Any], half: Callable[[], Any] = lambda: None
     ) -> Any:
         """Do one effect, with the fault around it if it is its turn."""
+        if self.is_dead:
+            raise Crash(f"{kind} {path} after death")
         self.seen.append(f"{kind} {path.rpartition('/')[2]}")
         fault = self.fault if self._is_due(kind) else None
         if fault is not None and fault.when == "before":

@@ -12,7 +12,12 @@ from typing import Final
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.delete_plan import DeletedFrom, DeleteKind, DeletePlan, DeleteState, plan_deletes
-from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, StorageError
+from lakehouse_assets.model.errors import (
+    CommitConflictError,
+    CommitOutcomeUnknownError,
+    LakehouseError,
+    StorageError,
+)
 from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
@@ -103,7 +108,7 @@ class _Tidying:
             rewrite.give_up()
         except CommitOutcomeUnknownError:
             raise
-        except BaseException:
+        except LakehouseError:  # certainly not landed; who is interrupted in the middle can't know that
             rewrite.give_up()
             raise
         else:

@@ -201,6 +201,11 @@ class _Commit:
         except (RESTError, RequestException, SQLAlchemyError, OSError) as error:
             self.silence = error
             return None
+        except ValueError:
+            # What PyIceberg's own catalogs say where a commit to another branch took the sequence number.
+            if self._load().metadata.next_sequence_number() == table.metadata.next_sequence_number():
+                raise
+            return None
         remember_metadata(response.metadata_location, response.metadata)
         _drop_old_metadata(table, response.metadata)
         return self._land(response.metadata, signed or Ledger({}), builder.manifest_list)

@@ -423,6 +423,21 @@ def test_a_ledger_that_was_deleted_by_hand_stops_the_table(catalog: FaultyCatalo
         publish(catalog, NAME, make_delivery(table, {0: range(10, 20)}))
 
 
+def test_a_commit_to_another_branch_in_between_is_no_reason_to_fail(catalog: FaultyCatalog) -> None:
+    table = make_table(catalog)
+    publish(catalog, NAME, make_delivery(table, {0: range(5)}))
+    first = catalog.load_table(NAME).current_snapshot()
+    assert first is not None
+    catalog.load_table(NAME).manage_snapshots().create_branch(first.snapshot_id, "side").commit()
+    catalog.before_commit = [lambda: append_foreign_rows(catalog.load_table(NAME), branch="side")]
+
+    landed = publish(catalog, NAME, make_delivery(table, {0: range(5, 10)}))
+
+    assert landed.attempts == 2
+    assert judge.read_positions(catalog.load_table(NAME)) == positions(0, range(10))
+    assert len(catalog.load_table(NAME).scan(snapshot_id=catalog.load_table(NAME).refs()["side"].snapshot_id).to_arrow()) == 6
+
+
 def test_retention_settings_of_the_branch_are_kept(catalog: FaultyCatalog) -> None:
     table = make_table(catalog)
     publish(catalog, NAME, make_delivery(table, {0: range(10)}))

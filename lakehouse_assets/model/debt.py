@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from lakehouse_assets.model.compaction_plan import DEAD_SHARE, MANY_DELETE_FILES
 from lakehouse_assets.model.maintenance_spec import MaintenanceOperation, MaintenanceSpec
 
 MOST_SMALL_FILES: Final = 500  # of one partition: so many commits went by without compaction
@@ -78,7 +79,8 @@ class Debt:
         data_files: All of them; `size_bytes` is theirs.
         small_files: Of the partition that has most of those which compaction would write again for their size.
         waiting_files: Small ones of every partition that has enough of them for compaction.
-        manifests: Files that planning a scan opens.
+        untidy_deletes: Delete files of a whole partition, or more of them than one for each data file.
+        manifests: Files that planning a scan opens; it pays to write `untidy_manifests` of them again.
         snapshots: That the metadata lists; by the table's properties `expired_snapshots` of them may go.
         metadata_files: The current one and those in its log.
         oldest_ms: When the oldest file that waits for compaction came, ms since 1970; None: none does.
@@ -90,10 +92,12 @@ class Debt:
     equality_deletes: int = 0
     data_files: int = 0
     delete_files: int = 0
+    untidy_deletes: int = 0
     size_bytes: int = 0
     small_files: int = 0
     waiting_files: int = 0
     manifests: int = 0
+    untidy_manifests: int = 0
     snapshots: int = 0
     expired_snapshots: int = 0
     metadata_files: int = 0
@@ -113,9 +117,8 @@ class Debt:
                 soft=None, late=5_000, hard=10_000,
             ),
             Measure(
-                # Amoro rewrites from 10 % on, Spark from 30 %.
                 "dead_percent", self.dead_percent, "% of the rows of one partition are deleted", "compact",
-                soft=20, late=50, hard=None,
+                soft=100 * DEAD_SHARE, late=50, hard=None,
             ),
             Measure(
                 # Some readers refuse such a table, others take minutes for it.
@@ -123,9 +126,17 @@ class Debt:
                 soft=1, late=1, hard=None,
             ),
             Measure(
+                "untidy_deletes", self.untidy_deletes, "delete files beside one for each data file", "compact",
+                soft=MANY_DELETE_FILES, late=100, hard=None,
+            ),
+            Measure(
+                "untidy_manifests", self.untidy_manifests, "manifests that it pays to write again", "rewrite_manifests",
+                soft=1, late=200, hard=None,
+            ),
+            Measure(
                 # Our own commits keep fewer than 50.
                 "manifests", self.manifests, "manifests to open for a scan", "rewrite_manifests",
-                soft=100, late=300, hard=1_000,
+                soft=None, late=500, hard=1_000,
             ),
             Measure(
                 # Metadata is written whole with each commit, about 1 KB for each snapshot.

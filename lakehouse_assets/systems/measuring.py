@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
+from lakehouse_assets.model.compaction_plan import SMALL_SHARE
 from lakehouse_assets.model.debt import Debt
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.merge_plan import Place
@@ -22,11 +23,12 @@ from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.live_files import LiveFile
 from lakehouse_assets.systems.manifests import read_entries
 from lakehouse_assets.systems.parquet import WriteSettings
-from lakehouse_assets.systems.snapshots import ancestors, table_name
+from lakehouse_assets.systems.position_deletes import is_of_one_file
+from lakehouse_assets.systems.regrouping import plan_regrouping
+from lakehouse_assets.systems.snapshots import ancestors, manifest_target_bytes, table_name
 
 _KEPT_BYTES: Final = 32 * 1024 * 1024
 _PLACE_BYTES: Final = 500  # the figures of one partition in memory
-_SMALL_SHARE: Final = 0.75
 _MAX_AGE, _MIN_KEPT = "history.expire.max-snapshot-age-ms", "history.expire.min-snapshots-to-keep"
 
 _cache = FileCache(_KEPT_BYTES)
@@ -41,6 +43,7 @@ class _Figures:
     equality_deletes: int = 0
     data_files: int = 0
     delete_files: int = 0
+    shared_deletes: int = 0
     size_bytes: int = 0
     small_files: int = 0
     oldest: int = 2**63
@@ -50,7 +53,7 @@ class _Figures:
         file: DataFile = entry.data_file
         rows, size = file.record_count, file.file_size_in_bytes
         if file.content == DataFileContent.POSITION_DELETES:
-            return cls(dead_rows=rows, delete_files=1, size_bytes=size)
+            return cls(dead_rows=rows, delete_files=1, shared_deletes=int(not is_of_one_file(file)), size_bytes=size)
         if file.content == DataFileContent.EQUALITY_DELETES:
             return cls(equality_deletes=rows, delete_files=1, size_bytes=size)
         if size >= small_bytes:
@@ -64,6 +67,7 @@ class _Figures:
             self.equality_deletes + other.equality_deletes,
             self.data_files + other.data_files,
             self.delete_files + other.delete_files,
+            self.shared_deletes + other.shared_deletes,
             self.size_bytes + other.size_bytes,
             self.small_files + other.small_files,
             min(self.oldest, other.oldest),
@@ -73,13 +77,20 @@ class _Figures:
     def dead_percent(self) -> float:
         return min(100.0, 100 * self.dead_rows / self.rows) if self.rows else 0.0
 
+    @property
+    def untidy_deletes(self) -> int:
+        """Delete files that are not the only one of one data file, as far as numbers tell."""
+        return self.shared_deletes + max(0, self.delete_files - self.shared_deletes - self.data_files)
+
 
 @dataclass(frozen=True, slots=True)
 class _Content:
     """What the manifests of one snapshot say, in numbers."""
 
     manifests: int = 0
+    untidy_manifests: int = 0
     whole: _Figures = _Figures()
+    untidy_deletes: int = 0
     dead_percent: float = 0.0
     small_files: int = 0
     waiting_files: int = 0
@@ -102,10 +113,12 @@ def measure_debt(table: Table, policy: MaintenanceSpec, now_ms: int) -> Debt:
         equality_deletes=content.whole.equality_deletes,
         data_files=content.whole.data_files,
         delete_files=content.whole.delete_files,
+        untidy_deletes=content.untidy_deletes,
         size_bytes=content.whole.size_bytes,
         small_files=content.small_files,
         waiting_files=content.waiting_files,
         manifests=content.manifests,
+        untidy_manifests=content.untidy_manifests,
         snapshots=len(metadata.snapshots),
         expired_snapshots=sum(1 for _ in _expired(table, now_ms)),
         metadata_files=len(metadata.metadata_log) + 1,
@@ -142,6 +155,8 @@ def _read_content(table: Table, snapshot: Snapshot | None, crowd: int) -> _Conte
         crowded = [place for place in places.values() if place.small_files >= crowd]
         return _Content(
             manifests=len(manifests),
+            untidy_manifests=sum(len(group.manifests) for group in plan_regrouping(table)),
+            untidy_deletes=sum(place.untidy_deletes for place in places.values()),
             whole=sum(places.values(), _Figures()),
             dead_percent=round(max((place.dead_percent for place in places.values()), default=0.0), 1),
             small_files=max((place.small_files for place in places.values()), default=0),
@@ -149,14 +164,15 @@ def _read_content(table: Table, snapshot: Snapshot | None, crowd: int) -> _Conte
             oldest=min((place.oldest for place in crowded), default=None),
         )
 
-    return _cache.load(("snapshot", snapshot.manifest_list, str(target), str(crowd)), read, lambda _: _PLACE_BYTES)
+    limits = (str(target), str(crowd), str(manifest_target_bytes(table)))
+    return _cache.load(("snapshot", snapshot.manifest_list, *limits), read, lambda _: _PLACE_BYTES)
 
 
 def _sum_up(table: Table, manifest: ManifestFile, target_bytes: int) -> Mapping[Place, _Figures]:
     def read() -> Mapping[Place, _Figures]:
         places: dict[Place, _Figures] = defaultdict(_Figures)
         for entry in read_entries(table.io, manifest):
-            places[LiveFile(entry.data_file, ()).place] += _Figures.of_entry(entry, _SMALL_SHARE * target_bytes)
+            places[LiveFile(entry.data_file, ()).place] += _Figures.of_entry(entry, SMALL_SHARE * target_bytes)
         return dict(places)
 
     name = ("manifest", manifest.manifest_path, str(target_bytes))

@@ -17,7 +17,7 @@ def test_each_kind_of_debt_asks_for_what_pays_it_in_the_order_in_which_that_help
     assert Debt(small_files=6).due(POLICY) == ("compact",)
     assert Debt(dead_percent=20.0).due(POLICY) == ("compact",)
     assert Debt(equality_deletes=1).due(POLICY) == ("compact",)
-    assert Debt(expired_snapshots=100, manifests=100, small_files=9).due(POLICY) == ("compact", "rewrite_manifests", "expire")
+    assert Debt(expired_snapshots=100, untidy_manifests=30, small_files=9).due(POLICY) == ("compact", "rewrite_manifests", "expire")
 
 
 def test_a_declaration_moves_the_limit_and_leaves_operations_out() -> None:

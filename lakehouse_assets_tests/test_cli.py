@@ -199,7 +199,7 @@ def test_status_shows_debt_beside_its_limits_and_what_pays_it(clicks: str, folde
     said = capsys.readouterr().out
     assert "\n  owes     compact\n" in said
     assert re.search(r"^  small files in one partition +2 +2 +60 +500  lakehouse compact ods.clicks$", said, re.MULTILINE)
-    assert re.search(r"^  manifests to open for a scan +2 +100 +300 +1,000$", said, re.MULTILINE)
+    assert re.search(r"^  manifests to open for a scan +2 +500 +1,000$", said, re.MULTILINE)
     assert main(["status", "--json"]) == 0
     (document,) = documents(capsys)
     assert (document["debt"]["due"], document["debt"]["small_files"], document["debt"]["small_files_limit"]) == (["compact"], 2, 2)

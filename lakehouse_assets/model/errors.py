@@ -39,6 +39,7 @@
     │  └─ CommitOutcomeUnknownError   R  may or may not have landed: every file is kept, the ledger decides
     ├─ RowsDifferError             files that were written again do not hold the rows that were read
     ├─ WorkerLostError             R  a staging process died
+    ├─ SparkError                  Spark, which a table was handed to, failed or changed what it must not
     ├─ StorageError                R  files could not be read or written
     ├─ CatalogUnavailableError     R  the catalog did not answer
     └─ CatalogAccessError             it refused credentials or rights
@@ -553,6 +554,12 @@ class RowsDifferError(LakehouseError):
             "Nothing was published. Run again; if it repeats, report it with this message, and set "
             "'leave_out: [compact]' in the table's maintenance meanwhile."
         )
+class SparkError(LakehouseError):
+    """Spark, to which a table was handed for maintenance, failed, or changed what it must not change."""
+
+    def __init__(self, table: str, reason: str, remedy: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(f"Cannot compact {table} in Spark: {reason}. {remedy}.")
 
 
 class StorageError(LakehouseError):

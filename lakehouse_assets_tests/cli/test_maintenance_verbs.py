@@ -1,6 +1,7 @@
 """The verbs of maintenance: any table of the catalog, a plan that changes nothing, reports, and where they end."""
 
 import json
+import re
 import signal
 from argparse import Namespace
 from pathlib import Path
@@ -56,7 +57,8 @@ def test_compact_shows_its_plan_and_changes_nothing_then_does_it(catalog: Any, c
 
     assert main(["compact", "ods.clicks", "ods.foreign", "--dry-run"]) == 0
     titles, *lines = capsys.readouterr().out.splitlines()[1:]
-    assert dict(zip(titles.split(), lines[1].split(), strict=False)).items() >= {"partition": "all", "files": "3"}.items()
+    assert re.search(r"\bpartition +files +size\b", titles)
+    assert re.search(r"\ball +3 +", lines[1])
     assert lines[-1] == "compact ods.foreign: nothing to do"
     assert catalog.load_table("ods.clicks").metadata_location == before.metadata_location
 

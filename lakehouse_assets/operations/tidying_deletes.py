@@ -12,12 +12,7 @@ from typing import Final
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.delete_plan import DeletedFrom, DeleteKind, DeletePlan, DeleteState, plan_deletes
-from lakehouse_assets.model.errors import (
-    CommitConflictError,
-    CommitOutcomeUnknownError,
-    LakehouseError,
-    StorageError,
-)
+from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
@@ -54,9 +49,6 @@ class _Tidying:
 
     def run(self) -> MaintenanceReport:
         table, live = self._read()
-        for one in live.deletes:
-            if one.is_equality:
-                raise StorageError("rewrite the deletes of", self.task.table, f"{one.path} has equality deletes")
         plan = _plan(live)
         figures = _count(live, "before")
         if plan and not self.task.is_dry_run:
@@ -98,7 +90,7 @@ class _Tidying:
 
     def _publish(self, table: Table, rewrite: DeleteRewrite, part: Sequence[LiveFile]) -> None:
         """One part in one snapshot; none where there is nothing to change."""
-        rewrite.stage(part, {})
+        rewrite.stage(part)
         try:
             change = rewrite.swap(require_table(self.task.catalog, self.task.table))
             if change.added or change.removed_paths:

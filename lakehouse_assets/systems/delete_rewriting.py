@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 from lakehouse_assets.model.errors import CommitConflictError, StorageError
 from lakehouse_assets.model.merge_plan import Place
 from lakehouse_assets.systems.catalog import catalog_errors
+from lakehouse_assets.systems.equality_deletes import EqualityDeletes
 from lakehouse_assets.systems.live_files import EVERYWHERE, LiveFile, LiveFiles, list_live
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.position_deletes import (
@@ -63,6 +64,7 @@ class DeleteRewrite:
         # Delete files for several data files, which are there still.
         self._shared = {one.path for one in live.deletes if not one.is_equality and not is_of_one_file(one.file)}
         self._equality = {one.path: one for one in live.deletes if one.is_equality}
+        self._by_equality = EqualityDeletes(table, [one for one in self._equality.values() if one.applies_to])
         self._done: set[str] = set()  # data files for which it is settled
         self._left_out: set[str] = set()
         self._staged: list[_Staged] = []
@@ -74,8 +76,8 @@ class DeleteRewrite:
         """What others changed too soon: data files, and delete files for several of them that are still there."""
         return sorted({*self._left_out, *self._shared, *self._equality})
 
-    def stage(self, files: Sequence[LiveFile], by_equality: "dict[str, Positions]") -> None:
-        """Write the delete files that these data files need; `by_equality`: rows that equality deletes take out.
+    def stage(self, files: Sequence[LiveFile]) -> None:
+        """Write the delete files that these data files need.
 
         Raises:
             StorageError: they could not be written, or what was read back is something else.
@@ -83,6 +85,7 @@ class DeleteRewrite:
         self._fit = None
         with catalog_errors(self._table.catalog.name, f"rewrite the deletes of {table_name(self._table)}"):
             before = read_deleted_of(self._table, files)
+            by_equality = self._by_equality.find([file for file in files if file.has_equality_deletes])
             wanted = {}
             for file in files:
                 deleted = join_positions(before[file.path], by_equality.get(file.path, NO_POSITIONS))

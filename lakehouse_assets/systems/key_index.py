@@ -4,6 +4,7 @@ Hides how values are compared: as integers, decimals or bytes, the three forms i
 where their values are, and ordered as Iceberg's bounds are.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,9 +32,17 @@ def to_comparable(column: pa.Array | pa.ChunkedArray) -> pa.Array:
         return array.view(pa.int32()).cast(pa.int64())
     if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
         return array.view(pa.int64())
+    if pa.types.is_floating(kind):
+        return _bits(array)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return array.cast(pa.int64())
     return array if pa.types.is_decimal(kind) else array.cast(pa.binary())
+
+
+def _bits(array: pa.Array) -> pa.Array:
+    """Numbers with a fraction as integers that say which they are, and not their order; all that are none are one."""
+    values = array.cast(pa.float64())
+    return pc.if_else(pc.is_nan(values), pa.scalar(math.nan), values).view(pa.int64())
 
 
 def from_comparable(values: pa.Array, kind: pa.DataType) -> pa.Array:

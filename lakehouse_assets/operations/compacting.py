@@ -12,9 +12,8 @@ from typing import Final
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.compaction_plan import CompactionPlan, FileDebt, FileGroup, plan_compaction
-from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError
+from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport, PlannedWork
-from lakehouse_assets.operations.compacting_in_spark import run_compact_in_spark
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.operations.tidying_deletes import tidy_deletes
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
@@ -26,7 +25,6 @@ from lakehouse_assets.systems.position_deletes import is_of_one_file
 from lakehouse_assets.systems.rewriting import Rewriting, StagedGroup, StopRewritingError
 from lakehouse_assets.systems.schema import FORMAT_VERSION
 from lakehouse_assets.systems.snapshots import table_name
-from lakehouse_assets.systems.spark_session import find_session
 
 COMPACT: Final = "compact"
 _COMMITS = 10  # of a run
@@ -41,12 +39,9 @@ def run_compact(task: MaintenanceTask) -> MaintenanceReport:
 
     Raises:
         TableMissingError: there is no such table.
-        ConfigurationError, SparkError: the policy hands it to Spark, which does not reach it, or failed.
         RowsDifferError: what was written is not what was read; nothing of that commit landed.
         LakehouseError: of the tree; what was committed before stays.
     """
-    if task.policy.engine == "spark":
-        return run_compact_in_spark(task, find_session())
     began = time.monotonic()
     version = require_table(task.catalog, task.table).metadata.format_version
     if version != FORMAT_VERSION:
@@ -168,7 +163,10 @@ class _Compaction:
 
 @dataclass(slots=True)
 class _Batch:
-    """The groups of one commit. A context manager: leaving deletes what no snapshot names, unless nobody knows that."""
+    """The groups of one commit. A context manager: leaving deletes what no snapshot names, unless nobody knows that.
+
+    Whoever is interrupted while it is published does not know it.
+    """
 
     task: MaintenanceTask
     table: Table
@@ -176,6 +174,7 @@ class _Batch:
     planned: list[FileGroup] = field(default_factory=list)
     rewriting: Rewriting = field(init=False)
     _has_landed: bool = False
+    _is_certain: bool = True
 
     def __post_init__(self) -> None:
         self.rewriting = Rewriting(self.table, buffer_bytes=_BUFFER_BYTES, cache=self.cache, stop=self.task.stop)
@@ -184,7 +183,7 @@ class _Batch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, CommitOutcomeUnknownError):
+        if self._is_certain:
             self.rewriting.clean(landed=self._has_landed)
 
     @property
@@ -202,8 +201,13 @@ class _Batch:
 
     def publish(self) -> Landed:
         delivery = Delivery.maintaining(self.table, COMPACT, self.rewriting.swap)
-        landed = publish(self.task.catalog, table_name(self.table), delivery)
-        self._has_landed = True
+        self._is_certain = False
+        try:
+            landed = publish(self.task.catalog, table_name(self.table), delivery)
+            self._has_landed = self._is_certain = True
+        except LakehouseError as error:
+            self._is_certain = not isinstance(error, CommitOutcomeUnknownError)
+            raise
         return landed
 
 

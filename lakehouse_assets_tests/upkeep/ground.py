@@ -2,10 +2,7 @@
 
 import random
 import shutil
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,14 +13,13 @@ from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import StringType
 
 from lakehouse_assets.model.maintenance import MaintenanceReport
-from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
-from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests.builders import make_ranges, make_systems, roll_back
 from lakehouse_assets_tests.faults import FAULTY, FaultyCatalog
 from lakehouse_assets_tests.foreign_deletes import delete_by_equality, delete_rows
 from lakehouse_assets_tests.systems.merges import NAME, Merger, make_upsert_spec
+from lakehouse_assets_tests.upkeep.operations import EAGER, maintain
 from lakehouse_assets_tests.upkeep.truth import (
     Rows,
     age_files,
@@ -34,8 +30,6 @@ from lakehouse_assets_tests.upkeep.truth import (
     stored_files,
 )
 
-Operation = Callable[[MaintenanceTask], MaintenanceReport]
-
 _COLUMNS = "id, text"
 _FOREIGN = 10_000  # ids from here on are of others, who append what nobody else has
 _PATIENT = {
@@ -43,8 +37,6 @@ _PATIENT = {
     "commit.retry.min-wait-ms": "5",
     "commit.retry.max-wait-ms": "50",
 }
-POLICY = MaintenanceSpec(small_files=2)
-LONG_AFTER_MS = int(timedelta(days=1).total_seconds() * 1000)  # any snapshot may go by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +65,7 @@ class Ground:
     @classmethod
     def open(cls, folder: Path, seed: int = 0, **declared: object) -> "Ground":
         """An empty table with a key."""
-        properties = {"history.expire.min-snapshots-to-keep": "2", **_PATIENT}
+        properties = {**EAGER, **_PATIENT}
         spec = make_upsert_spec(**({"partition_by": ["bucket(2, id)"], "properties": properties} | declared))
         return cls(folder, random.Random(seed), Merger(make_systems(folder).catalog, spec), Moment({}, 0))
 
@@ -119,12 +111,9 @@ class Ground:
         assert isinstance(catalog, FaultyCatalog)
         return catalog
 
-    def maintain(
-        self, operation: Operation, catalog: Catalog | None = None, **task: object
-    ) -> MaintenanceReport:
-        """Run one operation, a day later by its clock, so that every snapshot is old enough to go."""
-        parts = {"policy": POLICY, "now_ms": lambda: int(time.time() * 1000) + LONG_AFTER_MS} | task
-        return operation(MaintenanceTask(catalog or self.others, NAME, **parts))  # type: ignore[arg-type]
+    def maintain(self, operation: str, catalog: Catalog | None = None, **parts: object) -> MaintenanceReport:
+        """Run one operation."""
+        return maintain(operation, catalog or self.others, NAME, **parts)
 
     # What others do, and our own runs beside it. Each says what the table holds then.
 
@@ -185,6 +174,11 @@ class Ground:
         keys = self._choose()
         delete_by_equality(self.others, NAME, "id", keys)
         self._without(keys)
+
+    def compact(self) -> None:
+        """Another machine compacts too."""
+        self.maintain("compact")
+        self.note()
 
     def change_spec(self) -> None:
         """New files are partitioned in another way from now on."""

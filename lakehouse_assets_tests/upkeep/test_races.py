@@ -16,7 +16,7 @@ from lakehouse_assets_tests.upkeep.operations import OPERATIONS
 pytestmark = pytest.mark.filterwarnings("ignore:Merge on read is not yet supported")
 
 EVENTS = (
-    "append", "put", "delete", "mark", "mark_and_append", "delete_by_key", "change_spec", "change_schema", "tag",
+    "append", "put", "delete", "mark", "mark_and_append", "delete_by_key", "compact", "change_spec", "change_schema", "tag",
     "roll_back", "write_branch", "drop",
 )  # fmt: skip
 # What may be said of it, instead of doing the work; all else is done, or kept back in the report.
@@ -53,7 +53,7 @@ def race(ground: Ground, operation: str, event: str, at: int | str) -> Maintenan
     answer: MaintenanceReport | LakehouseError
     EFFECTS.arm(Fault(at, "before", happen))
     try:
-        answer = ground.maintain(OPERATIONS[operation], ground.faulty())
+        answer = ground.maintain(operation, ground.faulty())
     except REFUSALS.get(event, ()) as refusal:
         answer = refusal
     finally:
@@ -64,7 +64,7 @@ def race(ground: Ground, operation: str, event: str, at: int | str) -> Maintenan
         assert not ground.exists
         return answer
     ground.judge()
-    ground.maintain(OPERATIONS[operation])
+    ground.maintain(operation)
     ground.note()
     ground.judge()
     return answer
@@ -73,15 +73,21 @@ def race(ground: Ground, operation: str, event: str, at: int | str) -> Maintenan
 @pytest.mark.parametrize(
     ("operation", "event"),
     [
+        ("compact", "append"),
+        ("compact", "put"),
+        ("compact", "mark_and_append"),
+        ("compact", "write_branch"),
         ("tidy_deletes", "put"),
-        ("tidy_deletes", "mark_and_append"),
-        ("tidy_deletes", "delete"),
         ("tidy_deletes", "roll_back"),
     ],
 )
-def test_what_happens_just_before_an_operation_commits_is_kept(
+def test_what_happens_just_before_an_operation_commits_is_kept_and_no_reason_to_give_up(
     ground: Ground, operation: str, event: str
 ) -> None:
+    if operation == "compact":
+        ground.maintain("tidy_deletes")  # else that would be its first commit
+        ground.note()
+
     answer = race(ground, operation, event, "commit")
 
     assert isinstance(answer, MaintenanceReport)
@@ -96,7 +102,7 @@ def test_what_happens_at_any_moment_of_an_operation_is_kept(
 ) -> None:
     seed = int(os.environ.get("RACES_SEED", random.randrange(2**32)))
     print(f"RACES_SEED={seed}")  # noqa: T201 - pytest shows it where the test fails
-    ground.maintain(OPERATIONS[operation], ground.faulty())
+    ground.maintain(operation, ground.faulty())
     commits = [at for at, effect in enumerate(EFFECTS.seen) if effect.startswith("commit")]
     others = [at for at in range(len(EFFECTS.seen)) if at not in commits]
     for at in sorted({*commits, *random.Random(seed).sample(others, min(OTHER_MOMENTS, len(others)))}):

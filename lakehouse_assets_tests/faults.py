@@ -184,6 +184,14 @@ class FaultyCatalog(SqlCatalog):
             "create-table", "", lambda: super(FaultyCatalog, self).create_table(*args, **kwargs)
         )
 
+    def rename_table(self, from_identifier: Any, to_identifier: Any) -> Table:
+        return EFFECTS.step(  # type: ignore[no-any-return]
+            "rename-table", "", lambda: super(FaultyCatalog, self).rename_table(from_identifier, to_identifier)
+        )
+
+    def drop_table(self, identifier: Any) -> None:
+        EFFECTS.step("drop-table", "", lambda: super(FaultyCatalog, self).drop_table(identifier))
+
     def commit_table(self, table: Table, requirements: Any, updates: Any) -> CommitTableResponse:
         self.commit_count += 1
         _next(self.before_commit)

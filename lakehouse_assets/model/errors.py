@@ -31,6 +31,9 @@
     │  ├─ TableMissingError
     │  ├─ TableReplacedError             same name, other uuid
     │  ├─ TableDiffersError              the table is not what its declaration says
+    │  ├─ DropImpossibleError            it can't be dropped so that it can be had back
+    │  ├─ UndoImpossibleError            no dropped table can be had back under this name
+    │  ├─ PurgeRefusedError              its files may be somebody else's too
     │  ├─ LedgerMissingError             rows, but no ledger of ours
     │  └─ LedgerLostError                which ledger counts can't be proved
     ├─ CommitError
@@ -40,6 +43,7 @@
     ├─ RowsDifferError             files that were written again do not hold the rows that were read
     ├─ WorkerLostError             R  a staging process died
     ├─ StorageError                R  files could not be read or written
+    │  └─ MetadataUnreadableError     R  the file that says what a table is can't be read
     ├─ CatalogUnavailableError     R  the catalog did not answer
     └─ CatalogAccessError             it refused credentials or rights
 
@@ -468,6 +472,33 @@ class TableDiffersError(TableError):
         )
 
 
+class DropImpossibleError(TableError):
+    """The table can't be dropped in a way that can be undone."""
+
+    def __init__(self, table: str, reason: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(
+            f"Cannot drop {table} so that it can be had back: {reason}. Nothing was changed. If it may go for good: "
+            f"lakehouse drop {table} --purge."
+        )
+
+
+class UndoImpossibleError(TableError):
+    """No dropped table can be had back under this name."""
+
+    def __init__(self, table: str, reason: str, what_to_do: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(f"Cannot have {table} back: {reason}. Nothing was changed. {what_to_do}.")
+
+
+class PurgeRefusedError(TableError):
+    """The files of a dropped table can't be deleted without a risk for others."""
+
+    def __init__(self, table: str, reason: str, what_to_do: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(f"Cannot delete the files of {table}: {reason}. Nothing was deleted. {what_to_do}.")
+
+
 class LedgerMissingError(TableError):
     """The table has rows, but nothing says which offsets they are."""
 
@@ -565,6 +596,13 @@ class StorageError(LakehouseError):
         super().__init__(
             f"Cannot {action} {location}: {reason}. Nothing was published. Check free space and access rights, then run again."
         )
+
+
+class MetadataUnreadableError(StorageError):
+    """The file that the catalog names, and that says what a table is, is gone or broken."""
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__("read what a table is from", location, reason)
 
 
 class CatalogUnavailableError(LakehouseError):

@@ -40,6 +40,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from lakehouse_assets.model.changes import ColumnChange, join_changes
+from lakehouse_assets.model.dropped import DROPPED_NAMESPACE
 from lakehouse_assets.model.errors import (
     CatalogAccessError,
     CatalogUnavailableError,
@@ -141,9 +142,10 @@ def require_table(catalog: Catalog, name: str) -> Table:
 
 
 def list_tables(catalog: Catalog) -> list[str]:
-    """The name of every table, `namespace.name`, sorted."""
+    """The name of every table, `namespace.name`, sorted; dropped ones are none."""
     with catalog_errors(catalog.name, f"list the tables of {catalog.name!r}"):
-        return sorted(".".join(table) for namespace in catalog.list_namespaces() for table in catalog.list_tables(namespace))
+        namespaces = [one for one in catalog.list_namespaces() if one != (DROPPED_NAMESPACE,)]
+        return sorted(".".join(table) for namespace in namespaces for table in catalog.list_tables(namespace))
 
 
 def ensure_table(

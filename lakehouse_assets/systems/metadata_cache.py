@@ -14,6 +14,8 @@ from pyiceberg.io import InputFile
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table.metadata import TableMetadata, TableMetadataV1, TableMetadataV2
 
+from lakehouse_assets.model.errors import MetadataUnreadableError
+
 _KEPT_BYTES = 64 * 1024 * 1024  # of metadata JSON; parsed objects take a few times as much
 
 _parse = FromInputFile.table_metadata
@@ -63,7 +65,10 @@ def install() -> None:
 def _load(input_file: InputFile, *args: Any, **kwargs: Any) -> TableMetadata:
     found = _cache.find(input_file.location)
     if found is None:
-        found = _parse(input_file, *args, **kwargs)
+        try:
+            found = _parse(input_file, *args, **kwargs)
+        except (FileNotFoundError, ValueError) as error:
+            raise MetadataUnreadableError(input_file.location, f"{type(error).__name__}: {error}") from error
         _cache.keep(input_file.location, found, _size_bytes(found))
     return found
 

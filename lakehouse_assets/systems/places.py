@@ -1,0 +1,93 @@
+"""Where the files of tables lie, and whether files of one may be another's too.
+
+Hides what a catalog says of a table whose metadata can't be read, and which of a table's properties name a place. A place is
+shared where one location lies in another, however they are spelled.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Final
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.errors import LakehouseError, MetadataUnreadableError
+from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.storage import is_inside, normalize
+
+# Iceberg documentation, "Configuration": where a table's files may lie beside its location.
+_PLACES: Final = ("write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path")
+_METADATA_FILE = re.compile(r"(.+)/metadata/[^/]+\.metadata\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table lies.
+
+    Attributes:
+        location: None where nobody knows.
+        table: None where its metadata can't be read.
+        problem: Why not.
+    """
+
+    location: str | None
+    table: Table | None = None
+    problem: str = ""
+
+
+def locate(catalog: Catalog, name: str) -> Place | None:
+    """Where a table lies, as well as that can be told; None where there is none of that name. Read-only.
+
+    Raises:
+        CatalogUnavailableError, CatalogAccessError, StorageError: nothing is said of the table.
+    """
+    try:
+        table = load_table(catalog, name)
+    except MetadataUnreadableError as error:
+        found = _METADATA_FILE.fullmatch(error.location)
+        return Place(found[1] if found else None, None, str(error))
+    return Place(table.location(), table) if table is not None else None
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """Every place where tables of a catalog lie, by the tables' names; `unknown` are those of which nobody knows."""
+
+    unknown: dict[str, str] = field(default_factory=dict)
+    _folders: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, catalog: Catalog, names: Iterable[str]) -> "Neighbours":
+        """Of these tables, each of which is looked at."""
+        found = cls()
+        for name in names:
+            try:
+                place = locate(catalog, name)
+            except LakehouseError as error:
+                found.unknown[name] = str(error)
+                continue
+            if place is None:
+                continue  # it was dropped meanwhile
+            if place.location is None:
+                found.unknown[name] = place.problem
+                continue
+            properties: Mapping[str, str] = place.table.properties if place.table is not None else {}
+            for location in (place.location, *(properties[key] for key in _PLACES if key in properties)):
+                found._folders.setdefault(normalize(location), set()).add(name)
+        return found
+
+    def sharing(self, location: str, own: Set[str]) -> str | None:
+        """A table, but those of the names `own`, that lies in this place, around it, or within it."""
+        mine = normalize(location)
+        within = (name for folder, names in self._folders.items() if is_inside(folder, mine) for name in names - own)
+        return self.owning(location, own) or next(within, None)
+
+    def owning(self, location: str, own: Set[str]) -> str | None:
+        """A table, but those of the names `own`, in whose place a file lies."""
+        folder = normalize(location)
+        while folder:
+            if others := self._folders.get(folder, set()) - own:
+                return min(others)
+            folder = folder.rpartition("/")[0]
+        return None

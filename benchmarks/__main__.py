@@ -5,6 +5,7 @@ import sys
 from benchmarks import (
     bench_changes,
     bench_commit,
+    bench_compact,
     bench_decode,
     bench_decode_changes,
     bench_huge,
@@ -18,6 +19,7 @@ BENCHES = {
     "decode": bench_decode,
     "decode-changes": bench_decode_changes,
     "commit": bench_commit,
+    "compact": bench_compact,
     "status": bench_status,
     "ingest": bench_ingest,
     "shapes": bench_shapes,

@@ -5,6 +5,7 @@ and which row groups need not be read. Deletes are not applied: who asks for pos
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,14 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema, prune_columns
 from pyiceberg.table import Table
+from pyiceberg.table.name_mapping import parse_mapping_from_json
 from pyiceberg.types import ListType, MapType
 
 from lakehouse_assets.model.errors import StorageError
 from lakehouse_assets.systems.file_cache import FileCache
 
 BATCH_ROWS = 64 * 1024
+_NAME_MAPPING = "schema.name-mapping.default"  # Iceberg spec, "Column Projection"
 
 RowGroups = Callable[[pq.FileMetaData, Schema], Sequence[int]]
 
@@ -63,8 +66,9 @@ def _read(
 
         def read_footer() -> tuple[pq.FileMetaData, Schema]:
             footer = pq.read_metadata(stream)
-            arrow = footer.schema.to_arrow_schema()
-            return footer, pyarrow_to_schema(arrow, metadata.name_mapping(), downcast_ns_timestamp_to_us=True)
+            return footer, _read_schema(
+                footer.schema.to_arrow_schema().serialize().to_pybytes(), metadata.properties.get(_NAME_MAPPING)
+            )
 
         name = ("footer", file.file_path, str(metadata.current_schema_id))  # what a name mapping says may change with a schema
         footer, own = cache.load(name, read_footer, lambda read: 4 * read[0].serialized_size)
@@ -90,6 +94,13 @@ def _read(
                 )
                 yield first, rows
                 first += batch.num_rows
+
+
+@lru_cache(maxsize=64)
+def _read_schema(arrow: bytes, name_mapping: str | None) -> Schema:
+    """The schema of a file. Most files of a table have the same one, and making it costs more than the rest of opening one."""
+    mapping = parse_mapping_from_json(name_mapping) if name_mapping else None
+    return pyarrow_to_schema(pa.ipc.read_schema(pa.py_buffer(arrow)), mapping, downcast_ns_timestamp_to_us=True)
 
 
 def read_at(

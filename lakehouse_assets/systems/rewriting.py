@@ -35,10 +35,10 @@ from lakehouse_assets.systems.position_deletes import (
     without,
     write_deletes,
 )
-from lakehouse_assets.systems.row_checksum import RowChecksum
+from lakehouse_assets.systems.row_checksum import ChecksumThread, RowChecksum
 from lakehouse_assets.systems.row_routes import RowRoutes
 from lakehouse_assets.systems.snapshots import Change, ancestors, table_name
-from lakehouse_assets.systems.source_rows import read_sources
+from lakehouse_assets.systems.source_rows import read_checksum, read_sources
 
 _ROW_GROUPS_PER_FILE = 8  # at least, so that a file is ended near its target size
 
@@ -139,17 +139,18 @@ class Rewriting:
 
     def _write(self, files: Sequence[LiveFile], writer: StagingWriter) -> StagedGroup:
         partitioner = Partitioner(self._table.spec(), self._table.schema())
-        routes, checksum = RowRoutes(), RowChecksum()
-        gone: dict[str, Positions] = {}
-        for source in read_sources(self._table, files, self._cache):
-            if self._stop():
-                raise StopRewritingError
-            gone[source.file.path] = source.deleted
-            for rows, of_rows in source.pieces:
-                checksum += of_rows
-                for partition, part in partitioner.split(rows):
-                    routes.add(source.file.path, partition, part.num_rows)
-                    writer.put(partition, part)
+        routes, gone = RowRoutes(), dict[str, Positions]()
+        with ChecksumThread() as thread:
+            for source in read_sources(self._table, files, self._cache):
+                if self._stop():
+                    raise StopRewritingError
+                gone[source.file.path] = source.deleted
+                for rows in source.pieces:
+                    thread.add(rows)
+                    for partition, part in partitioner.split(rows):
+                        routes.add(source.file.path, partition, part.num_rows)
+                        writer.put(partition, part)
+            checksum = thread.finish()
         staged = writer.finish()
         self._written += [file.location for file in staged]
         outputs: dict[PartitionValues, list[DataFile]] = {}
@@ -158,11 +159,7 @@ class Rewriting:
         return StagedGroup(files, outputs, checksum, routes, gone)
 
     def _prove(self, group: StagedGroup) -> None:
-        outputs = [LiveFile(file, ()) for file in group.files]
-        found = RowChecksum()
-        for output in read_sources(self._table, outputs, self._cache):
-            for _, of_rows in output.pieces:
-                found += of_rows
+        found = read_checksum(self._table, group.files, self._cache)
         if found != group.checksum:
             raise RowsDifferError(table_name(self._table), len(group.sources), str(group.checksum), str(found))
 

@@ -6,6 +6,8 @@ are to come with the same columns in the same types on both sides. It is no defe
 to look the same.
 """
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +24,7 @@ _A, _B, _C = (np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93,
 _HALF, _SHIFT = np.uint64(32), np.uint64(29)
 _NULL, _EMPTY = np.uint64(0xA0761D6478BD642F), np.uint64(0xE7037ED1A0B428DB)
 _WORD = 8
+_PARTS = np.array([(1 << 8 * length) - 1 for length in range(_WORD + 1)], np.uint64)  # of a word that holds so many bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,45 @@ class RowChecksum:
         for batch in rows.to_batches(max_chunksize=SLICE_ROWS):
             total += int(_sum(_hash_rows(batch.columns, len(batch))))
         return cls(rows.num_rows, total & _MASK)
+
+
+class ChecksumThread:
+    """Adds up the checksum of rows beside whoever has them to do other things with. A context manager: leaving ends it.
+
+    Few rows at a time are put together first, because each computation has a price of its own.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checksum")
+        self._running: deque[Future[RowChecksum]] = deque()
+        self._waiting: list[pa.Table] = []
+        self._total = RowChecksum()
+
+    def __enter__(self) -> "ChecksumThread":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def add(self, rows: pa.Table) -> None:
+        """Take rows. Waits while many are not done."""
+        self._waiting.append(rows)
+        if sum(piece.num_rows for piece in self._waiting) >= SLICE_ROWS:
+            self._start()
+
+    def finish(self) -> RowChecksum:
+        """Of all rows."""
+        if self._waiting:
+            self._start()
+        while self._running:
+            self._total += self._running.popleft().result()
+        return self._total
+
+    def _start(self) -> None:
+        rows, self._waiting = self._waiting, []
+        self._running.append(self._thread.submit(lambda: RowChecksum.of(pa.concat_tables(rows).combine_chunks())))
+        if len(self._running) > 2:
+            self._total += self._running.popleft().result()
 
 
 def _sum(hashes: Hashes) -> np.uint64:
@@ -103,9 +145,9 @@ def _hash_fixed(values: pa.Array) -> Hashes:
     if raw is None:
         return np.zeros(len(values), np.uint64)
     cells = np.frombuffer(raw, np.uint8, len(values) * width, values.offset * width).reshape(len(values), width)
-    hashes = np.zeros(len(values), np.uint64)
-    for begin in range(0, width, _WORD):
-        hashes = _mix(hashes ^ _to_words(cells[:, begin : begin + _WORD]) ^ _A)
+    hashes = _fold(_to_words(cells[:, :_WORD]), _A)
+    for begin in range(_WORD, width, _WORD):
+        hashes = _fold(hashes, _to_words(cells[:, begin : begin + _WORD]))
     return hashes
 
 
@@ -124,29 +166,40 @@ def _hash_bytes(values: pa.Array, offset_type: "type[np.int32] | type[np.int64]"
     _, raw_offsets, raw = values.buffers()
     size = np.dtype(offset_type).itemsize
     offsets = np.frombuffer(raw_offsets, offset_type, len(values) + 1, values.offset * size).astype(np.int64)
-    begins, lengths = offsets[:-1], np.diff(offsets)
-    hashes = _mix(lengths.astype(np.uint64) ^ _EMPTY)
-    if not len(lengths) or not lengths.any():
-        return hashes
-    cells = np.zeros(int(offsets[-1] - offsets[0]) + _WORD, np.uint8)  # so that the last word has its eight bytes
-    cells[:-_WORD] = np.frombuffer(raw, np.uint8, len(cells) - _WORD, int(offsets[0]))
-    words: Hashes = np.ndarray(len(cells) - _WORD + 1, "<u8", cells.data, strides=(1,))
-    begins = begins - offsets[0]
-    open_rows = np.flatnonzero(lengths)
-    at, left = begins[open_rows], lengths[open_rows]
-    while len(open_rows):
-        found = words[at]
-        short = left < _WORD
-        if short.any():
-            unused = (_WORD - left[short]).astype(np.uint64) * np.uint64(8)
-            found[short] &= np.uint64(_MASK) >> unused
-        hashes[open_rows] = _fold(hashes[open_rows], found)
-        goes_on = left > _WORD
-        open_rows, at, left = open_rows[goes_on], at[goes_on] + _WORD, left[goes_on] - _WORD
+    begins, left = offsets[:-1], np.diff(offsets)
+    hashes = _mix(left.astype(np.uint64) ^ _EMPTY)
+    words = _words_at(raw, int(offsets[-1]))
+    rows = None  # that go on, where some have ended
+    while len(left):
+        if (shortest := left.min()) <= 0:
+            goes_on = np.flatnonzero(left > 0)
+            rows = goes_on if rows is None else rows[goes_on]
+            begins, left = begins[goes_on], left[goes_on]
+            if not len(left):
+                break
+        found = words[begins]
+        if shortest < _WORD:
+            found &= _PARTS.take(np.minimum(left, _WORD))
+        if rows is None:
+            hashes = _fold(hashes, found)
+        else:
+            hashes[rows] = _fold(hashes[rows], found)
+        begins, left = begins + _WORD, left - _WORD
     return _mix(hashes)
 
 
-def _fold(hashes: Hashes, words: Hashes) -> Hashes:
+def _words_at(raw: pa.Buffer | None, stop: int) -> Hashes:
+    """The eight bytes that begin at each byte before `stop`."""
+    if raw is None or raw.size < stop + _WORD:
+        cells = np.zeros(stop + _WORD, np.uint8)
+        if raw is not None:
+            cells[:stop] = np.frombuffer(raw, np.uint8, stop)
+    else:
+        cells = np.frombuffer(raw, np.uint8, stop + _WORD)
+    return np.ndarray(stop + 1, "<u8", cells.data, strides=(1,))
+
+
+def _fold(hashes: Hashes, words: "Hashes | np.uint64") -> Hashes:
     hashes = (hashes ^ words) * _B
     hashes ^= hashes >> _HALF
     return hashes

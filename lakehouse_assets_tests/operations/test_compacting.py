@@ -1,20 +1,21 @@
 """Small files become few, and the rows stay what they are, whoever else writes meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
+from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from lakehouse_assets.model.errors import RowsDifferError, TableMissingError
 from lakehouse_assets.operations.compacting import run_compact
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.history import read_ledger
-from lakehouse_assets.systems.row_checksum import RowChecksum
+from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import (
     append_foreign_rows,
@@ -240,21 +241,29 @@ def test_tables_of_others_are_compacted_and_get_no_ledger(catalog: Catalog) -> N
     assert not [key for key in table.properties if key.startswith("lakehouse.")]
 
 
-def test_rows_that_differ_land_nowhere(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage that gives back other bytes than it got, in short."""
+class ForgetfulFileIO(PyArrowFileIO):
+    """A storage that gives an older file back where it is asked for a newer one."""
+
+    older: ClassVar[Sequence[str]] = ()
+
+    def new_input(self, location: str) -> Any:
+        is_newer = self.older and location.endswith(".parquet") and location not in self.older
+        return super().new_input(self.older[0] if is_newer else location)
+
+
+def test_rows_that_differ_land_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog = make_systems(tmp_path, **{"py-io-impl": f"{__name__}.ForgetfulFileIO"}).catalog
     before = fill(catalog, 8)
     files = _list_data(catalog)
-    right = RowChecksum.of
+    older = [entry.data_file.file_path for entry in list_live_files(before)]
+    monkeypatch.setattr(ForgetfulFileIO, "older", older)
 
-    def of(rows: Any) -> RowChecksum:
-        return right(rows) if rows.num_rows < 80 else right(rows.slice(1))
-
-    monkeypatch.setattr(RowChecksum, "of", of)
-    with pytest.raises(RowsDifferError, match="Cannot replace 8 files of ods.clicks: 80 rows"):
+    with pytest.raises(RowsDifferError, match="Cannot replace 8 files of ods.clicks: 80 rows .* hold 10 rows"):
         compact(catalog)
 
     assert catalog.load_table(NAME).metadata_location == before.metadata_location
     assert _list_data(catalog) == files
+    catalog.close()
 
 
 def test_what_a_run_may_not_do_any_more_is_the_next_ones(catalog: Catalog) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from lakehouse_assets.cli.command import VERBS
 from lakehouse_assets.model import errors
 from lakehouse_assets.model.column_spec import ColumnSpec
+from lakehouse_assets.model.debt import Debt, Measure
 from lakehouse_assets.model.layout_spec import PartitionsSpec
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.source_spec import SourceSpec
@@ -49,6 +50,13 @@ def test_every_error_is_documented_with_whether_it_is_tried_again(error: type[er
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_of_the_command_is_documented(verb: str) -> None:
     assert re.search(rf"^\| `{verb}[ `]", COMMAND, re.MULTILINE)
+
+
+@pytest.mark.parametrize("measure", Debt().measures(MaintenanceSpec()), ids=lambda measure: measure.name)
+def test_every_kind_of_debt_is_documented_with_its_limits(measure: Measure) -> None:
+    limits = ["" if limit is None else f"{limit:,g} " for limit in (measure.soft, measure.late, measure.hard)]
+    row = rf"^\| `{measure.name}`: [^|]+ \| `{measure.operation}` \| {limits[0]}\| {limits[1]}\| {limits[2]}\|$"
+    assert re.search(row, OPERATIONS, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]), ids=lambda p: p.name)

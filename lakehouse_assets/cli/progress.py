@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 _SILENT_SECONDS = 10.0
 
@@ -52,8 +53,9 @@ def show_progress() -> Iterator[Bar]:
 def tell_progress() -> Iterator[Callable[[str], None]]:
     """Hears sentences while this lasts. A terminal shows the last one; elsewhere one is written every ten seconds."""
     if sys.stderr.isatty():
-        with Console(stderr=True).status("") as line:
-            yield lambda sentence: line.update(escape(sentence))
+        # As above: only what goes to this terminal may be written around the line.
+        with Live(console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as line:
+            yield lambda sentence: line.update(Text(sentence))
         return
     told = time.monotonic()
 

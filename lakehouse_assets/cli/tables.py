@@ -36,7 +36,9 @@ def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableS
 
 
 def choose_policies(environment: Environment, catalog: "Catalog", names: Sequence[str]) -> dict[str, MaintenanceSpec]:
-    """How each of these tables is looked after; nobody needs to declare it: then as by default.
+    """How each of these tables is looked after, or every declared one where none is named.
+
+    One that is named needs not be declared: then as by default.
 
     Raises:
         UnknownTableError: the catalog has no table of that name.
@@ -54,7 +56,7 @@ def choose_policies(environment: Environment, catalog: "Catalog", names: Sequenc
         if "." not in name or load_table(catalog, name) is None:
             known = list_tables(catalog)
             raise UnknownTableError(name, known, nearest(name, known), catalog=catalog.name, is_declared=name in policies)
-    return {name: policies.get(name, MaintenanceSpec()) for name in names}
+    return {name: policies.get(name, MaintenanceSpec()) for name in names} if names else policies
 
 
 def list_broken(environment: Environment) -> list[DeclarationError]:

@@ -5,12 +5,13 @@ A Java machine beside the test, to which statements go through Py4J; PySpark wou
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
+from py4j.java_gateway import CallbackServerParameters, GatewayParameters, JavaGateway, launch_gateway
 
 from lakehouse_assets.local.java import JavaProgram, find_java, resolve_jars
 
@@ -54,6 +55,7 @@ class Spark:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._hears = False
 
     def __enter__(self) -> Self:
         folder = self._folder
@@ -86,6 +88,17 @@ class Spark:
         self._process.wait(30)
         self._log.close()
 
+    def during_next_plan(self, action: Callable[[], None]) -> None:
+        """Do this once, when the next scan begins to be planned: whoever scans has chosen its snapshot by then."""
+        if not self._hears:
+            self._gateway.start_callback_server(CallbackServerParameters(port=0, daemonize=True, daemonize_connections=True))
+            port = self._gateway.get_callback_server().get_listening_port()
+            address = self._gateway.java_gateway_server.getCallbackClient().getAddress()
+            self._gateway.java_gateway_server.resetCallbackClient(address, port)
+            self._hears = True
+        event = self._gateway.jvm.java.lang.Class.forName("org.apache.iceberg.events.ScanEvent")
+        self._gateway.jvm.org.apache.iceberg.events.Listeners.register(_ScanListener(action), event)
+
     def open(self, folder: Path) -> "SparkCatalog":
         """The SQLite catalog of `make_settings(folder)`."""
         session = self._session.newSession()
@@ -102,11 +115,46 @@ class Spark:
         return SparkCatalog(session)
 
 
+@dataclass(frozen=True)
+class _Frame:
+    rows: list[dict[str, Any]]
+
+    def collect(self) -> list[dict[str, Any]]:
+        return self.rows
+
+
+class Session:
+    """What PySpark's session is to the platform, whose package is not needed for it."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def sql(self, statement: str) -> _Frame:
+        return _Frame([json.loads(line) for line in self._session.sql(statement).toJSON().collectAsList()])
+
+
+class _ScanListener:
+    """Hears of scans that Iceberg begins to plan, in the thread that plans them."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action: Callable[[], None] | None = action
+
+    def notify(self, event: Any) -> None:
+        if self._action is None or not event.tableName().endswith(".clicks"):
+            return  # it was done, or a table of metadata is read
+        action, self._action = self._action, None
+        action()
+
+    class Java:
+        implements: ClassVar = ["org.apache.iceberg.events.Listener"]
+
+
 class SparkCatalog:
     """The tables of one test; `{table}` in a statement is `ods.clicks`."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
+        self.session = Session(session)
 
     def query(self, statement: str, table: str = "ods.clicks") -> list[tuple[Any, ...]]:
         """Rows of a query; what JSON has no type for comes as text or as a float."""

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from lakehouse_assets.cli.verbs import (
     accept_loss,
+    compact,
     dev,
     ingest,
+    manifests,
     new,
     peek,
     plan,
@@ -54,6 +56,8 @@ VERBS: Mapping[str, Verb] = {
     "query": query,
     "replay": replay,
     "accept-loss": accept_loss,
+    "compact": compact,
+    "manifests": manifests,
     "schema": schema,
 }
 

@@ -35,13 +35,18 @@
     │  ├─ UndoImpossibleError            no dropped table can be had back under this name
     │  ├─ PurgeRefusedError              its files may be somebody else's too
     │  ├─ LedgerMissingError             rows, but no ledger of ours
-    │  └─ LedgerLostError                which ledger counts can't be proved
+    │  ├─ LedgerLostError                which ledger counts can't be proved
+    │  ├─ RefLostError                   a catalog dropped a branch or tag with the snapshot that it names
+    │  ├─ ListingIncompleteError         files that the table needs are not where its files are looked for
+    │  ├─ SharedLocationError            another table's files lie in the same place
+    │  └─ TooManyOrphansError            so many files that no snapshot knows that somebody should look
     ├─ CommitError
     │  ├─ CommitConflictError         R  certainly not landed: the table moved; plan again
     │  ├─ StaleOffsetsError           R  certainly not landed: another run was first; plan again
     │  └─ CommitOutcomeUnknownError   R  may or may not have landed: every file is kept, the ledger decides
     ├─ RowsDifferError             files that were written again do not hold the rows that were read
     ├─ WorkerLostError             R  a staging process died
+    ├─ SparkError                  Spark, which a table was handed to, failed or changed what it must not
     ├─ StorageError                R  files could not be read or written
     │  └─ MetadataUnreadableError     R  the file that says what a table is can't be read
     ├─ CatalogUnavailableError     R  the catalog did not answer
@@ -521,6 +526,58 @@ class LedgerLostError(TableError):
         )
 
 
+class RefLostError(TableError):
+    """A branch or tag was made of a snapshot in the moment in which that expired, and the catalog dropped both.
+
+    `metadata_location` is the state of the table that still has it.
+    """
+
+    def __init__(self, table: str, names: Sequence[str], metadata_location: str) -> None:
+        self.table, self.names, self.metadata_location = table, tuple(names), metadata_location
+        super().__init__(
+            f"Cannot expire snapshots of {table}: {', '.join(names)} came to name one of them in the same moment, and the "
+            f"catalog dropped both. No file was deleted. What it named can be read from {metadata_location} until orphans are "
+            "removed: copy it from there if it is wanted, or set the branch or tag on a snapshot that is left."
+        )
+
+
+class ListingIncompleteError(TableError):
+    """Files without which a table can't be read are not among those that its places hold; so neither is the rest believed."""
+
+    def __init__(self, table: str, folders: Sequence[str], missing: int, listed: int, example: str) -> None:
+        self.table, self.folders, self.missing, self.listed, self.example = table, tuple(folders), missing, listed, example
+        super().__init__(
+            f"Cannot look for orphans of {table}: expected every file that it needs in {' and '.join(folders)}, found "
+            f"{listed:,} files there and {missing:,} of those it needs not among them, as {example}. Nothing was deleted. "
+            "Either the listing is not whole, or the table names its storage in another way than its location does, or these "
+            "files are lost: see whether they can be read."
+        )
+
+
+class SharedLocationError(TableError):
+    """Files can't be deleted by their place, because another table has files there."""
+
+    def __init__(self, action: str, table: str, location: str, other: str, other_location: str) -> None:
+        self.table, self.location, self.other, self.other_location = table, location, other, other_location
+        super().__init__(
+            f"Cannot {action} {table}: its files lie in {location}, and those of {other} in {other_location}, so files of one "
+            "could be taken for the other's. Nothing was deleted. Write one of the tables anew, into a place of its own."
+        )
+
+
+class TooManyOrphansError(TableError):
+    """A larger share of a table's files than is plausible is known to none of its snapshots."""
+
+    def __init__(self, table: str, orphans: int, listed: int, max_share: float, example: str) -> None:
+        self.table, self.orphans, self.listed, self.max_share = table, orphans, listed, max_share
+        self.share = orphans / listed
+        super().__init__(
+            f"Cannot remove orphans of {table}: {orphans:,} of the {listed:,} files in its place, {self.share:.0%}, are known "
+            f"to no snapshot, expected at most {max_share:.0%} (as {example}). Nothing was deleted. Look at them with "
+            "--dry-run; if they may go, run again with --yes."
+        )
+
+
 class CommitError(LakehouseError):
     """A commit did not end as planned."""
 
@@ -584,6 +641,12 @@ class RowsDifferError(LakehouseError):
             "Nothing was published. Run again; if it repeats, report it with this message, and set "
             "'leave_out: [compact]' in the table's maintenance meanwhile."
         )
+class SparkError(LakehouseError):
+    """Spark, to which a table was handed for maintenance, failed, or changed what it must not change."""
+
+    def __init__(self, table: str, reason: str, remedy: str) -> None:
+        self.table, self.reason = table, reason
+        super().__init__(f"Cannot compact {table} in Spark: {reason}. {remedy}.")
 
 
 class StorageError(LakehouseError):

@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 from lakehouse_assets.model.compaction_plan import CompactionPlan, FileDebt, FileGroup, plan_compaction
 from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport, PlannedWork
+from lakehouse_assets.operations.compacting_in_spark import run_compact_in_spark
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.operations.tidying_deletes import tidy_deletes
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
@@ -25,6 +26,7 @@ from lakehouse_assets.systems.position_deletes import is_of_one_file
 from lakehouse_assets.systems.rewriting import Rewriting, StagedGroup, StopRewritingError
 from lakehouse_assets.systems.schema import FORMAT_VERSION
 from lakehouse_assets.systems.snapshots import table_name
+from lakehouse_assets.systems.spark_session import find_session
 
 COMPACT: Final = "compact"
 _COMMITS = 10  # of a run
@@ -39,9 +41,12 @@ def run_compact(task: MaintenanceTask) -> MaintenanceReport:
 
     Raises:
         TableMissingError: there is no such table.
+        ConfigurationError, SparkError: the policy hands it to Spark, which does not reach it, or failed.
         RowsDifferError: what was written is not what was read; nothing of that commit landed.
         LakehouseError: of the tree; what was committed before stays.
     """
+    if task.policy.engine == "spark":
+        return run_compact_in_spark(task, find_session())
     began = time.monotonic()
     version = require_table(task.catalog, task.table).metadata.format_version
     if version != FORMAT_VERSION:

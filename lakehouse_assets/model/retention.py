@@ -1,0 +1,115 @@
+"""Which snapshots of a table may go: Iceberg's own rules (Iceberg spec, "Snapshot Retention Policy"), and one of ours.
+
+A branch keeps its newest snapshots, as many as it must and as long as they are young, a tag its one. A branch or tag that is
+older than its own age goes, but for `main`. What no branch leads to, after a rollback, stays while it is young. Ours: the
+newest snapshots on `main` that carry what this platform knows of a table stay, with all that came since, because what a
+table holds is found by walking back from its head.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+MAIN = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A snapshot as far as it matters here; `carries` names what only a walk through history finds in it."""
+
+    snapshot_id: int
+    parent_id: int | None
+    at_ms: int
+    carries: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A branch or a tag; what is None is said by the table's rules."""
+
+    name: str
+    snapshot_id: int
+    is_branch: bool = True
+    min_snapshots: int | None = None
+    max_snapshot_age_ms: int | None = None
+    max_ref_age_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRules:
+    """What a table says of its snapshots; the values are those that Iceberg has where it says nothing.
+
+    `max_ref_age_ms` None: branches and tags have no age of their own.
+    """
+
+    max_snapshot_age_ms: int = 5 * 24 * 3600 * 1000
+    min_snapshots: int = 1
+    max_ref_age_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What may go: snapshots, oldest first, and branches and tags.
+
+    `held` are snapshots that stay only for what they, or older ones, carry.
+    """
+
+    expired: Sequence[int]
+    expired_refs: Sequence[str]
+    held: Mapping[int, frozenset[str]] = field(default_factory=dict)
+
+
+def plan_retention(versions: Sequence[Version], refs: Sequence[Ref], rules: RetentionRules, now_ms: int) -> Retention:
+    """Decide what may go at this time. A branch or tag without its snapshot is left alone: it says nothing of others."""
+    known = {version.snapshot_id: version for version in versions}
+    there = [ref for ref in refs if ref.snapshot_id in known]
+    gone = [ref.name for ref in there if _is_over(ref, known[ref.snapshot_id], rules, now_ms)]
+    staying = [ref for ref in there if ref.name not in gone]
+    kept = {ref.snapshot_id for ref in staying}
+    led_to = set(kept)
+    for ref in staying:
+        if ref.is_branch:
+            led_to.update(version.snapshot_id for version in _walk(known, ref.snapshot_id))
+            kept.update(_kept_by(ref, known, rules, now_ms))
+    kept.update(one.snapshot_id for one in versions if one.snapshot_id not in led_to and _is_young(one, rules, now_ms))
+    held = {snapshot_id: what for snapshot_id, what in _held(known, staying).items() if snapshot_id not in kept}
+    free = (one for one in versions if one.snapshot_id not in kept and one.snapshot_id not in held)
+    return Retention([one.snapshot_id for one in sorted(free, key=lambda one: one.at_ms)], gone, held)
+
+
+def _walk(known: Mapping[int, Version], newest: int) -> Iterator[Version]:
+    """A snapshot, its parent, and so on, as far as they are known."""
+    version = known.get(newest)
+    while version is not None:
+        yield version
+        version = known.get(version.parent_id) if version.parent_id is not None else None
+
+
+def _is_over(ref: Ref, head: Version, rules: RetentionRules, now_ms: int) -> bool:
+    age_ms = ref.max_ref_age_ms if ref.max_ref_age_ms is not None else rules.max_ref_age_ms
+    return ref.name != MAIN and age_ms is not None and now_ms - head.at_ms > age_ms
+
+
+def _kept_by(branch: Ref, known: Mapping[int, Version], rules: RetentionRules, now_ms: int) -> Iterator[int]:
+    least = branch.min_snapshots if branch.min_snapshots is not None else rules.min_snapshots
+    age_ms = branch.max_snapshot_age_ms if branch.max_snapshot_age_ms is not None else rules.max_snapshot_age_ms
+    for number, version in enumerate(_walk(known, branch.snapshot_id)):
+        if number >= least and now_ms - version.at_ms > age_ms:
+            return
+        yield version.snapshot_id
+
+
+def _is_young(version: Version, rules: RetentionRules, now_ms: int) -> bool:
+    return now_ms - version.at_ms <= rules.max_snapshot_age_ms
+
+
+def _held(known: Mapping[int, Version], refs: Sequence[Ref]) -> dict[int, frozenset[str]]:
+    """Snapshots from the head of `main` down to the last that carries something, each with what it is needed for."""
+    history = [version for ref in refs if ref.name == MAIN for version in _walk(known, ref.snapshot_id)]
+    held: dict[int, frozenset[str]] = {}
+    wanted = frozenset().union(*(version.carries for version in history))
+    for version in history:
+        if not wanted:
+            break
+        held[version.snapshot_id] = wanted
+        wanted -= version.carries
+    return held

@@ -1,0 +1,113 @@
+"""The verbs of maintenance: any table of the catalog, a plan that changes nothing, reports, and where they end."""
+
+import json
+import re
+import signal
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lakehouse_assets.cli import main
+from lakehouse_assets.cli.maintenance import maintain_tables
+from lakehouse_assets.environment import Environment
+from lakehouse_assets.model.errors import StorageError
+from lakehouse_assets.model.maintenance import MaintenanceReport, PlannedWork
+from lakehouse_assets.operations.maintenance import MaintenanceTask
+from lakehouse_assets.systems.catalog import open_catalog
+from lakehouse_assets.systems.commit import publish
+from lakehouse_assets_tests import judge
+from lakehouse_assets_tests.builders import append_foreign_rows, make_delivery, make_spec, make_table
+
+Output = pytest.CaptureFixture[str]
+DECLARATION = """
+table: ods.clicks
+source: {topic: clicks}
+schema: [{name: id, type: long, required: true}, {name: text, type: string}]
+maintenance: {small_files: 3}
+"""
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Of a home with a declared table of three small files, and one that nobody declared."""
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "clicks.yaml").write_text(DECLARATION)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tmp_path / "tables"))
+    environment = Environment.read()
+    environment.ensure_home()
+    catalog = open_catalog(environment.catalog_name, environment.catalog_properties)
+    make_table(catalog)
+    make_table(catalog, make_spec(table="ods.foreign"))
+    for i in range(3):
+        publish(catalog, "ods.clicks", make_delivery(catalog.load_table("ods.clicks"), {0: range(i, i + 1)}))
+    for _ in range(2):
+        append_foreign_rows(catalog.load_table("ods.foreign"))
+    return catalog
+
+
+def documents(output: Output) -> list[Any]:
+    return [json.loads(line) for line in output.readouterr().out.splitlines()]
+
+
+def test_compact_shows_its_plan_and_changes_nothing_then_does_it(catalog: Any, capsys: Output) -> None:
+    before = catalog.load_table("ods.clicks")
+
+    assert main(["compact", "ods.clicks", "ods.foreign", "--dry-run"]) == 0
+    titles, *lines = capsys.readouterr().out.splitlines()[1:]
+    assert re.search(r"\bpartition +files +size\b", titles)
+    assert re.search(r"\ball +3 +", lines[1])
+    assert lines[-1] == "compact ods.foreign: nothing to do"
+    assert catalog.load_table("ods.clicks").metadata_location == before.metadata_location
+
+    assert main(["compact", "ods.clicks", "ods.foreign", "--json"]) == 0
+    done, nothing = documents(capsys)
+    assert (done["table"], done["figures"]["files_before"], done["figures"]["files_after"]) == ("ods.clicks", 3, 1)
+    assert (done["dry_run"], len(done["snapshot_ids"]), done["kept_back"]) == (False, 1, [])
+    assert (nothing["table"], nothing["planned"], nothing["snapshot_ids"]) == ("ods.foreign", [], [])
+    assert judge.query(catalog.load_table("ods.clicks"), "SELECT id FROM {table} ORDER BY id") == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("verb", ["compact", "manifests"])
+def test_a_table_that_is_not_there_is_a_wrong_call(catalog: Any, capsys: Output, verb: str) -> None:
+    assert main([verb, "ods.click"]) == 2
+    assert "Cannot find the table 'ods.click': the catalog 'lakehouse' has none" in (said := capsys.readouterr().err)
+    assert "Did you mean 'ods.clicks'?" in said
+
+    assert main([verb, "ods.clicks__quarantine", "--json"]) == 2
+    assert "It is declared: its first run creates it." in capsys.readouterr().err
+    assert main([verb, "clicks"]) == 2
+
+
+def make_arguments(**parts: Any) -> Namespace:
+    return Namespace(**{"table": ["ods.clicks", "ods.foreign"], "dry_run": False, "yes": False, "json": True} | parts)
+
+
+def test_an_error_of_one_table_does_not_hold_up_the_others(catalog: Any, capsys: Output) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def operate(task: MaintenanceTask) -> MaintenanceReport:
+        seen.append((task.policy.small_files, task.is_confirmed))
+        if task.table == "ods.clicks":
+            raise StorageError("read", "file", "no such thing")
+        return MaintenanceReport(task.table, "expire", False, PlannedWork((), ()))
+
+    assert maintain_tables(make_arguments(yes=True), Environment.read(), operate) == 1
+
+    failed, done = documents(capsys)
+    assert (failed["table"], failed["error"], done["table"]) == ("ods.clicks", "StorageError", "ods.foreign")
+    assert seen == [(3, True), (6, True)]
+
+
+def test_an_interrupt_ends_at_the_boundary_with_the_report_of_what_was_done(catalog: Any, capsys: Output) -> None:
+    def operate(task: MaintenanceTask) -> MaintenanceReport:
+        signal.raise_signal(signal.SIGINT)
+        assert task.stop()
+        return MaintenanceReport(task.table, "compact", False, PlannedWork((), ()))
+
+    with pytest.raises(KeyboardInterrupt):  # which ends the command with 130
+        maintain_tables(make_arguments(), Environment.read(), operate)
+
+    assert [document["table"] for document in documents(capsys)] == ["ods.clicks"]

@@ -14,6 +14,7 @@ from lakehouse_assets.cli.verbs import (
     accept_loss,
     compact,
     dev,
+    drop,
     ingest,
     manifests,
     new,
@@ -58,6 +59,7 @@ VERBS: Mapping[str, Verb] = {
     "accept-loss": accept_loss,
     "compact": compact,
     "manifests": manifests,
+    "drop": drop,
     "schema": schema,
 }
 

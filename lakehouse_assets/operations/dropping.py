@@ -90,7 +90,9 @@ def _free_second(task: MaintenanceTask, names: list[str]) -> int:
 
 
 def _listed(catalog: Catalog, table: str) -> list[str]:
-    """Itself, and that of its bad messages, as far as they are there."""
+    """Itself, and that of its bad messages, as far as they are there. A table that was dropped is none."""
+    if table.startswith(f"{DROPPED_NAMESPACE}."):
+        return []
     return [name for name in (table, f"{table}{QUARANTINE_SUFFIX}") if is_listed(catalog, name)]
 
 

@@ -31,7 +31,7 @@ def list_dropped(catalog: Catalog, original: str | None = None) -> list[DroppedT
 def is_listed(catalog: Catalog, name: str) -> bool:
     """Whether the catalog has a table of that name, though what it is may not be readable."""
     namespace, _, own = name.rpartition(".")
-    return own in _names(catalog, namespace)
+    return bool(namespace) and own in _names(catalog, namespace)
 
 
 def _names(catalog: Catalog, namespace: str) -> list[str]:

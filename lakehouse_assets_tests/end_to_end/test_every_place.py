@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -9,15 +10,21 @@ import pytest
 from pyiceberg.catalog import load_catalog
 
 from lakehouse_assets.model.column_spec import ColumnSpec
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError, TableReplacedError
+from lakehouse_assets.model.errors import CommitOutcomeUnknownError, TableMissingError, TableReplacedError
+from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
+from lakehouse_assets.operations.dropping import run_drop, run_purge, run_undo_drop
+from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.operations.query import answer_query
+from lakehouse_assets.systems.catalog import list_tables
+from lakehouse_assets.systems.dropped import list_dropped
+from lakehouse_assets.systems.storage import list_files
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import append_foreign_rows, make_message, roll_back
 from lakehouse_assets_tests.command import run_lakehouse
 from lakehouse_assets_tests.object_store import SECRET_KEY
 from lakehouse_assets_tests.operations.child import Meeting, Order, finish, start
-from lakehouse_assets_tests.operations.lake import Lake, hours_ago
+from lakehouse_assets_tests.operations.lake import Lake, clock_ms, hours_ago
 from lakehouse_assets_tests.places import ObjectStorePlace, Place, PostgresPlace, RestPlace, SqlitePlace
 from lakehouse_assets_tests.test_docs import OPERATIONS
 
@@ -270,6 +277,38 @@ def test_a_run_goes_on_when_the_catalog_or_the_storage_was_away_for_a_while(
     assert result.ended == "caught up"
     assert lake.retries
     lake.assert_holds({0: list(range(20))})
+
+
+def test_a_dropped_table_is_made_anew_in_another_place_and_the_old_one_can_be_had_back_or_purged(lake: Lake) -> None:
+    lake.produce(10)
+    lake.ingest()
+    old = lake.table
+    catalog, name = lake.systems.catalog, lake.spec.table
+
+    def do(operation: Callable[[MaintenanceTask], object]) -> None:
+        operation(MaintenanceTask(catalog, name, MaintenanceSpec(), now_ms=clock_ms))
+
+    lake.around_first_commit(before=lambda: do(run_drop))
+    lake.produce(5)
+    with suppress(TableMissingError):  # a REST server may not say how it ended; then the run begins anew by itself
+        lake.ingest()
+    lake.ingest()
+    (dropped,) = list_dropped(catalog, name)
+    assert catalog.load_table(dropped.full_name).metadata_location == old.metadata_location
+
+    lake.assert_holds({0: list(range(15))})
+    anew = lake.table
+    assert anew.location() != old.location()
+
+    do(run_purge)
+    do(run_undo_drop)
+    assert lake.table.metadata.table_uuid == old.metadata.table_uuid
+    lake.assert_holds({0: list(range(10))}, lag=5)
+
+    do(run_purge)
+    assert [list(list_files(table.io, table.location())) for table in (old, anew)] == [[], []]
+    assert name not in list_tables(catalog)
+    assert list_dropped(catalog, name) == []
 
 
 def test_a_table_that_is_rolled_back_below_the_rows_of_others_reads_the_rest_again(lake: Lake) -> None:

@@ -81,7 +81,7 @@ def reach(
     return Reachable(data, deletes, manifests, lists, files, others)
 
 
-def reached_only_by(gone: Sequence[Snapshot], notes: Set[str], kept: Table) -> Reachable:
+def reached_only_by(gone: Sequence[Snapshot], notes: Set[str], kept: TableMetadata, io: FileIO) -> Reachable:
     """What snapshots reach that a table had, their notes among it, and those that it has now do not.
 
     Where a manifest of theirs is missing, somebody cleaned up before, and it reaches nothing.
@@ -89,15 +89,14 @@ def reached_only_by(gone: Sequence[Snapshot], notes: Set[str], kept: Table) -> R
     Raises:
         OSError: a manifest or a list can't be read.
     """
-    io, metadata = kept.io, kept.metadata
     lists = {snapshot.manifest_list for snapshot in gone}
-    kept_lists = {snapshot.manifest_list for snapshot in metadata.snapshots}
+    kept_lists = {snapshot.manifest_list for snapshot in kept.snapshots}
     kept_manifests = _read_lists(io, kept_lists)
     manifests = _read_lists(io, lists - kept_lists, may_be_missing=True) - kept_manifests
     data, deletes = _read_files(io, manifests, may_be_missing=True)
     found = Reachable(data, deletes, manifests, lists, others=notes)
     only = {normalize(location) for location in found.all}
-    only.difference_update(map(normalize, chain(kept_lists, kept_manifests, notes_of(metadata, metadata.snapshots))))
+    only.difference_update(map(normalize, chain(kept_lists, kept_manifests, notes_of(kept, kept.snapshots))))
     for files in _read_each(kept_manifests, partial(_list_files, io)):
         only.difference_update(normalize(location) for location, _ in files)
     sets = ({one for one in some if normalize(one) in only} for some in (data, deletes, manifests, lists, (), notes))

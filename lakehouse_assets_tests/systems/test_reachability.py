@@ -163,7 +163,7 @@ def test_only_what_nobody_else_reaches_goes_with_snapshots(catalog: FaultyCatalo
     expire(merger.table, [snapshot.snapshot_id for snapshot in gone])
 
     table = merger.table
-    only = reached_only_by(gone, read_all(before, {one.snapshot_id for one in gone}).others, table)
+    only = reached_only_by(gone, read_all(before, {one.snapshot_id for one in gone}).others, table.metadata, table.io)
 
     assert only.all == read_all(before).all - read_all(table).all
     assert only.lists == {snapshot.manifest_list for snapshot in gone}
@@ -181,7 +181,7 @@ def test_a_file_that_a_kept_snapshot_spells_otherwise_is_reached(catalog: Faulty
     table.add_files([f"file:{rows.parent}//{rows.name}"])
     expire(table, [snapshot.snapshot_id for snapshot in table.metadata.snapshots[:-1]])
 
-    only = reached_only_by(gone, set(), table.refresh())
+    only = reached_only_by(gone, set(), table.refresh().metadata, table.io)
 
     assert path not in only.all
     assert only.lists
@@ -193,13 +193,13 @@ def test_what_is_missing_of_gone_snapshots_is_passed_over_and_of_others_an_error
     gone, ids = merger.table.metadata.snapshots[:4], [one.snapshot_id for one in merger.table.metadata.snapshots[:4]]
     expire(merger.table, ids)
     table = merger.table
-    only = reached_only_by(gone, set(), table)
+    only = reached_only_by(gone, set(), table.metadata, table.io)
     Path(sorted(getattr(only, kind))[0].removeprefix("file://")).unlink()
 
-    assert reached_only_by(gone, set(), table).lists == only.lists
+    assert reached_only_by(gone, set(), table.metadata, table.io).lists == only.lists
 
     Path(sorted(getattr(reach(table, table.io), kind))[0].removeprefix("file://")).unlink()
-    find: list[Callable[[], Reachable]] = [lambda: reached_only_by(gone, set(), table), lambda: reach(table, table.io)]
+    find: list[Callable[[], Reachable]] = [lambda: reached_only_by(gone, set(), table.metadata, table.io), lambda: reach(table, table.io)]
     for one in find:
         with pytest.raises(FileNotFoundError):
             one()

@@ -105,13 +105,14 @@ def _print_plan(name: str, planned: PlannedWork) -> None:
 
 
 def _sum_up(figures: Mapping[str, int | float]) -> str:
-    """Figures in one line; what was before and what is after stand together."""
+    """Figures in one line; what was before and what is after stand together, and what is nothing is left out."""
     parts = []
     for name, value in figures.items():
         what = name.removesuffix(_BEFORE)
-        if what != name and f"{what}{_AFTER}" in figures:
-            parts.append(f"{_words(what)} {_text(what, value)} -> {_text(what, figures[f'{what}{_AFTER}'])}")
-        elif not name.endswith(_AFTER) or f"{name.removesuffix(_AFTER)}{_BEFORE}" not in figures:
+        after = figures.get(f"{what}{_AFTER}") if what != name else None
+        if after is not None and (value or after):
+            parts.append(f"{_words(what)} {_text(what, value)} -> {_text(what, after)}")
+        elif after is None and value and not (name.endswith(_AFTER) and f"{name.removesuffix(_AFTER)}{_BEFORE}" in figures):
             parts.append(f"{_words(name)} {_text(name, value)}")
     return ", ".join(parts)
 
@@ -122,9 +123,7 @@ def _document(titles: Sequence[str], row: Sequence[Cell]) -> dict[str, Cell]:
 
 
 def _words(name: str) -> str:
-    for unit in ("_bytes", "_seconds", "_ms"):
-        name = name.replace(unit, "")
-    return name.replace("_", " ")
+    return name.replace("size_bytes", "size").removesuffix("_seconds").removesuffix("_ms").replace("_", " ")
 
 
 def _text(name: str, value: Cell) -> str:

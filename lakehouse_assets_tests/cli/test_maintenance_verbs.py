@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import subprocess
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lakehouse_assets.systems.catalog import open_catalog
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import append_foreign_rows, make_delivery, make_spec, make_table
+from lakehouse_assets_tests.command import COMMAND, place_variables
 
 Output = pytest.CaptureFixture[str]
 DECLARATION = """
@@ -111,3 +113,27 @@ def test_an_interrupt_ends_at_the_boundary_with_the_report_of_what_was_done(cata
         maintain_tables(make_arguments(), Environment.read(), operate)
 
     assert [document["table"] for document in documents(capsys)] == ["ods.clicks"]
+
+
+def test_after_a_kill_the_same_verb_runs_again_at_once(catalog: Any, tmp_path: Path) -> None:
+    for i in range(3, 12):
+        publish(catalog, "ods.clicks", make_delivery(catalog.load_table("ods.clicks"), {0: range(1000 * i, 1000 * i + 1000)}))
+    table = catalog.load_table("ods.clicks")
+    folder = Path(table.location().removeprefix("file://"), "data")
+    rows, files = judge.query(table, "SELECT count(*), sum(id) FROM {table}"), count_files(folder)
+
+    with subprocess.Popen([*COMMAND, "compact", "ods.clicks"], env=place_variables(tmp_path)) as command:
+        while count_files(folder) == files:  # without a pause: the run is short
+            assert command.poll() is None
+        command.kill()
+    assert command.returncode == -signal.SIGKILL
+    assert len(catalog.load_table("ods.clicks").snapshots()) == 12
+
+    assert main(["compact", "ods.clicks"]) == 0
+    table = catalog.load_table("ods.clicks")
+    assert table.current_snapshot().summary["total-data-files"] == "1"
+    assert judge.query(table, "SELECT count(*), sum(id) FROM {table}") == rows
+
+
+def count_files(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))

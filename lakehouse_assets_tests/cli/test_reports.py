@@ -14,6 +14,7 @@ PLAN = PlannedWork(
     {"files": 1206, "size_bytes": 3 * 2**20 + 700},
 )
 DONE = {"files_before": 1206, "files_after": 2, "size_bytes_before": 5 * 2**30, "size_bytes_after": 2**20, "rows": 10_000_000}
+ZERO = {"delete_files_before": 0, "delete_files_after": 0, "files_deleted": 0}
 KEPT = (KeptBack("partition day=2026-11-26", "others changed it meanwhile"),)
 
 
@@ -36,7 +37,7 @@ def test_a_dry_run_is_a_table_that_steers_no_terminal(capsys: pytest.CaptureFixt
 
 
 def test_what_was_done_is_one_line_with_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(make_report(figures=DONE, seconds=12.34), as_json=False)
+    print_report(make_report(figures=DONE | ZERO, seconds=12.34), as_json=False)
     print_report(make_report(planned=PlannedWork((), ())), as_json=False)
     print_report(make_report(planned=PlannedWork((), ()), is_dry_run=True), as_json=False)
 

@@ -132,7 +132,8 @@ def commit_once(table: Lake) -> None:
     table.ingest(stop=lambda: len(table.reports) > commits)
 
 
-@pytest.mark.parametrize("who", ["connect", pytest.param("database", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["connect", "database"])
 def test_whoever_is_killed_while_rows_change_the_table_has_what_the_database_has(
     source: Source, lake: Callable[..., Lake], database: PostgresServer, connect: LocalConnect, who: str
 ) -> None:

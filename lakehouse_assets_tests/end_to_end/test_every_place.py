@@ -39,7 +39,8 @@ SERVED = [
 DONE = 0
 
 
-@pytest.fixture(params=["sqlite", *SERVED])
+# The other tests of operations are on SQLite.
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), *SERVED])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """A place that no other test has a table in."""
     get = request.getfixturevalue

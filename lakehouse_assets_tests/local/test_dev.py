@@ -121,6 +121,7 @@ def test_it_comes_up_brings_kafka_back_refuses_a_second_start_and_leaves_nothing
     assert first.processes == []
 
 
+@pytest.mark.slow
 def test_killed_with_9_the_next_start_goes_on_until_a_part_dies_which_ends_all_in_one_sentence(
     start: Start,
 ) -> None:

@@ -25,6 +25,7 @@ def _variables(kafka: LocalKafka, home: Path, **others: str) -> dict[str, str]:
     return {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "LAKEHOUSE_HOME": str(home), **others}
 
 
+@pytest.mark.slow
 def test_who_runs_the_command_that_it_prints_sees_the_change_in_the_topic_and_nothing_is_left_behind(
     kafka: LocalKafka, tmp_path: Path
 ) -> None:

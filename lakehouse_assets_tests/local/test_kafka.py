@@ -98,6 +98,7 @@ def test_a_killed_broker_comes_back_on_its_port_with_its_messages_whatever_locks
     assert Broker(address).produce("kept", ["c"]) == [2]
 
 
+@pytest.mark.slow
 def test_a_port_in_use_makes_it_take_the_next_one_and_say_so_to_its_clients(own: LocalKafka) -> None:
     Broker(own.bootstrap_servers).create_topic("kept")
     port = int(own.bootstrap_servers.rpartition(":")[2])

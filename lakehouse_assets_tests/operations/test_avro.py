@@ -50,7 +50,7 @@ def rows_of(lake: Lake) -> list[tuple[object, ...]]:
     return judge.query(lake.table, "SELECT id, text FROM {table} ORDER BY _kafka_offset")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_messages_of_several_schemas_in_one_batch_become_rows_in_order(
     avro_lake: MakeLake, registry: Registry, broker: Broker, workers: int
 ) -> None:

@@ -46,7 +46,7 @@ def columns_of(lake: Lake) -> list[tuple[str, str, bool]]:
     return [(field.name, str(field.field_type), field.required) for field in fields if not field.name.startswith("_kafka")]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_table_is_created_from_the_newest_version_and_the_commit_says_which(
     bare_lake: MakeLake, registry: Registry, broker: Broker, workers: int
 ) -> None:

@@ -69,7 +69,7 @@ def message(schema_id: int, text: str, /, **parts: Any) -> bytes:
     return b"\0" + schema_id.to_bytes(4) + b"\x02\x02" + GetMessageClass(found)(**parts).SerializeToString()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_messages_of_several_schemas_become_rows_in_order(
     protobuf_lake: MakeLake, registry: Registry, broker: Broker, workers: int
 ) -> None:

@@ -72,7 +72,7 @@ def test_every_message_is_counted_once_as_written_quarantined_or_skipped(lake: M
     table.assert_holds({0: [0, 4]}, bad={0: [2, 3], 1: [1, 2]})
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_bad_messages_alone_are_settled_so_that_the_table_is_not_behind(lake: MakeLake, workers: int) -> None:
     table = lake(topic_partitions=2, workers=workers)
     for p in (0, 1):

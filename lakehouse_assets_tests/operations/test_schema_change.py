@@ -91,7 +91,7 @@ def test_a_change_is_reported_with_before_and_after_by_the_next_commit_of_ours_w
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_new_and_wider_columns_are_filled_from_the_first_run_of_the_new_declaration(lake: MakeLake, workers: int) -> None:
     table = lake(topic_partitions=2, schema=[{"name": "id", "type": "int"}], workers=workers)
     send(table, {"id": 1, "price": 0.5})
@@ -333,7 +333,7 @@ def test_a_quarantine_table_changed_by_hand_takes_messages_all_the_same(lake: Ma
     table.assert_holds({0: [1]}, bad={0: [0, 2]})
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_fields_without_a_column_travel_with_the_commit_whose_rows_lack_them(lake: MakeLake, workers: int) -> None:
     table = lake(topic_partitions=2, schema=[ID], workers=workers)
     send(table, {"id": 1, "price": 0.5}, {"id": 2}, {"id": "bad", "price": 1})

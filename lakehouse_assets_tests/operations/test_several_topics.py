@@ -77,7 +77,7 @@ def test_rows_of_several_topics_say_which_they_are_from(lake: Callable[..., Lake
     assert_exact(table, {one: numbers(5) + numbers(3, 1), two: numbers(6)})
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_hour_is_replaced_in_all_topics_in_one_snapshot(
     lake: Callable[..., Lake], topic: MakeTopic, workers: int
 ) -> None:

@@ -43,7 +43,7 @@ def find_lost(table: Lake) -> TopicRanges:
     return audit.read_lost(table.systems, table.spec, found.gaps, read_status(table.systems, table.spec).bounds).offsets
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_message_is_a_row_or_in_quarantine_or_counted_as_skipped(lake: MakeLake, workers: int) -> None:
     table = lake(topic_partitions=2, workers=workers, **SQL)
     for p in (0, 1):

@@ -192,7 +192,8 @@ class Walk:
             self.spark.run("CALL lakehouse.system.rewrite_data_files(table => 'ods.clicks', options => map('rewrite-all', 'true'))")
             return "landed, by Spark"
         table = self.lake.table
-        return _try(lambda: table.overwrite(table.scan().to_arrow()))
+        rows = table.scan().to_arrow()
+        return _try(lambda: table.overwrite(rows)) if rows.num_rows else None
 
     def delete_foreign(self) -> str | None:
         """Somebody deletes a row, of which nobody has to ask for a value later."""

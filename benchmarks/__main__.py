@@ -8,6 +8,7 @@ from benchmarks import (
     bench_compact,
     bench_decode,
     bench_decode_changes,
+    bench_deletes,
     bench_huge,
     bench_ingest,
     bench_shapes,
@@ -25,6 +26,7 @@ BENCHES = {
     "shapes": bench_shapes,
     "upserts": bench_upserts,
     "changes": bench_changes,
+    "deletes": bench_deletes,
     "huge": bench_huge,
 }
 _ONLY_WHEN_NAMED = {"huge"}  # it writes several GB

@@ -178,7 +178,7 @@ class _Batch:
     cache: FileCache
     planned: list[FileGroup] = field(default_factory=list)
     rewriting: Rewriting = field(init=False)
-    _has_landed: bool = False
+    _named: frozenset[str] = frozenset()
     _is_certain: bool = True
 
     def __post_init__(self) -> None:
@@ -189,7 +189,7 @@ class _Batch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if self._is_certain:
-            self.rewriting.clean(landed=self._has_landed)
+            self.rewriting.clean(self._named)
 
     @property
     def size_bytes(self) -> int:
@@ -209,7 +209,7 @@ class _Batch:
         self._is_certain = False
         try:
             landed = publish(self.task.catalog, table_name(self.table), delivery)
-            self._has_landed = self._is_certain = True
+            self._named, self._is_certain = landed.added_paths, True
         except LakehouseError as error:
             self._is_certain = not isinstance(error, CommitOutcomeUnknownError)
             raise

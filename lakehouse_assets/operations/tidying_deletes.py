@@ -91,11 +91,13 @@ class _Tidying:
     def _publish(self, table: Table, rewrite: DeleteRewrite, part: Sequence[LiveFile]) -> None:
         """One part in one snapshot; none where there is nothing to change."""
         rewrite.stage(part)
+        named: frozenset[str] = frozenset()
         try:
             change = rewrite.swap(require_table(self.task.catalog, self.task.table))
             if change.added or change.removed_paths:
                 landed = publish(self.task.catalog, self.task.table, Delivery.maintaining(table, OPERATION, rewrite.swap))
                 self.snapshot_ids.append(landed.snapshot_id)
+                named = landed.added_paths
         except CommitConflictError:
             rewrite.give_up()
         except CommitOutcomeUnknownError:
@@ -104,7 +106,7 @@ class _Tidying:
             rewrite.give_up()
             raise
         else:
-            rewrite.settle(require_table(self.task.catalog, self.task.table))
+            rewrite.settle(require_table(self.task.catalog, self.task.table), named)
 
     def _reason_to_stop(self) -> str | None:
         if self.task.stop():

@@ -112,7 +112,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """A commit that is in the table; `before` and `ledger` are the table's ledgers on either side of it."""
+    """A commit that is in the table; `before` and `ledger` are the table's ledgers on either side of it.
+
+    `added_paths` are the data and delete files of the attempt that landed, which need not be the last one.
+    """
 
     snapshot_id: int
     metadata: TableMetadata
@@ -120,6 +123,7 @@ class Landed:
     ledger: Ledger
     attempts: int
     seconds: float
+    added_paths: frozenset[str] = frozenset()
 
 
 def publish(catalog: Catalog, name: str, delivery: Delivery) -> Landed:
@@ -216,7 +220,8 @@ class _Commit:
     def _land(self, metadata: TableMetadata, ledger: Ledger, manifest_list: str) -> Landed:
         self._delete_attempts(except_for=manifest_list)
         seconds = time.monotonic() - self.began
-        return Landed(self.snapshot_id, metadata, self.before, ledger, len(self.tried), seconds)
+        added = next(builder.added_paths for builder in self.tried if builder.manifest_list == manifest_list)
+        return Landed(self.snapshot_id, metadata, self.before, ledger, len(self.tried), seconds, added)
 
     def _ended(self, error: LakehouseError) -> LakehouseError:
         """The error of a commit that did not land for certain, or may have."""

@@ -5,7 +5,7 @@ delete files that were read for it are still there; a delete file for several da
 says of them; deletes that came since stay. So no row comes back, and none goes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -69,7 +69,6 @@ class DeleteRewrite:
         self._left_out: set[str] = set()
         self._staged: list[_Staged] = []
         self._fit: set[str] | None = None  # data files of the part that fitted every attempt
-        self._offered: set[str] = set()  # locations that an attempt named, so that they may be in the table
 
     @property
     def left_over(self) -> list[str]:
@@ -139,18 +138,17 @@ class DeleteRewrite:
         paths = {one.file.path for one in fit}
         self._fit = paths if self._fit is None else self._fit & paths
         added = [one.added for one in fit if one.added is not None]
-        self._offered |= {file.file_path for file in added}
         removed = {path for one in fit for path in one.replaced}
         removed |= {one.path for one in live.deletes if not one.applies_to}
         removed |= self._replaced_shared(live, self._done | paths)
         return Change(added, frozenset(removed), keeps_rows=True)
 
-    def settle(self, table: Table) -> None:
-        """End the part, of which the table has now what it took; what no attempt named is deleted."""
+    def settle(self, table: Table, named: Collection[str] = ()) -> None:
+        """End the part, of which the table has now what it took; staged files that are not `named` are deleted."""
         fit = self._fit or set()
         self._done |= fit
         self._left_out |= {one.file.path for one in self._staged} - fit
-        self._delete_except(self._offered)
+        self._delete_staged(named)
         there = {one.path for one in list_live(table, table.metadata.current_snapshot()).deletes}
         self._shared &= there
         self._equality = {path: one for path, one in self._equality.items() if path in there}
@@ -158,11 +156,11 @@ class DeleteRewrite:
     def give_up(self) -> None:
         """End the part, of which certainly nothing landed."""
         self._left_out |= {one.file.path for one in self._staged}
-        self._delete_except(set())
+        self._delete_staged(())
 
-    def _delete_except(self, locations: set[str]) -> None:
+    def _delete_staged(self, named: Collection[str]) -> None:
         staged = [one.added.file_path for one in self._staged if one.added is not None]
-        delete_staged(self._table.io, [location for location in staged if location not in locations])
+        delete_staged(self._table.io, [location for location in staged if location not in named])
         self._staged = []
 
     def _replaced_shared(self, live: LiveFiles, done: set[str]) -> set[str]:

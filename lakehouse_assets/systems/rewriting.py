@@ -6,7 +6,7 @@ new files by the same snapshot; equality deletes reach them, because they count 
 a source was rewritten by somebody else is its group given up. Creates no snapshot.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.manifest import DataFile
@@ -73,7 +73,6 @@ class Rewriting:
     def __init__(self, table: Table, *, buffer_bytes: int, cache: FileCache, stop: Callable[[], bool] = lambda: False) -> None:
         self._table, self._buffer_bytes, self._cache, self._stop = table, buffer_bytes, cache, stop
         self._written: list[str] = []
-        self._change = Change(())
         self.groups: list[StagedGroup] = []
         self.given_up: dict[int, str] = {}  # by the number of a group, why the last answer of `swap` is without it
 
@@ -114,12 +113,14 @@ class Rewriting:
         if all(snapshot.snapshot_id != planned.snapshot_id for snapshot in ancestors(head, head.metadata.current_snapshot())):
             raise CommitConflictError(table_name(head), "the snapshot whose files were rewritten is no part of its history now")
         sources = {file.path for group in self.groups for file in group.sources}
-        live = {file.path: file for file in list_live(head, head.metadata.current_snapshot()).data if file.path in sources}
+        now = list_live(head, head.metadata.current_snapshot())
+        live = {file.path: file for file in now.data if file.path in sources}
+        has_new_keys = any(one.is_equality and one.sequence_number > (planned.sequence_number or 0) for one in now.deletes)
         self.given_up = {}
         removed: set[str] = set()
         added: list[DataFile] = []
         for number, group in enumerate(self.groups):
-            if reason := self._find_obstacle(head, group, live):
+            if reason := self._find_obstacle(head, group, live, has_new_keys):
                 self.given_up[number] = reason
                 continue
             for file in group.sources:
@@ -127,14 +128,10 @@ class Rewriting:
             added += [*group.files, *self._delete_again(head, group, live)]
         if not removed:
             raise CommitConflictError(table_name(head), "; ".join(sorted(set(self.given_up.values()))))
-        self._change = Change(
-            added, frozenset(removed), keeps_rows=True, data_sequence_number=planned.sequence_number
-        )
-        return self._change
+        return Change(added, frozenset(removed), keeps_rows=True, data_sequence_number=planned.sequence_number)
 
-    def clean(self, *, landed: bool) -> None:
-        """Delete the files that no snapshot names: of groups that were given up, of attempts that were not the last."""
-        named = {file.file_path for file in self._change.added} if landed else set()
+    def clean(self, named: Collection[str] = ()) -> None:
+        """Delete the files that were written but for those that a snapshot names."""
         delete_staged(self._table.io, [location for location in self._written if location not in named])
 
     def _write(self, files: Sequence[LiveFile], writer: StagingWriter) -> StagedGroup:
@@ -163,7 +160,7 @@ class Rewriting:
         if found != group.checksum:
             raise RowsDifferError(table_name(self._table), len(group.sources), str(group.checksum), str(found))
 
-    def _find_obstacle(self, head: Table, group: StagedGroup, live: Mapping[str, LiveFile]) -> str:
+    def _find_obstacle(self, head: Table, group: StagedGroup, live: Mapping[str, LiveFile], has_new_keys: bool) -> str:
         """Why a group can't be put in the place of its sources; nothing where it can."""
         if any(file.path not in live for file in group.sources):
             return "another commit replaced some of its files"
@@ -172,8 +169,8 @@ class Rewriting:
             if len(before := group.gone[file.path]) and without(before, now).any():
                 return "rows that were deleted are back"
         spec_id = head.metadata.default_spec_id
-        if any(live[file.path].has_equality_deletes for file in group.sources if file.data.spec_id != spec_id):
-            return "equality deletes came for its old partition spec, and would not reach the new files"
+        if has_new_keys and any(file.data.spec_id != spec_id for file in group.sources):
+            return "equality deletes came, which are for rows by the partition spec under which they were written"
         return ""
 
     def _delete_again(self, head: Table, group: StagedGroup, live: Mapping[str, LiveFile]) -> list[DataFile]:

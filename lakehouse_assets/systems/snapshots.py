@@ -123,12 +123,14 @@ class SnapshotBuilder:
     snapshot_id: int
     written: list[str] = field(default_factory=list)
     manifest_list: str = ""
+    added_paths: frozenset[str] = frozenset()
     _attempt: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def build(self, change: Change, properties: Mapping[str, str]) -> tuple[TableUpdate, ...]:
         """Write manifests and manifest list; return the updates that make the snapshot current on `main`."""
         metadata = self.table.metadata
         parent = metadata.current_snapshot()
+        self.added_paths = frozenset(file.file_path for file in change.added)
         manifests, removed = self._keep_or_rewrite(parent, change)
         staged = [signed_by(manifest, self.snapshot_id) for manifest in change.manifests]
         manifests = self._merge_small([*self._write_added(change), *staged, *manifests])

@@ -8,7 +8,7 @@ file in two ways.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from typing import Final, TypeVar
@@ -73,12 +73,17 @@ def reach(
     lists = {snapshot.manifest_list for snapshot in snapshots}
     manifests = _read_lists(io, lists) - known_manifests
     data, deletes = _read_files(io, manifests)
-    others, files = notes_of(metadata, snapshots), set()
-    if snapshot_ids is None:
-        others = {*others, f"{metadata.location.rstrip('/')}/{_VERSION_HINT}"}
-        files = {entry.metadata_file for entry in metadata.metadata_log}
-        files |= {source.metadata_location} if isinstance(source, Table) else set()
-    return Reachable(data, deletes, manifests, lists, files, others)
+    beside = Reachable(others=notes_of(metadata, snapshots)) if snapshot_ids is not None else reach_beside(source)
+    return replace(beside, data=data, deletes=deletes, manifests=manifests, lists=lists)
+
+
+def reach_beside(source: Table | TableMetadata) -> Reachable:
+    """What a table reaches without reading a manifest list: its metadata files, and what speaks of its snapshots."""
+    metadata = source.metadata if isinstance(source, Table) else source
+    files = {entry.metadata_file for entry in metadata.metadata_log}
+    files |= {source.metadata_location} if isinstance(source, Table) else set()
+    hint = f"{metadata.location.rstrip('/')}/{_VERSION_HINT}"
+    return Reachable(metadata=files, others=notes_of(metadata, metadata.snapshots) | {hint})
 
 
 def reached_only_by(gone: Sequence[Snapshot], notes: Set[str], kept: TableMetadata, io: FileIO) -> Reachable:

@@ -11,6 +11,7 @@ from lakehouse_assets.orchestration.assets import (
 )
 from lakehouse_assets.orchestration.broken import build_broken_asset, build_broken_check, build_broken_sensor
 from lakehouse_assets.orchestration.checks import build_checks
+from lakehouse_assets.orchestration.maintenance import build_maintenance
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.schedules import build_schedule
 from lakehouse_assets.orchestration.sensors import build_offsets_sensor
@@ -25,6 +26,7 @@ def build_definitions(environment: Environment) -> dg.Definitions:
     declared = load_declarations(environment.tables_dir)
     tables = declared.tables
     schedules = [build_schedule(spec) for spec in tables]
+    upkeep = build_maintenance(tables)
     return dg.Definitions(
         assets=[
             *build_topic_assets(tables),
@@ -39,8 +41,10 @@ def build_definitions(environment: Environment) -> dg.Definitions:
         sensors=[
             *(build_offsets_sensor(spec) for spec in tables),
             *([build_broken_sensor(declared.broken)] if declared.broken else []),
+            *upkeep.sensors,
         ],
-        schedules=[schedule for schedule in schedules if schedule is not None],
+        jobs=upkeep.jobs,
+        schedules=[*(schedule for schedule in schedules if schedule is not None), *upkeep.schedules],
         resources={"lakehouse": LakehouseResource()},
         executor=dg.in_process_executor,  # measured: a step in its own process starts 3 to 5 s later
     )

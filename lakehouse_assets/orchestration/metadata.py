@@ -10,6 +10,7 @@ from lakehouse_assets.model.changes import NO_COLUMN, SchemaChange, join_changes
 from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import QUARANTINE_COLUMNS
 from lakehouse_assets.model.debt import Debt
+from lakehouse_assets.model.maintenance import MaintenanceReport
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import DataType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.systems.merging import MergeFigures
 
 _UNKNOWN_SHOWN, _UNKNOWN_NAMED = 20, 3
+_PLANNED_SHOWN = 50
 
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 
@@ -234,6 +236,33 @@ def debt_metadata(debt: Debt, policy: MaintenanceSpec, now_ms: int) -> Metadata:
     """What a table owes, each number beside its limits, so that their plots stand side by side."""
     age = {"oldest_debt_seconds": (now_ms - debt.oldest_ms) / 1000} if debt.oldest_ms is not None else {}
     return {name: number_value(number) for name, number in (debt.figures(policy) | age).items()}
+
+
+def maintenance_metadata(report: MaintenanceReport) -> Metadata:
+    """What an operation did; each number under the operation's name, so that each has a plot of its own."""
+    figures = {**report.figures, "seconds": report.seconds} if not report.is_dry_run else report.planned.figures
+    numbers = {f"{report.operation}_{name}": number_value(number) for name, number in figures.items()}
+    kept_back = [dg.TableRecord({"what": one.what, "why": one.reason}) for one in report.kept_back]
+    planned = [
+        dg.TableRecord(dict(zip(report.planned.titles, row, strict=True))) for row in report.planned.rows[:_PLANNED_SHOWN]
+    ]
+    return {
+        **numbers,
+        "operation": dg.MetadataValue.text(f"dry run of {report.operation}" if report.is_dry_run else report.operation),
+        **({"planned": dg.MetadataValue.table(planned)} if planned else {}),
+        **({"kept_back": dg.MetadataValue.table(kept_back)} if kept_back else {}),
+        **({"snapshot_ids": dg.MetadataValue.text(", ".join(map(str, report.snapshot_ids)))} if report.snapshot_ids else {}),
+    }
+
+
+def maintenance_line(report: MaintenanceReport) -> str:
+    """One log line."""
+    name, figures = f"{report.operation} {report.table}", report.figures
+    if report.is_dry_run:
+        name, figures = f"dry run of {name}", report.planned.figures
+    done = ", ".join(f"{what} {number:,}" for what, number in figures.items()) if report.planned else "nothing to do"
+    kept_back = "".join(f"; kept back: {one}" for one in report.kept_back)
+    return f"{name}: {done}, {report.seconds:.1f} s{kept_back}"
 
 
 def number_value(number: float) -> dg.MetadataValue[Any]:

@@ -6,6 +6,7 @@ from lakehouse_assets.model.spec import TableSpec
 
 INGEST_TAG = "lakehouse/ingest"  # at most one run per value: `dagster.yaml` limits it, the sensor looks for it
 ROWLESS_TAG = "lakehouse/rowless"  # JSON: offsets that the run read and that held no row
+MAINTENANCE_TAG = "lakehouse/maintenance"  # the name of the job; `dagster.yaml` keeps slots free for ingestion
 TABLE_TAG = "lakehouse/table"
 
 

@@ -5,7 +5,7 @@ this process has not seen yet. A few numbers of each are kept, so a table that d
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,17 +19,17 @@ from lakehouse_assets.model.debt import Debt
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.merge_plan import Place
 from lakehouse_assets.systems.catalog import catalog_errors
+from lakehouse_assets.systems.expiry import judge_retention
 from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.live_files import LiveFile
 from lakehouse_assets.systems.manifests import read_entries
 from lakehouse_assets.systems.parquet import WriteSettings
 from lakehouse_assets.systems.position_deletes import is_of_one_file
 from lakehouse_assets.systems.regrouping import plan_regrouping
-from lakehouse_assets.systems.snapshots import ancestors, manifest_target_bytes, table_name
+from lakehouse_assets.systems.snapshots import manifest_target_bytes, table_name
 
 _KEPT_BYTES: Final = 32 * 1024 * 1024
 _PLACE_BYTES: Final = 500  # the figures of one partition in memory
-_MAX_AGE, _MIN_KEPT = "history.expire.max-snapshot-age-ms", "history.expire.min-snapshots-to-keep"
 
 _cache = FileCache(_KEPT_BYTES)
 
@@ -102,6 +102,7 @@ def measure_debt(table: Table, policy: MaintenanceSpec, now_ms: int) -> Debt:
 
     Raises:
         StorageError, CatalogUnavailableError: its metadata can't be read.
+        ConfigurationError: one of its properties is no number.
     """
     metadata = table.metadata
     with catalog_errors(table_name(table), f"measure the debt of {table_name(table)}"):
@@ -120,7 +121,7 @@ def measure_debt(table: Table, policy: MaintenanceSpec, now_ms: int) -> Debt:
         manifests=content.manifests,
         untidy_manifests=content.untidy_manifests,
         snapshots=len(metadata.snapshots),
-        expired_snapshots=sum(1 for _ in _expired(table, now_ms)),
+        expired_snapshots=len(judge_retention(table, now_ms).expired),
         metadata_files=len(metadata.metadata_log) + 1,
         oldest_ms=_time_of(metadata, content.oldest) if content.oldest is not None else None,
     )
@@ -177,16 +178,6 @@ def _sum_up(table: Table, manifest: ManifestFile, target_bytes: int) -> Mapping[
 
     name = ("manifest", manifest.manifest_path, str(target_bytes))
     return _cache.load(name, read, lambda places: _PLACE_BYTES * (1 + len(places)))
-
-
-def _expired(table: Table, now_ms: int) -> Iterator[Snapshot]:
-    """Snapshots that retention lets go: too old, not among the newest, and no ref's."""
-    metadata = table.metadata
-    oldest_ms = now_ms - int(metadata.properties.get(_MAX_AGE, str(5 * 24 * 3600 * 1000)))
-    kept = {ref.snapshot_id for ref in metadata.refs.values()}
-    newest = int(metadata.properties.get(_MIN_KEPT, "1"))
-    kept |= {one.snapshot_id for one, _ in zip(ancestors(table, metadata.current_snapshot()), range(newest), strict=False)}
-    return (one for one in metadata.snapshots if one.timestamp_ms < oldest_ms and one.snapshot_id not in kept)
 
 
 def _time_of(metadata: TableMetadata, sequence_number: int) -> int:

@@ -59,8 +59,8 @@ def test_a_table_is_an_asset_downstream_of_its_topic_with_checks_sensor_and_sche
     assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
         "lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps", "debt",
     }  # fmt: skip
-    assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations"}
-    assert {s.name for s in defs.schedules or ()} == {"ods__clicks__schedule"}
+    assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations", "debt"}
+    assert {s.name for s in defs.schedules or ()} >= {"ods__clicks__schedule", "compact_all"}
 
 
 def test_an_upsert_table_says_what_a_row_is_and_what_materializing_does(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_log_of_changes_is_an_asset_of_its_own_with_sensor_and_checks(tmp_pa
     graph = defs.resolve_asset_graph()
     key = dg.AssetKey(["shop", "orders__changes"])
 
-    assert {sensor.name for sensor in defs.sensors or ()} == {"shop__orders__offsets", "shop__orders__changes__offsets"}
+    assert {sensor.name for sensor in defs.sensors or ()} == {"shop__orders__offsets", "shop__orders__changes__offsets", "debt"}
     assert graph.get(key).parent_keys == {topic_key("shop.public.orders")}
     assert "unique_offsets" not in {check.name for check in graph.get_check_keys_for_assets({key})}
     columns = [column.name for column in graph.get(key).metadata["dagster/column_schema"].columns]
@@ -139,5 +139,5 @@ def test_two_hundred_tables_load(tmp_path: Path) -> None:
 
     defs = _load(tmp_path)
 
-    assert len(defs.sensors or ()) == 200
+    assert len(defs.sensors or ()) == 201
     dg.Definitions.validate_loadable(defs)

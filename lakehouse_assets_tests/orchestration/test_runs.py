@@ -55,7 +55,7 @@ class Platform:
         return result
 
     def run_schedule(self) -> object:
-        (schedule,) = self.defs.schedules or ()
+        schedule = next(one for one in self.defs.schedules or () if one.name == "ods__clicks__schedule")
         assert isinstance(schedule, dg.ScheduleDefinition)
         return schedule(dg.build_schedule_context(instance=self.instance))
 

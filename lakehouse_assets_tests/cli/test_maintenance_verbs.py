@@ -72,7 +72,22 @@ def test_compact_shows_its_plan_and_changes_nothing_then_does_it(catalog: Any, c
     assert judge.query(catalog.load_table("ods.clicks"), "SELECT id FROM {table} ORDER BY id") == [(0,), (1,), (2,)]
 
 
-@pytest.mark.parametrize("verb", ["compact", "manifests"])
+def test_expire_names_what_would_go_then_removes_it(catalog: Any, capsys: Output) -> None:
+    ages = {"history.expire.max-snapshot-age-ms": "1", "history.expire.min-snapshots-to-keep": "1"}
+    with catalog.load_table("ods.clicks").transaction() as transaction:
+        transaction.set_properties(ages)
+    oldest = catalog.load_table("ods.clicks").snapshots()[0].snapshot_id
+
+    assert main(["expire", "ods.clicks", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"^snapshot +{oldest} ", said, re.MULTILINE)
+    assert "in all: snapshots 2" in said
+    assert main(["expire", "ods.clicks"]) == 0
+    assert capsys.readouterr().out.startswith("expire ods.clicks: snapshots 3 -> 1, snapshots deleted 2")
+    assert len(catalog.load_table("ods.clicks").snapshots()) == 1
+
+
+@pytest.mark.parametrize("verb", ["compact", "expire", "manifests"])
 def test_a_table_that_is_not_there_is_a_wrong_call(catalog: Any, capsys: Output, verb: str) -> None:
     assert main([verb, "ods.click"]) == 2
     assert "Cannot find the table 'ods.click': the catalog 'lakehouse' has none" in (said := capsys.readouterr().err)

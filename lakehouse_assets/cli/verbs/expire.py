@@ -1,4 +1,4 @@
-"""`lakehouse expire`: remove snapshots that are older than Iceberg's properties of the table keep, and the files that nothing reaches any more."""
+"""`lakehouse expire`: removes snapshots that retention lets go, and the files that nothing reaches any more."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from lakehouse_assets.cli.maintenance import add_switches, add_tables, maintain_
 if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
 
-HELP = "remove snapshots that are older than Iceberg's properties of the table keep, and the files that nothing reaches any more"
+HELP = "remove snapshots that Iceberg's properties let go, and the files that nothing reaches any more"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,14 @@
 """Which snapshots of a table may go: Iceberg's own rules (Iceberg spec, "Snapshot Retention Policy"), and one of ours.
 
 A branch keeps its newest snapshots, as many as it must and as long as they are young, a tag its one. A branch or tag that is
-older than its own age goes, but for `main`. What no branch leads to, after a rollback, stays while it is young. Ours: the
-newest snapshots on `main` that carry what this platform knows of a table stay, with all that came since, because what a
-table holds is found by walking back from its head.
+older than its own age goes, but for `main`. What no branch leads to, after a rollback, stays while it is young.
+
+Ours: a snapshot is young as long as somebody may read it who began when it was the newest, however long that was so. And the
+snapshots on `main` that carry what this platform knows of a table stay, as far as one that stays needs them: what the table
+holds is found by walking back from its head, which may be any of these after a rollback.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 MAIN = "main"
@@ -14,12 +16,21 @@ MAIN = "main"
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A snapshot as far as it matters here; `carries` names what only a walk through history finds in it."""
+    """A snapshot as far as it matters here; `carries` names what only a walk through history finds in it.
+
+    `read_until_ms`: when another one took its place as the newest of `main`, which is when the last reader may have begun; None
+    where that is not known.
+    """
 
     snapshot_id: int
     parent_id: int | None
     at_ms: int
     carries: frozenset[str] = frozenset()
+    read_until_ms: int | None = None
+
+    def is_young(self, age_ms: int, now_ms: int) -> bool:
+        """Whether readers may count on it."""
+        return now_ms - max(self.at_ms, self.read_until_ms or 0) <= age_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +81,9 @@ def plan_retention(versions: Sequence[Version], refs: Sequence[Ref], rules: Rete
         if ref.is_branch:
             led_to.update(version.snapshot_id for version in _walk(known, ref.snapshot_id))
             kept.update(_kept_by(ref, known, rules, now_ms))
-    kept.update(one.snapshot_id for one in versions if one.snapshot_id not in led_to and _is_young(one, rules, now_ms))
-    held = {snapshot_id: what for snapshot_id, what in _held(known, staying).items() if snapshot_id not in kept}
+    strays = (one for one in versions if one.snapshot_id not in led_to)
+    kept.update(one.snapshot_id for one in strays if one.is_young(rules.max_snapshot_age_ms, now_ms))
+    held = _held(known, staying, kept)
     free = (one for one in versions if one.snapshot_id not in kept and one.snapshot_id not in held)
     return Retention([one.snapshot_id for one in sorted(free, key=lambda one: one.at_ms)], gone, held)
 
@@ -93,23 +105,21 @@ def _kept_by(branch: Ref, known: Mapping[int, Version], rules: RetentionRules, n
     least = branch.min_snapshots if branch.min_snapshots is not None else rules.min_snapshots
     age_ms = branch.max_snapshot_age_ms if branch.max_snapshot_age_ms is not None else rules.max_snapshot_age_ms
     for number, version in enumerate(_walk(known, branch.snapshot_id)):
-        if number >= least and now_ms - version.at_ms > age_ms:
+        if number >= least and not version.is_young(age_ms, now_ms):
             return
         yield version.snapshot_id
 
 
-def _is_young(version: Version, rules: RetentionRules, now_ms: int) -> bool:
-    return now_ms - version.at_ms <= rules.max_snapshot_age_ms
-
-
-def _held(known: Mapping[int, Version], refs: Sequence[Ref]) -> dict[int, frozenset[str]]:
-    """Snapshots from the head of `main` down to the last that carries something, each with what it is needed for."""
+def _held(known: Mapping[int, Version], refs: Sequence[Ref], kept: Set[int]) -> dict[int, frozenset[str]]:
+    """Snapshots of `main` that only lead from one that is kept to what it needs, each with what that is."""
     history = [version for ref in refs if ref.name == MAIN for version in _walk(known, ref.snapshot_id)]
+    oldest = {word: place for place, version in enumerate(history) for word in version.carries}
     held: dict[int, frozenset[str]] = {}
-    wanted = frozenset().union(*(version.carries for version in history))
-    for version in history:
-        if not wanted:
-            break
-        held[version.snapshot_id] = wanted
+    wanted = frozenset[str]()
+    for place, version in enumerate(history):
+        if version.snapshot_id in kept:
+            wanted = frozenset(word for word, last in oldest.items() if last >= place)
+        elif wanted:
+            held[version.snapshot_id] = wanted
         wanted -= version.carries
     return held

@@ -6,6 +6,7 @@ only that are known, so after each commit the state that it was applied to is lo
 """
 
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from typing import Final
 
 from pydantic import Field
@@ -57,8 +58,15 @@ def judge_retention(table: Table, now_ms: int) -> Retention:
         ConfigurationError: one of its properties is no number.
     """
     metadata = table.metadata
+    replaced_ms = {older.snapshot_id: newer.timestamp_ms for older, newer in pairwise(metadata.snapshot_log)}
     versions = [
-        Version(one.snapshot_id, one.parent_snapshot_id, one.timestamp_ms, _CARRIED & _words(one).keys())
+        Version(
+            one.snapshot_id,
+            one.parent_snapshot_id,
+            one.timestamp_ms,
+            _CARRIED & _words(one).keys(),
+            replaced_ms.get(one.snapshot_id),
+        )
         for one in metadata.snapshots
     ]
     refs = [

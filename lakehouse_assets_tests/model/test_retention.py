@@ -99,6 +99,20 @@ def test_nothing_is_held_where_the_head_carries_all_or_nobody_anything() -> None
     assert plan(history(9, 8, 7)) == Retention([1, 2], [])
 
 
+def test_what_one_that_stays_would_need_after_a_rollback_stays_too() -> None:
+    versions = history(9, 8, 7, 3, 1, carries={1: LEDGER, 2: LEDGER, 5: LEDGER})
+
+    assert plan(versions) == Retention([1], [], {3: LEDGER, 2: LEDGER})
+
+
+def test_a_snapshot_stays_while_one_may_read_it_who_began_when_it_was_the_newest() -> None:
+    versions = [replace(one, read_until_ms=NOW - day * DAY) for one, day in zip(history(99, 98, 3), (98, 3, 0), strict=True)]
+
+    assert plan(versions).expired == [1]
+    assert plan([versions[0], *versions[1:]], days=2).expired == [1, 2]
+    assert plan(versions, Ref("main", 1)).expired == []
+
+
 def test_what_was_rolled_back_holds_nothing() -> None:
     versions = [*history(9, 8, carries={1: LEDGER}), Version(3, 2, NOW - 7 * DAY, LEDGER)]
 
@@ -112,7 +126,8 @@ def tables(draw: st.DrawFn) -> tuple[list[Version], list[Ref], RetentionRules]:
     for number in range(1, draw(st.integers(1, 12)) + 1):
         parent = draw(st.one_of(st.none(), st.integers(1, number - 1) if number > 1 else st.none(), st.just(99)))
         carries = draw(st.frozensets(st.sampled_from(["ledger", "deletions"]), max_size=2))
-        versions.append(Version(number, parent, NOW - draw(st.integers(0, 12)) * DAY, carries))
+        at_ms = NOW - draw(st.integers(0, 12)) * DAY
+        versions.append(Version(number, parent, at_ms, carries, draw(st.none() | st.integers(0, 12).map(lambda age: NOW - age * DAY))))
     days = st.one_of(st.none(), st.integers(1, 12).map(lambda one: one * DAY))
     ids = st.integers(1, len(versions) + 1)
     refs = [Ref("main", draw(ids), True, draw(st.one_of(st.none(), st.integers(1, 4))), draw(days), draw(days))]
@@ -143,17 +158,27 @@ def must_stay(versions: list[Version], refs: list[Ref], rules: RetentionRules) -
         place = above.index(one.snapshot_id)
         age = ref.max_snapshot_age_ms or rules.max_snapshot_age_ms
         least = ref.min_snapshots or rules.min_snapshots
-        young = all(NOW - by_id[other].at_ms <= age for other in above[least : place + 1])
-        carried = ref.name == "main" and any(
-            not any(what in by_id[other].carries for other in above[:place]) and any(what in by_id[low].carries for low in above[place:])
+        return place < least or all(is_young(by_id[other], age) for other in above[least : place + 1])
+
+    def is_young(one: Version, age: int) -> bool:
+        return NOW - one.at_ms <= age or (one.read_until_ms is not None and NOW - one.read_until_ms <= age)
+
+    def is_carried(place: int, above: list[Version]) -> bool:
+        """Whether one that is kept finds something here or below that it finds nowhere before."""
+        return any(
+            above[start].snapshot_id in kept
+            and not any(what in other.carries for other in above[start:place])
+            and any(what in low.carries for low in above[place:])
             for what in ("ledger", "deletions")
+            for start in range(place + 1)
         )
-        return place < least or young or carried
 
     alive = [ref for ref in refs if ref.snapshot_id in by_id and stays(ref)]
     referenced = {one.snapshot_id for ref in alive for one in (line(ref.snapshot_id) if ref.is_branch else [by_id[ref.snapshot_id]])}
     kept = {one.snapshot_id for one in versions if any(wants(ref, one) for ref in alive)}
-    kept |= {one.snapshot_id for one in versions if one.snapshot_id not in referenced and NOW - one.at_ms <= rules.max_snapshot_age_ms}
+    kept |= {one.snapshot_id for one in versions if one.snapshot_id not in referenced and is_young(one, rules.max_snapshot_age_ms)}
+    main = [line(ref.snapshot_id) for ref in alive if ref.name == "main"]
+    kept |= {one.snapshot_id for above in main for place, one in enumerate(above) if is_carried(place, above)}
     return kept, {ref.name for ref in alive} | {ref.name for ref in refs if ref.snapshot_id not in by_id}
 
 

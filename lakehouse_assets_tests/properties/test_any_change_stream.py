@@ -1,8 +1,8 @@
 """Whatever a database does, and whatever happens to the runs: a table of its changes is the fold of what the ledger holds.
 
-A random walk over changes, runs, crashes, zombies, replays of hours, compactions and writes of others, rollbacks. After each step
-DuckDB reads every new snapshot, and each must be what a fold over the raw messages says, row by row, with the position of the
-change that each row is from.
+A random walk over changes, runs, crashes, zombies, replays of hours, maintenance of every kind, compactions and writes of others,
+rollbacks. After each step DuckDB reads every new snapshot, and each must be what a fold over the raw messages says, row by row,
+with the position of the change that each row is from; in the end those that are left must still be so.
 """
 
 import json
@@ -38,6 +38,8 @@ from lakehouse_assets_tests.faults import EFFECTS, Crash, Fault
 from lakehouse_assets_tests.foreign_deletes import delete_rows
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
 from lakehouse_assets_tests.spark import Spark, SparkCatalog
+from lakehouse_assets_tests.upkeep.operations import EAGER, OPERATIONS, maintain
+from lakehouse_assets_tests.upkeep.truth import age_files, assert_whole
 
 # PyIceberg, who deletes and compacts as somebody else here, writes touched files again, whatever the table asks for.
 pytestmark = [pytest.mark.kafka, pytest.mark.filterwarnings("ignore:Merge on read is not yet supported")]
@@ -45,6 +47,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.filterwarnings("ignore:Merge on rea
 HOURS, KEYS = 3, 60
 STEPS = {
     "produce": 30, "ingest": 14, "crash": 12, "replay": 6, "be_overtaken": 5, "compact": 4, "delete_foreign": 4, "roll_back": 2,
+    "maintain": 12,
 }  # fmt: skip
 
 Rows = Mapping[int, Row]
@@ -64,6 +67,7 @@ class Walk:
     overlay: Overlay = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     heads: dict[int, Overlay] = field(default_factory=dict)  # a compaction has a snapshot without rows on its way
+    kept: dict[int, Rows] = field(default_factory=dict)
 
     # What the topic and the table must be.
 
@@ -174,7 +178,7 @@ class Walk:
         if not self.exists or self.head is None:
             return None
         self.produce()
-        act: Callable[[], str | None] = self.rng.choice([self.ingest_beside, self.compact, self.delete_foreign])
+        act: Callable[[], str | None] = self.rng.choice([self.ingest_beside, self.compact, self.delete_foreign, self.maintain])
         slow, said = self.lake.reopened(), []
         slow.around_first_commit(before=lambda: said.append(act()))
         slow.ingest()
@@ -194,6 +198,26 @@ class Walk:
         table = self.lake.table
         rows = table.scan().to_arrow()
         return _try(lambda: table.overwrite(rows)) if rows.num_rows else None
+
+    def maintain(self) -> str | None:
+        """One operation, on files that are all old; it may be killed or interrupted, or others come first."""
+        if not self.exists or self.head is None:
+            return None
+        operation, beside = self.rng.choice(list(OPERATIONS)), self.lake.reopened()
+        age_files(self.lake.table, days=5)
+        number = self.rng.randrange(60)
+        end: Callable[[str], object] = self.rng.choice([faults.die, faults.crash, lambda _: self.ingest_beside()])
+        held = self.stops(self.lake.ledger)
+        EFFECTS.arm(Fault(number, self.rng.choice(["before", "after"]), end) if self.rng.random() < 0.5 else None)
+        try:
+            report = maintain(operation, beside.systems.catalog, self.lake.spec.table)
+            said = f"{dict(report.figures)}, kept back {len(report.kept_back)}"
+        except Crash as death:
+            said = str(death)
+        finally:
+            EFFECTS.arm(None)
+        assert all(stop >= held[p] for p, stop in self.stops(self.lake.ledger).items())
+        return f"{operation}: {said}"
 
     def delete_foreign(self) -> str | None:
         """Somebody deletes a row, of which nobody has to ask for a value later."""
@@ -272,6 +296,13 @@ class Walk:
         lag = {p: sum(one.partition == p for one in self.sent) - stop for p, stop in stops.items()}
         assert self.lake.lag() == sum(lag.values())
 
+    def judge_what_is_kept(self) -> None:
+        """What snapshots held when they were made, those that are left hold still."""
+        table = self.lake.table
+        assert_whole(table)
+        for snapshot in table.snapshots():
+            assert self.read(table, snapshot.snapshot_id) == self.kept[snapshot.snapshot_id]
+
     def judge_by_spark(self) -> None:
         if self.spark is not None:
             deleted = "_is_deleted" if self.marks else "false"
@@ -283,6 +314,7 @@ class Walk:
         """One on the way: what its own ledger says, with what others did before or after this step."""
         rows = self.read(table, snapshot.snapshot_id)
         summary = snapshot.summary.additional_properties if snapshot.summary else {}
+        self.kept[snapshot.snapshot_id] = rows
         if OPERATION_KEY not in summary:
             return  # of others, whose rows the next one of ours shows
         ledger = Ledger.from_json(summary[LEDGER_KEY])
@@ -313,7 +345,7 @@ def walk(broker: Broker, folder: Path, steps: int, seed: int, spark: Spark | Non
     on_delete = rng.choice(["delete", "delete", "mark"])
     print(f"{seed=}: {kind}, {partitions} topic partitions, {mode}, {layout}, {on_delete}")  # noqa: T201 - pytest shows it where the test fails
     topic = broker.create_topic(f"changes-{uuid4().hex}", partitions)
-    properties = {f"write.{verb}.mode": mode for verb in ("update", "delete", "merge")}
+    properties = {**EAGER, **{f"write.{verb}.mode": mode for verb in ("update", "delete", "merge")}}
     declared = {"schema": COLUMNS, "source": {"format": kind}, "mode": "upsert", "key": ["id"], "partition_by": layout}
     declared |= {"on_delete": on_delete}
     lake = Lake.open(folder / str(seed), broker, topic, **declared, properties=properties)
@@ -331,6 +363,7 @@ def walk(broker: Broker, folder: Path, steps: int, seed: int, spark: Spark | Non
         this.ingest()
         this.judge(this.overlay)
         assert this.lake.lag() == 0
+        this.judge_what_is_kept()
         this.judge_by_spark()
         print(f"{len(this.seen)} snapshots, {len(this.lake.table.inspect.delete_files())} delete files")  # noqa: T201
     finally:

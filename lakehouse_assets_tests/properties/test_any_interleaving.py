@@ -1,12 +1,13 @@
 """Whatever happens in whatever order: the table is what its topic and its history say.
 
 No rule has a precondition, because what Hypothesis draws must not hang on how far a crashed run came.
-A random walk over produce, ingest, replace, crash, rollback, foreign appends, foreign expiry; after each step DuckDB reads the
-files and the result is compared with a model of a few lines.
+A random walk over produce, ingest, replace, maintenance of every kind, crashes of all of these, rollback, foreign appends, foreign
+expiry; after each step DuckDB reads every snapshot and the result is compared with a model of a few lines.
 """
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import mkdtemp
 from uuid import uuid4
@@ -27,6 +28,8 @@ from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import append_foreign_rows, expire, make_message, roll_back
 from lakehouse_assets_tests.faults import Crash, Fault
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
+from lakehouse_assets_tests.upkeep.operations import EAGER, OPERATIONS, maintain
+from lakehouse_assets_tests.upkeep.truth import age_files, assert_whole
 
 pytestmark = pytest.mark.kafka
 
@@ -44,7 +47,7 @@ class Interleavings(RuleBasedStateMachine):
         super().__init__()
         faults.EFFECTS.arm(None)
         topic = self.broker.create_topic(f"interleavings-{uuid4().hex}", PARTITIONS)
-        self.lake = Lake.open(Path(mkdtemp(prefix="interleavings-")), self.broker, topic)
+        self.lake = Lake.open(Path(mkdtemp(prefix="interleavings-")), self.broker, topic, properties=EAGER)
         self.begins = [hours_ago(HOURS - 1 - i) for i in range(HOURS)]
         self.stamps: dict[int, list[int]] = {p: [] for p in range(PARTITIONS)}
         self.topic_rows: set[tuple[int, int]] = set()
@@ -128,6 +131,33 @@ class Interleavings(RuleBasedStateMachine):
             aim = self.topic_rows if hour < 0 else self.slice_rows(hour)
             self.landed({(p, offset) for p, offset in aim if offset in self.lake.held(p)})
 
+    @rule(
+        operation=st.sampled_from(list(OPERATIONS)),
+        of_quarantine=st.booleans(),
+        at=st.none() | st.integers(0, 40),
+        end=st.sampled_from([faults.die, faults.crash]),
+    )
+    def maintain(self, operation: str, of_quarantine: bool, at: int | None, end: Callable[[str], None]) -> None:
+        """All files are old; it may be killed or interrupted at some effect. Neither rows nor ledger change."""
+        self.lake = self.lake.reopened()
+        table = self.lake.quarantine if of_quarantine else self.lake.table if self.exists else None
+        if table is None:
+            return
+        known, ledger = self._snapshots(), self.lake.ledger
+        age_files(table, days=5)
+        faults.EFFECTS.arm(Fault(at, "after", end) if at is not None else None)
+        try:
+            maintain(operation, self.lake.systems.catalog, ".".join(table.name()))
+        except Crash:
+            pass
+        finally:
+            faults.EFFECTS.arm(None)
+        self.history |= dict.fromkeys(self._snapshots() - known, (self.rows, self.foreign))
+        assert self.lake.ledger.held == ledger.held
+
+    def _snapshots(self) -> set[int]:
+        return {snapshot.snapshot_id for snapshot in self.lake.table.snapshots()}
+
     def _head(self) -> int | None:
         current = self.lake.table.current_snapshot() if self.exists else None
         return current.snapshot_id if current else None
@@ -142,9 +172,9 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(choice=st.integers(0, 100))
     def roll_back(self, choice: int) -> None:
-        if not self.history:
+        known = [s.snapshot_id for s in self.lake.table.snapshots() if s.snapshot_id in self.history] if self.exists else []
+        if not known:
             return
-        known = [s.snapshot_id for s in self.lake.table.snapshots()]
         target = known[choice % len(known)]
         roll_back(self.lake.table, target)
         self.rows, self.foreign = self.history[target]
@@ -177,7 +207,10 @@ class Interleavings(RuleBasedStateMachine):
         quarantined = self.lake.quarantined()
         assert len(quarantined) == len(set(quarantined))
         assert {(p, o) for p, o in self.topic_bad if o in ledger.held[self.lake.log(p)]} <= set(quarantined) <= self.topic_bad
-        assert all(count >= 0 for count in judge.read_every_snapshot(self.lake.table)[-3:])
+        for snapshot, count in zip(self.lake.table.snapshots(), judge.read_every_snapshot(self.lake.table), strict=True):
+            rows, foreign = self.history.get(snapshot.snapshot_id, (None, 0))
+            assert rows is None or count == len(rows) + foreign
+        assert_whole(self.lake.table)
 
     def _begin_anew(self) -> None:
         self.lake.systems.catalog.drop_table(self.lake.spec.table)

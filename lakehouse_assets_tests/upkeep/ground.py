@@ -61,6 +61,7 @@ class Ground:
     heads: dict[int, Moment] = field(default_factory=dict)
     tags: dict[str, int] = field(default_factory=dict)
     extra_id: int = _FOREIGN
+    on_branch: set[int] = field(default_factory=set)
 
     @classmethod
     def open(cls, folder: Path, seed: int = 0, **declared: object) -> "Ground":
@@ -85,6 +86,7 @@ class Ground:
         ):
             act()
         ground.write_branch()
+        ground.lose_a_file()
         age_files(ground.table, days=5)
         return ground
 
@@ -207,7 +209,11 @@ class Ground:
         """To some snapshot that was current once."""
         known = [one.snapshot_id for one in self.table.snapshots() if one.snapshot_id in self.heads]
         current = self.table.current_snapshot()
-        older = [one for one in known if current is None or one != current.snapshot_id]
+        older = [
+            one
+            for one in known
+            if one not in self.on_branch and (current is None or one != current.snapshot_id)
+        ]
         if not older:
             return
         target = self.rng.choice(older)
@@ -227,6 +233,12 @@ class Ground:
             if before is not None:
                 side = Moment(before.rows | {self.extra_id: "of others"}, before.held)
                 self.heads[self.table.refs()["side"].snapshot_id] = side
+                self.on_branch.add(self.table.refs()["side"].snapshot_id)
+
+    def lose_a_file(self) -> None:
+        """A run dies before its commit."""
+        place = self.table.location().removeprefix("file://")
+        (Path(place) / "data" / f"lost-{len(self.heads)}.parquet").write_bytes(b"rows")
 
     def drop(self) -> None:
         """Somebody drops the table; its files stay where they are."""
@@ -247,7 +259,7 @@ class Ground:
             assert sorted((row["id"], row["text"]) for row in found) == self.now.sorted()
         ledger = read_ledger(table)
         assert ledger is not None
-        assert ledger.held == make_ranges({0: [(0, self.now.held)]} if self.now.held else {})
+        assert ledger.held == make_ranges({0: [(0, self.now.held)]} if self.now.held else {}), self._recent()
         assert_whole(table)
         known = {snapshot: moment.sorted() for snapshot, moment in self.heads.items()}
         for snapshot in table.snapshots():
@@ -257,6 +269,17 @@ class Ground:
         assert {name: ref.snapshot_id for name, ref in table.refs().items() if name in self.tags} == self.tags
         if "side" in table.refs():
             assert table.refs()["side"].snapshot_id in known
+
+    def _recent(self) -> str:
+        """The last snapshots, for who has to find out what went wrong."""
+        known = {snapshot_id: moment.held for snapshot_id, moment in self.heads.items()}
+        lines = [
+            f"{one.snapshot_id} on {one.parent_snapshot_id}: {known.get(one.snapshot_id)} {one.summary}"
+            for one in self.table.snapshots()
+        ]
+        return "\n".join(
+            [f"held {self.now.held}", *lines, str(self.table.properties.get("lakehouse.ledger"))]
+        )
 
     @property
     def has_equality_deletes(self) -> bool:
@@ -285,6 +308,7 @@ class Backup:
             dict(ground.heads),
             dict(ground.tags),
             ground.extra_id,
+            set(ground.on_branch),
             ground.rng.getstate(),
         )
         self._offset, self._spec = ground.merger.offset, ground.merger.spec
@@ -294,9 +318,9 @@ class Backup:
         """Another ground in the same place."""
         shutil.rmtree(self._folder)
         shutil.copytree(self._kept, self._folder)
-        now, heads, tags, extra_id, state = self._state
+        now, heads, tags, extra_id, on_branch, state = self._state
         merger = Merger(make_systems(self._folder).catalog, self._spec)
         merger.offset = self._offset
         rng = random.Random()
         rng.setstate(state)
-        return Ground(self._folder, rng, merger, now, dict(heads), dict(tags), extra_id)
+        return Ground(self._folder, rng, merger, now, dict(heads), dict(tags), extra_id, set(on_branch))

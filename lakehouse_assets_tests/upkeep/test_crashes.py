@@ -54,6 +54,9 @@ WAYS = {"killed": faults.die, "interrupted": faults.crash}
     ("operation", "effect", "when"),
     [
         ("compact", "commit", "after"),
+        ("expire", "commit", "after"),
+        ("expire", "delete", "after"),
+        ("remove_orphans", "delete", "before"),
         ("tidy_deletes", "commit", "after"),
         ("tidy_deletes", "close", "before"),
     ],

@@ -24,7 +24,7 @@ from lakehouse_assets.systems.position_deletes import is_of_one_file
 OPERATION: Final = "rewrite_deletes"
 
 _ROUNDS: Final = 3  # of planning again what others changed meanwhile
-_PART_FILES, _PART_ROWS = 1000, 8 * 1024 * 1024  # of the data files of a snapshot; of a row, a position is held
+_PART_FILES, _PART_ROWS = 10_000, 8 * 1024 * 1024  # of the data files of a snapshot; of a row, a position is held
 
 
 def tidy_deletes(task: MaintenanceTask) -> MaintenanceReport:
@@ -85,8 +85,8 @@ class _Tidying:
             plan = _plan(live)
             if not left_over or not plan:
                 return
-        reason = "others changed it meanwhile, each time; the next run tries again"
-        self.kept_back += [KeptBack(path, reason) for path in left_over]
+        what = f"{len(left_over)} data and delete files, {left_over[0]} among them"
+        self.kept_back.append(KeptBack(what, "others changed them meanwhile, each time; the next run tries again"))
 
     def _publish(self, table: Table, rewrite: DeleteRewrite, part: Sequence[LiveFile]) -> None:
         """One part in one snapshot; none where there is nothing to change."""
@@ -106,7 +106,7 @@ class _Tidying:
             rewrite.give_up()
             raise
         else:
-            rewrite.settle(require_table(self.task.catalog, self.task.table), named)
+            rewrite.settle(named)
 
     def _reason_to_stop(self) -> str | None:
         if self.task.stop():

@@ -49,6 +49,16 @@ class _Staged:
         return [str(deletes.file_path) for deletes in self.file.deletes if is_of_one_file(deletes)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What fits a snapshot. `fit`: data files of the part that fitted each attempt; `removed`: what each attempt removes."""
+
+    snapshot_id: int
+    change: Change
+    fit: set[str]
+    removed: set[str]
+
+
 class DeleteRewrite:
     """The delete files of one snapshot of a table, written again a part of the data files at a time.
 
@@ -68,7 +78,7 @@ class DeleteRewrite:
         self._done: set[str] = set()  # data files for which it is settled
         self._left_out: set[str] = set()
         self._staged: list[_Staged] = []
-        self._fit: set[str] | None = None  # data files of the part that fitted every attempt
+        self._judged: _Judgement | None = None
 
     @property
     def left_over(self) -> list[str]:
@@ -81,7 +91,7 @@ class DeleteRewrite:
         Raises:
             StorageError: they could not be written, or what was read back is something else.
         """
-        self._fit = None
+        self._judged = None
         with catalog_errors(self._table.catalog.name, f"rewrite the deletes of {table_name(self._table)}"):
             before = read_deleted_of(self._table, files)
             by_equality = self._by_equality.find([file for file in files if file.has_equality_deletes])
@@ -121,10 +131,36 @@ class DeleteRewrite:
         Raises:
             CommitConflictError: the table was rolled back since.
         """
-        if all(one.snapshot_id != self._snapshot_id for one in ancestors(head, head.metadata.current_snapshot())):
+        snapshot = head.metadata.current_snapshot()
+        if self._judged is None or snapshot is None or self._judged.snapshot_id != snapshot.snapshot_id:
+            self._judged = self._judge(head, self._judged)
+        return self._judged.change
+
+    def settle(self, named: Collection[str] = ()) -> None:
+        """End the part, whose changes are in the table; staged files that are not `named` are deleted."""
+        assert self._judged is not None  # noqa: S101 - something was asked for before it could land
+        self._done |= self._judged.fit
+        self._left_out |= {one.file.path for one in self._staged} - self._judged.fit
+        self._shared -= self._judged.removed
+        self._equality = {path: one for path, one in self._equality.items() if path not in self._judged.removed}
+        self._delete_staged(named)
+
+    def give_up(self) -> None:
+        """End the part, of which certainly nothing landed."""
+        self._left_out |= {one.file.path for one in self._staged}
+        self._delete_staged(())
+
+    def _delete_staged(self, named: Collection[str]) -> None:
+        staged = [one.added.file_path for one in self._staged if one.added is not None]
+        delete_staged(self._table.io, [location for location in staged if location not in named])
+        self._staged = []
+
+    def _judge(self, head: Table, before: "_Judgement | None") -> "_Judgement":
+        snapshot = head.metadata.current_snapshot()
+        if snapshot is None or all(one.snapshot_id != self._snapshot_id for one in ancestors(head, snapshot)):
             raise CommitConflictError(table_name(head), "it no longer stands on the snapshot whose deletes were read")
         with catalog_errors(head.catalog.name, f"read the files of {table_name(head)}"):
-            live = list_live(head, head.metadata.current_snapshot())
+            live = list_live(head, snapshot)
         sequences = {file.path: file.sequence_number for file in live.data}
         there = {one.path for one in live.deletes}
         has_equality = all(path in there for path in self._equality)
@@ -136,32 +172,13 @@ class DeleteRewrite:
             and all(deletes.file_path in there for deletes in one.file.deletes)
         ]
         paths = {one.file.path for one in fit}
-        self._fit = paths if self._fit is None else self._fit & paths
-        added = [one.added for one in fit if one.added is not None]
         removed = {path for one in fit for path in one.replaced}
         removed |= {one.path for one in live.deletes if not one.applies_to}
         removed |= self._replaced_shared(live, self._done | paths)
-        return Change(added, frozenset(removed), keeps_rows=True)
-
-    def settle(self, table: Table, named: Collection[str] = ()) -> None:
-        """End the part, of which the table has now what it took; staged files that are not `named` are deleted."""
-        fit = self._fit or set()
-        self._done |= fit
-        self._left_out |= {one.file.path for one in self._staged} - fit
-        self._delete_staged(named)
-        there = {one.path for one in list_live(table, table.metadata.current_snapshot()).deletes}
-        self._shared &= there
-        self._equality = {path: one for path, one in self._equality.items() if path in there}
-
-    def give_up(self) -> None:
-        """End the part, of which certainly nothing landed."""
-        self._left_out |= {one.file.path for one in self._staged}
-        self._delete_staged(())
-
-    def _delete_staged(self, named: Collection[str]) -> None:
-        staged = [one.added.file_path for one in self._staged if one.added is not None]
-        delete_staged(self._table.io, [location for location in staged if location not in named])
-        self._staged = []
+        change = Change([one.added for one in fit if one.added is not None], frozenset(removed), keeps_rows=True)
+        # An earlier attempt may be the one that landed: what counts is what each of them had.
+        both = (paths & before.fit, removed & before.removed) if before is not None else (paths, removed)
+        return _Judgement(snapshot.snapshot_id, change, *both)
 
     def _replaced_shared(self, live: LiveFiles, done: set[str]) -> set[str]:
         """Delete files for several data files of which each has what they say of it in another one now."""

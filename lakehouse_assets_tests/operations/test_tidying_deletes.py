@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table.snapshots import Operation
+from requests.exceptions import ConnectionError as NoAnswerError
 
 from lakehouse_assets.model.errors import TableMissingError
 from lakehouse_assets.model.maintenance import MaintenanceReport
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
+from lakehouse_assets.operations import tidying_deletes
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.operations.tidying_deletes import tidy_deletes
 from lakehouse_assets.systems.history import read_ledger
@@ -32,8 +35,8 @@ def catalog(tmp_path: Path) -> Iterator[FaultyCatalog]:
     opened.close()
 
 
-def tidy(catalog: FaultyCatalog, table: str = NAME, *, is_dry_run: bool = False) -> MaintenanceReport:
-    return tidy_deletes(MaintenanceTask(catalog, table, MaintenanceSpec(), now_ms=lambda: 0, is_dry_run=is_dry_run))
+def tidy(catalog: FaultyCatalog, table: str = NAME, **parts: Any) -> MaintenanceReport:
+    return tidy_deletes(MaintenanceTask(catalog, table, MaintenanceSpec(), now_ms=lambda: 0, **parts))
 
 
 def list_deletes(merger: Merger) -> list[DataFile]:
@@ -170,6 +173,47 @@ def test_what_others_commit_meanwhile_stays(
     assert set(merger.read()) == expected
     tidy(catalog)
     assert_tidied(merger, expected)
+
+
+def test_large_tables_are_done_in_parts_of_which_each_stays(catalog: FaultyCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tidying_deletes, "_PART_FILES", 2)
+    merger = fill(catalog, files=5)
+    delete(merger, 1, 12, 23, 34, 45, of_one_file=False)
+    expected = merger.read()
+    answers = iter([False, False, True])
+
+    stopped = tidy(catalog, stop=lambda: next(answers))
+    assert len(stopped.snapshot_ids) == 2
+    assert [str(one) for one in stopped.kept_back] == ["deletes of 5 data files: it was stopped"]
+    assert merger.read() == expected
+    assert len(list_deletes(merger)) == 5  # one is for the last data file, and all others
+    report = tidy(catalog)
+
+    assert len(report.snapshot_ids) == 3
+    assert_tidied(merger, set(expected))
+
+
+def test_a_commit_that_lands_late_keeps_the_files_that_it_names(catalog: FaultyCatalog) -> None:
+    merger = fill(catalog)
+    delete(merger, 1, 12, of_one_file=False)
+    expected = merger.read()
+    waiting: list[Any] = []
+    commit = catalog.commit_table
+
+    def commit_table(*arguments: Any) -> Any:
+        waiting.append(arguments)
+        if len(waiting) == 1:
+            raise NoAnswerError("the answer got lost, and so did the request, for a while")
+        if len(waiting) == 2:
+            commit(*waiting[0])
+        return commit(*arguments)
+
+    catalog.commit_table = commit_table  # type: ignore[method-assign]
+
+    tidy(catalog)
+
+    assert len(waiting) == 2
+    assert_tidied(merger, set(expected))
 
 
 def before_first_commit(catalog: FaultyCatalog, act: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ from benchmarks import (
     bench_decode,
     bench_decode_changes,
     bench_deletes,
+    bench_expire,
     bench_huge,
     bench_ingest,
     bench_shapes,
@@ -27,6 +28,7 @@ BENCHES = {
     "upserts": bench_upserts,
     "changes": bench_changes,
     "deletes": bench_deletes,
+    "expire": bench_expire,
     "huge": bench_huge,
 }
 _ONLY_WHEN_NAMED = {"huge"}  # it writes several GB

@@ -90,6 +90,10 @@ class _Compaction:
 
     def carry_out(self, table: Table, plan: CompactionPlan) -> None:
         """Do it; what others made useless is planned again."""
+        sort_by = _find_sort_columns(table, self.task.policy.sort_by)
+        for name in self.task.policy.sort_by:
+            if name not in sort_by:
+                self.kept_back.append(KeptBack(f"sorting by {name}", "the table has no such column whose values have an order"))
         for attempt in range(1, _PLANS + 1):
             try:
                 self._carry_out(table, plan)
@@ -182,7 +186,14 @@ class _Batch:
     _is_certain: bool = True
 
     def __post_init__(self) -> None:
-        self.rewriting = Rewriting(self.table, buffer_bytes=_BUFFER_BYTES, cache=self.cache, stop=self.task.stop)
+        self.rewriting = Rewriting(
+            self.table,
+            buffer_bytes=_BUFFER_BYTES,
+            cache=self.cache,
+            stop=self.task.stop,
+            sort_by=_find_sort_columns(self.table, self.task.policy.sort_by),
+            along_curve=self.task.policy.sort_order == "zorder",
+        )
 
     def __enter__(self) -> "_Batch":
         return self
@@ -214,6 +225,12 @@ class _Batch:
             self._is_certain = not isinstance(error, CommitOutcomeUnknownError)
             raise
         return landed
+
+
+def _find_sort_columns(table: Table, names: Sequence[str]) -> list[str]:
+    """Those of the columns that the table has and that can be sorted."""
+    sortable = {column.name for column in table.schema().fields if column.field_type.is_primitive}
+    return [name for name in names if name in sortable]
 
 
 def _join(tidying: PlannedWork, rewriting: PlannedWork) -> PlannedWork:

@@ -19,6 +19,7 @@ from lakehouse_assets.operations.compacting import run_compact
 from lakehouse_assets.operations.dropping import purge_overdue
 from lakehouse_assets.operations.expiring import run_expire
 from lakehouse_assets.operations.maintenance import MaintenanceTask
+from lakehouse_assets.operations.removing_orphans import run_remove_orphans
 from lakehouse_assets.operations.rewriting_manifests import run_rewrite_manifests
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.measuring import measure_debt
@@ -28,6 +29,7 @@ RUNS: Final[Mapping[MaintenanceOperation, Callable[[MaintenanceTask], Maintenanc
     "compact": run_compact,
     "rewrite_manifests": run_rewrite_manifests,
     "expire": run_expire,
+    "remove_orphans": run_remove_orphans,
 }
 _IN_WINDOW: Final = {"compact", "rewrite_manifests", "remove_orphans"}  # expiry reads little, and reads no data
 _MEASURING_THREADS: Final = 8  # catalogs are asked over the network

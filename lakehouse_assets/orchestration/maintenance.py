@@ -35,6 +35,7 @@ _CRONS: Final[Mapping[MaintenanceOperation, str]] = {
     "compact": "7 * * * *",
     "expire": "37 * * * *",
     "rewrite_manifests": "17 3 * * *",
+    "remove_orphans": "23 2 * * 0",
 }
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "compact": "Writes small files again as fewer, without the rows that were deleted.",

@@ -1,27 +1,32 @@
 """Writes groups of data files again as fewer, and puts them in the place of the old ones.
 
 The rows stay what they are, which is proved by a checksum of what was read and of what the new files hold before anything is
-published. What others do meanwhile stays as well: rows that come are not touched; rows that were deleted are deleted in the
-new files by the same snapshot; equality deletes reach them, because they count as old as the snapshot that was read. Only where
-a source was rewritten by somebody else is its group given up. Creates no snapshot.
+published. What others do meanwhile stays as well: rows that come are not touched; rows that were deleted, or that are in other
+files by now, are deleted in the new files by the same snapshot; equality deletes reach them, because they count as old as the
+snapshot that was read. Only where many rows of a group went that way is it given up. Creates no snapshot.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
+from lakehouse_assets.model.compaction_plan import DEAD_SHARE
 from lakehouse_assets.model.errors import CommitConflictError, RowsDifferError
 from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.file_cache import FileCache
+from lakehouse_assets.systems.file_rows import read_rows
 from lakehouse_assets.systems.live_files import LiveFile, list_live
 from lakehouse_assets.systems.parquet import (
     ROW_GROUP_ROWS,
     StagingWriter,
     WriteSettings,
     build_writer,
+    conform,
     delete_staged,
 )
 from lakehouse_assets.systems.partitioning import Partitioner, PartitionValues
@@ -37,20 +42,24 @@ from lakehouse_assets.systems.position_deletes import (
 )
 from lakehouse_assets.systems.row_checksum import ChecksumThread, RowChecksum
 from lakehouse_assets.systems.row_routes import RowRoutes
+from lakehouse_assets.systems.row_sorting import RowSorter, ZOrder
+from lakehouse_assets.systems.schema import build_file_schema
 from lakehouse_assets.systems.snapshots import Change, ancestors, table_name
 from lakehouse_assets.systems.source_rows import read_checksum, read_sources
 
+_SORT_BYTES = 48 * 1024 * 1024
+_SAMPLED_FILES, _SAMPLED_ROWS = 32, 64 * 1024
 _ROW_GROUPS_PER_FILE = 8  # at least, so that a file is ended near its target size
 
 
 @dataclass(frozen=True, slots=True)
 class StagedGroup:
-    """Data files, and those that hold the same rows now, which no snapshot names yet."""
+    """Data files, and those that hold the same rows now, which no snapshot names yet. Sorted rows have no routes."""
 
     sources: Sequence[LiveFile]
     outputs: Mapping[PartitionValues, Sequence[DataFile]]
     checksum: RowChecksum
-    routes: RowRoutes
+    routes: RowRoutes | None
     gone: Mapping[str, Positions]  # by source: rows that were deleted when it was read
 
     @property
@@ -70,8 +79,20 @@ class Rewriting:
     end, unless nobody knows whether the commit landed.
     """
 
-    def __init__(self, table: Table, *, buffer_bytes: int, cache: FileCache, stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        table: Table,
+        *,
+        buffer_bytes: int,
+        cache: FileCache,
+        stop: Callable[[], bool] = lambda: False,
+        sort_by: Sequence[str] = (),
+        along_curve: bool = False,
+    ) -> None:
+        """`sort_by`: columns by which the rows of a group are sorted, one after the other or `along_curve`."""
         self._table, self._buffer_bytes, self._cache, self._stop = table, buffer_bytes, cache, stop
+        self._sort_by, self._along_curve = tuple(sort_by), along_curve
+        self._partitioner = Partitioner(table.spec(), table.schema())
         self._written: list[str] = []
         self.groups: list[StagedGroup] = []
         self.given_up: dict[int, str] = {}  # by the number of a group, why the last answer of `swap` is without it
@@ -123,8 +144,8 @@ class Rewriting:
             if reason := self._find_obstacle(head, group, live, has_new_keys):
                 self.given_up[number] = reason
                 continue
-            for file in group.sources:
-                removed |= {file.path, *(d.file_path for d in live[file.path].deletes if is_of_one_file(d))}
+            for file in _pick(group.sources, live):
+                removed |= {file.path, *(deletes.file_path for deletes in file.deletes if is_of_one_file(deletes))}
             added += [*group.files, *self._delete_again(head, group, live)]
         if not removed:
             raise CommitConflictError(table_name(head), "; ".join(sorted(set(self.given_up.values()))))
@@ -135,18 +156,13 @@ class Rewriting:
         delete_staged(self._table.io, [location for location in self._written if location not in named])
 
     def _write(self, files: Sequence[LiveFile], writer: StagingWriter) -> StagedGroup:
-        partitioner = Partitioner(self._table.spec(), self._table.schema())
-        routes, gone = RowRoutes(), dict[str, Positions]()
+        routes, gone = None, dict[str, Positions]()
         with ChecksumThread() as thread:
-            for source in read_sources(self._table, files, self._cache):
-                if self._stop():
-                    raise StopRewritingError
-                gone[source.file.path] = source.deleted
-                for rows in source.pieces:
-                    thread.add(rows)
-                    for partition, part in partitioner.split(rows):
-                        routes.add(source.file.path, partition, part.num_rows)
-                        writer.put(partition, part)
+            rows = self._read(files, gone, thread)
+            if self._sort_by:
+                self._put_sorted(files, rows, writer)
+            else:
+                routes = self._put(rows, writer)
             checksum = thread.finish()
         staged = writer.finish()
         self._written += [file.location for file in staged]
@@ -155,19 +171,73 @@ class Rewriting:
             outputs.setdefault(file.partition, []).append(described)
         return StagedGroup(files, outputs, checksum, routes, gone)
 
+    def _read(
+        self, files: Sequence[LiveFile], gone: dict[str, Positions], thread: ChecksumThread
+    ) -> Iterator[tuple[LiveFile, pa.Table]]:
+        """The live rows of each file; what is deleted is noted."""
+        for source in read_sources(self._table, files, self._cache):
+            if self._stop():
+                raise StopRewritingError
+            gone[source.file.path] = source.deleted
+            for rows in source.pieces:
+                thread.add(rows)
+                yield source.file, rows
+
+    def _put(self, rows: Iterable[tuple[LiveFile, pa.Table]], writer: StagingWriter) -> RowRoutes:
+        routes = RowRoutes()
+        for file, piece in rows:
+            for partition, part in self._partitioner.split(piece):
+                routes.add(file.path, partition, part.num_rows)
+                writer.put(partition, part)
+        return routes
+
+    def _put_sorted(
+        self, files: Sequence[LiveFile], rows: Iterable[tuple[LiveFile, pa.Table]], writer: StagingWriter
+    ) -> None:
+        curve = ZOrder(self._sample(files), self._sort_by) if self._along_curve else None
+        with RowSorter(self._sort_by, _SORT_BYTES, curve) as sorter:
+            for _, piece in rows:
+                sorter.add(piece)
+            for piece in sorter.read():
+                for partition, part in self._partitioner.split(piece):
+                    writer.put(partition, part)
+
+    def _sample(self, files: Sequence[LiveFile]) -> pa.Table:
+        """Some values of the columns by which is sorted, from all over the files."""
+        some = files[:: max(len(files) // _SAMPLED_FILES, 1)]
+        every = max(sum(file.data.record_count for file in some) // _SAMPLED_ROWS, 1)
+        columns = self._table.schema().select(*self._sort_by)
+        schema = build_file_schema(columns)
+        pieces = [
+            conform(pa.Table.from_batches([rows]), schema).take(pa.array(range(0, rows.num_rows, every)))
+            for file in some
+            for _, rows in read_rows(self._table, file.data, columns, self._cache)
+        ]
+        return pa.concat_tables(pieces)
+
     def _prove(self, group: StagedGroup) -> None:
         found = read_checksum(self._table, group.files, self._cache)
         if found != group.checksum:
             raise RowsDifferError(table_name(self._table), len(group.sources), str(group.checksum), str(found))
 
+    def _find_deleted(self, head: Table, file: LiveFile, live: Mapping[str, LiveFile]) -> Positions:
+        """Rows of a source that are deleted by now: all, if it is not there; whoever took it out put in what stays."""
+        if file.path not in live:
+            return np.arange(file.data.record_count)
+        return read_deleted(head, live[file.path], self._cache)
+
     def _find_obstacle(self, head: Table, group: StagedGroup, live: Mapping[str, LiveFile], has_new_keys: bool) -> str:
         """Why a group can't be put in the place of its sources; nothing where it can."""
-        if any(file.path not in live for file in group.sources):
-            return "another commit replaced some of its files"
+        dead_rows = 0
         for file in group.sources:
-            now = read_deleted(head, live[file.path], self._cache)
-            if len(before := group.gone[file.path]) and without(before, now).any():
+            before, now = group.gone[file.path], self._find_deleted(head, file, live)
+            if file.path in live and without(before, now).any():
                 return "rows that were deleted are back"
+            dead_rows += int(without(now, before).sum())
+        if dead_rows and group.routes is None:
+            return "rows were deleted meanwhile, and where sorted rows went is not known"
+        if dead_rows > DEAD_SHARE * group.checksum.rows:
+            return "others deleted many of its rows meanwhile, or rewrote its files"
         spec_id = head.metadata.default_spec_id
         if has_new_keys and any(file.data.spec_id != spec_id for file in group.sources):
             return "equality deletes came, which are for rows by the partition spec under which they were written"
@@ -176,12 +246,12 @@ class Rewriting:
     def _delete_again(self, head: Table, group: StagedGroup, live: Mapping[str, LiveFile]) -> list[DataFile]:
         """Delete files for rows of the new files that were deleted from the old ones since these were read."""
         marked: dict[str, tuple[DataFile, Positions]] = {}
+        routes = group.routes
+        if routes is None:
+            return []
         for file in group.sources:
-            now = read_deleted(head, live[file.path], self._cache)
-            gone = group.gone[file.path]
-            if not without(now, gone).any():
-                continue
-            for output, positions in group.routes.find(self._table, file, gone, now, group.outputs, self._cache):
+            now, gone = self._find_deleted(head, file, live), group.gone[file.path]
+            for output, positions in routes.find(self._table, file, gone, now, group.outputs, self._cache):
                 _, others = marked.get(output.file_path, (output, NO_POSITIONS))
                 marked[output.file_path] = output, join_positions(others, positions)
         deletes = []
@@ -189,3 +259,8 @@ class Rewriting:
             self._written.append(new_location(head))
             deletes.append(write_deletes(head, output, positions, self._written[-1]))
         return deletes
+
+
+def _pick(sources: Sequence[LiveFile], live: Mapping[str, LiveFile]) -> list[LiveFile]:
+    """Those of the sources that are there still, as they are now."""
+    return [live[file.path] for file in sources if file.path in live]

@@ -1,10 +1,12 @@
 """The verbs of maintenance: any table of the catalog, a plan that changes nothing, reports, and where they end."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 from argparse import Namespace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lakehouse_assets.cli.maintenance import maintain_tables
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.model.errors import StorageError
 from lakehouse_assets.model.maintenance import MaintenanceReport, PlannedWork
+from lakehouse_assets.operations.maintaining import RUNS
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.catalog import open_catalog
 from lakehouse_assets.systems.commit import publish
@@ -27,7 +30,6 @@ DECLARATION = """
 table: ods.clicks
 source: {topic: clicks}
 schema: [{name: id, type: long, required: true}, {name: text, type: string}]
-maintenance: {small_files: 3}
 """
 
 
@@ -35,7 +37,7 @@ maintenance: {small_files: 3}
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Of a home with a declared table of three small files, and one that nobody declared."""
     (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "clicks.yaml").write_text(DECLARATION)
+    declare(tmp_path, "maintenance: {small_files: 3}")
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tmp_path / "tables"))
     environment = Environment.read()
@@ -48,6 +50,10 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for _ in range(2):
         append_foreign_rows(catalog.load_table("ods.foreign"))
     return catalog
+
+
+def declare(folder: Path, maintenance: str) -> None:
+    (folder / "tables" / "clicks.yaml").write_text(DECLARATION + maintenance)
 
 
 def documents(output: Output) -> list[Any]:
@@ -72,7 +78,22 @@ def test_compact_shows_its_plan_and_changes_nothing_then_does_it(catalog: Any, c
     assert judge.query(catalog.load_table("ods.clicks"), "SELECT id FROM {table} ORDER BY id") == [(0,), (1,), (2,)]
 
 
-@pytest.mark.parametrize("verb", ["compact", "manifests"])
+def test_expire_names_what_would_go_then_removes_it(catalog: Any, capsys: Output) -> None:
+    ages = {"history.expire.max-snapshot-age-ms": "1", "history.expire.min-snapshots-to-keep": "1"}
+    with catalog.load_table("ods.clicks").transaction() as transaction:
+        transaction.set_properties(ages)
+    oldest = catalog.load_table("ods.clicks").snapshots()[0].snapshot_id
+
+    assert main(["expire", "ods.clicks", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(rf"^snapshot +{oldest} ", said, re.MULTILINE)
+    assert "in all: snapshots 2" in said
+    assert main(["expire", "ods.clicks"]) == 0
+    assert capsys.readouterr().out.startswith("expire ods.clicks: snapshots 3 -> 1, snapshots deleted 2")
+    assert len(catalog.load_table("ods.clicks").snapshots()) == 1
+
+
+@pytest.mark.parametrize("verb", ["compact", "expire", "manifests", "orphans", "maintain"])
 def test_a_table_that_is_not_there_is_a_wrong_call(catalog: Any, capsys: Output, verb: str) -> None:
     assert main([verb, "ods.click"]) == 2
     assert "Cannot find the table 'ods.click': the catalog 'lakehouse' has none" in (said := capsys.readouterr().err)
@@ -81,6 +102,47 @@ def test_a_table_that_is_not_there_is_a_wrong_call(catalog: Any, capsys: Output,
     assert main([verb, "ods.clicks__quarantine", "--json"]) == 2
     assert "It is declared: its first run creates it." in capsys.readouterr().err
     assert main([verb, "clicks"]) == 2
+
+
+def test_orphans_names_each_file_and_wants_a_yes_for_too_many(catalog: Any, capsys: Output) -> None:
+    folder = Path(catalog.load_table("ods.clicks").location().removeprefix("file://"), "data")
+    for number in range(8):
+        left = folder / f"left-{number}.parquet"
+        left.write_bytes(b"rows")
+        os.utime(left, (0, 0))
+
+    assert main(["orphans", "ods.clicks", "--dry-run", "--json"]) == 0
+    (plan,) = documents(capsys)
+    assert {Path(row["location"]).name for row in plan["planned"]} == {f"left-{number}.parquet" for number in range(8)}
+    assert plan["planned_figures"]["share"] > 0.2
+    assert main(["orphans", "ods.clicks"]) == 1
+    assert "are known to no snapshot, expected at most 20%" in capsys.readouterr().err
+    assert main(["orphans", "ods.clicks", "--yes"]) == 0
+    assert "files deleted 8, size deleted 32 B" in capsys.readouterr().out
+    assert list(folder.glob("left-*")) == []
+
+
+def test_maintain_does_what_debt_asks_for_and_says_what_it_leaves(catalog: Any, tmp_path: Path, capsys: Output) -> None:
+    now = datetime.now(UTC)
+    closed = f"{now + timedelta(hours=2):%H:00}-{now + timedelta(hours=3):%H:00}"
+    declare(tmp_path, f"maintenance: {{small_files: 3, window: '{closed}'}}")
+
+    assert main(["maintain"]) == 0
+    assert f"kept back: compact: its window is {closed} UTC" in capsys.readouterr().out
+    assert main(["maintain", "--dry-run", "--yes"]) == 0
+    assert "compact ods.clicks: would do" in capsys.readouterr().out
+    assert len(catalog.load_table("ods.clicks").snapshots()) == 3
+    assert main(["maintain", "--yes", "--json"]) == 0
+    assert [(one["table"], one["operation"]) for one in documents(capsys)] == [("ods.clicks", "compact")]
+
+    (tmp_path / "tables" / "wrong.yaml").write_text("table: ods.wrong\n")
+    assert main(["maintain"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "tables/wrong.yaml:1:" in said.err) == ("", True)
+    assert main(["maintain", "ods.foreign"]) == 0
+    assert capsys.readouterr().err == "1 table owes nothing that is due\n"
+    assert main(["maintain", "ods.foreign", "--all", "--json"]) == 0
+    assert [one["operation"] for one in documents(capsys)] == list(RUNS)
 
 
 def make_arguments(**parts: Any) -> Namespace:

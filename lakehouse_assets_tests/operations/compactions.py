@@ -5,10 +5,12 @@ from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
+from pyiceberg.table.update import AddSnapshotUpdate, TableUpdate
 
+from lakehouse_assets.model.ledger import OPERATION_KEY
 from lakehouse_assets.model.maintenance import MaintenanceReport
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
-from lakehouse_assets.operations.compacting import run_compact
+from lakehouse_assets.operations.compacting import COMPACT, run_compact
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.snapshots import list_live_files
@@ -53,16 +55,19 @@ def read_ids(table: Table) -> list[object]:
 
 
 def during_commit(catalog: Any, *acts: Callable[[], object]) -> None:
-    """Let others act just before the catalog takes the next commit, once for each attempt."""
+    """Let others act just before the catalog takes the next commit of a compaction, once for each attempt."""
     commit = catalog.commit_table
     waiting = list(acts)
 
-    def commit_table(*arguments: Any) -> Any:
-        if waiting:
-            act = waiting.pop(0)
-            catalog.commit_table, mine = commit, catalog.commit_table
-            act()
-            catalog.commit_table = mine
-        return commit(*arguments)
+    def commit_table(table: Table, requirements: Any, updates: Any) -> Any:
+        if waiting and any(_is_compaction(update) for update in updates):
+            waiting.pop(0)()
+        return commit(table, requirements, updates)
 
     catalog.commit_table = commit_table
+
+
+def _is_compaction(update: TableUpdate) -> bool:
+    if not isinstance(update, AddSnapshotUpdate) or update.snapshot.summary is None:
+        return False
+    return update.snapshot.summary.additional_properties.get(OPERATION_KEY) == COMPACT

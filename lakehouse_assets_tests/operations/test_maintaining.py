@@ -77,9 +77,9 @@ def test_operations_that_are_named_are_done_for_every_table_in_the_order_in_whic
     upkeep = Upkeep(catalog, {"ods.one": TWO})
     upkeep.fill("ods.one", 1)
 
-    upkeep.run(["expire", "compact", "rewrite_manifests"])
+    upkeep.run(["remove_orphans", "expire", "compact", "rewrite_manifests"])
 
-    assert [operation for _, operation in upkeep.done] == ["compact", "rewrite_manifests", "expire"]
+    assert [operation for _, operation in upkeep.done] == ["compact", "rewrite_manifests", "expire", "remove_orphans"]
 
 
 def test_one_tables_failure_does_not_stop_the_others(catalog: Catalog) -> None:

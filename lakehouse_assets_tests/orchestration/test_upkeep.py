@@ -194,7 +194,7 @@ def test_a_name_that_nothing_declares_fails_the_run_with_those_there_are(platfor
 
 
 def test_maintenance_waits_behind_ingestion_and_leaves_it_most_slots(platform: Dagster) -> None:
-    jobs = [platform.defs.resolve_job_def(name) for name in ("compact", "expire", "rewrite_manifests", "maintain")]
+    jobs = [platform.defs.resolve_job_def(name) for name in ("compact", "expire", "rewrite_manifests", "remove_orphans", "maintain")]
 
     assert {job.tags["dagster/priority"] for job in jobs} == {"-5"}
     assert [job.tags["lakehouse/maintenance"] for job in jobs] == [job.name for job in jobs]
@@ -209,6 +209,7 @@ def test_each_operation_has_a_schedule_that_waits_for_its_last_run(platform: Dag
         "compact_all": "7 * * * *",
         "expire_all": "37 * * * *",
         "rewrite_manifests_all": "17 3 * * *",
+        "remove_orphans_all": "23 2 * * 0",
     }
     schedule = schedules["compact_all"]
     assert isinstance(schedule, dg.ScheduleDefinition)

@@ -105,8 +105,10 @@ def run_maintenance(
 
     Raises:
         CatalogUnavailableError, CatalogAccessError: which tables were dropped can't be listed.
+        Exception: a defect, of one table; the others were looked after first.
     """
     named = None if operations is None else frozenset(operations)
+    defects: list[Exception] = []
     hottest_first = measure_debts(catalog, policies, now_ms(), on_failure)
     for at, owing in enumerate(hottest_first):
         for operation in owing.due if named is None else [one for one in RUNS if one in named]:
@@ -125,9 +127,14 @@ def run_maintenance(
                 break  # dropped meanwhile: nothing of it is left to look after
             except LakehouseError as error:
                 on_failure(owing.table, error)
+            except Exception as defect:  # noqa: BLE001 - raised again at the end
+                on_progress(f"{operation} {owing.table} broke off, the others go on: {type(defect).__name__}: {defect}")
+                defects.append(defect)
     if purges_dropped:
         for report in purge_overdue(catalog, now_ms, stop=stop, on_progress=on_progress, is_dry_run=is_dry_run):
             on_report(report)
+    if defects:
+        raise defects[0]
     return []
 
 

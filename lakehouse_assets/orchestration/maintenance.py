@@ -117,6 +117,7 @@ class _Run:
         self._specs = {spec.table: spec for spec in specs}
         self._policies = _policies(specs)
         self._failures: dict[str, list[str]] = defaultdict(list)
+        self._idle_count = 0
 
     def do(self, operations: tuple[MaintenanceOperation, ...] | None, seconds: float) -> None:
         from lakehouse_assets.operations.maintaining import run_maintenance
@@ -135,6 +136,7 @@ class _Run:
                 is_dry_run=self._config.dry_run,
                 purges_dropped=operations == ("expire",) and not self._config.tables,
             )
+        self._context.log.info(f"{self._idle_count:,} times there was nothing to do")
         if left:
             self._context.log.warning(f"left to the next run: {', '.join(left)}")
         if self._failures:
@@ -151,9 +153,13 @@ class _Run:
         return {table: self._policies[table] for table in self._config.tables}
 
     def _report(self, report: MaintenanceReport) -> None:
+        # Events that say nothing would hide the others.
+        if not report.planned and not report.kept_back:
+            self._idle_count += 1
+            return
         self._context.log.info(maintenance_line(report))
         if not report.planned:
-            return  # an event for every look would hide those that say something
+            return
         self._observe(report.table, maintenance_line(report), maintenance_metadata(report))
         if report.table in self._specs and not report.is_dry_run:
             check = evaluate_check("debt", self._specs[report.table], lambda: self._systems)

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from pyiceberg.catalog import Catalog
 
 from lakehouse_assets.model.errors import LakehouseError, StorageError
 from lakehouse_assets.model.maintenance import MaintenanceReport
 from lakehouse_assets.model.maintenance_spec import MaintenanceOperation, MaintenanceSpec
+from lakehouse_assets.operations.compacting import run_compact
 from lakehouse_assets.operations.dropping import run_drop
-from lakehouse_assets.operations.maintaining import measure_debts, run_maintenance
+from lakehouse_assets.operations.maintaining import RUNS, measure_debts, run_maintenance
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets_tests.builders import HOUR_MS, make_delivery, make_spec, make_table
@@ -155,3 +157,20 @@ def test_what_was_dropped_more_than_a_day_ago_goes_for_good_where_that_is_asked_
 
     upkeep.run(now_ms=later_ms, purges_dropped=True)
     assert (upkeep.done, any(path.is_file() for path in place.rglob("*"))) == ([("ods.gone", "purge")], False)
+
+
+def test_a_defect_in_one_table_is_raised_once_the_others_are_looked_after(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upkeep = Upkeep(catalog, {"ods.odd": TWO, "ods.whole": TWO})
+    upkeep.fill("ods.odd", 3)
+    upkeep.fill("ods.whole", 2)
+
+    def compact(task: MaintenanceTask) -> MaintenanceReport:
+        return {"ods.whole": run_compact}[task.table](task)
+
+    monkeypatch.setitem(RUNS, "compact", compact)  # type: ignore[arg-type]
+    with pytest.raises(KeyError, match="ods.odd"):
+        upkeep.run()
+
+    assert upkeep.done == [("ods.whole", "compact")]

@@ -29,7 +29,6 @@ from lakehouse_assets.model.errors import (
 from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport, PlannedWork
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.operations.maintenance import MaintenanceTask
-from lakehouse_assets.systems.catalog import list_tables
 from lakehouse_assets.systems.dropped import forget, is_listed, list_dropped, rename, unlist
 from lakehouse_assets.systems.places import Neighbours, Place, locate
 from lakehouse_assets.systems.reachability import reach
@@ -180,7 +179,7 @@ def run_purge(task: MaintenanceTask) -> MaintenanceReport:
             targets |= {one.full_name: replace(one, is_purging=True) for one in list_dropped(catalog, name)}
     if not targets:
         raise TableMissingError(task.table)
-    return _purge(task, task.table, targets, _look_around(catalog))
+    return _purge(task, task.table, targets, Neighbours.of(catalog))
 
 
 def purge_overdue(
@@ -197,7 +196,7 @@ def purge_overdue(
         CatalogUnavailableError, CatalogAccessError: which tables were dropped can't be listed.
     """
     overdue = [one for one in list_dropped(catalog) if one.is_overdue(now_ms())]
-    neighbours = _look_around(catalog) if overdue else Neighbours()
+    neighbours = Neighbours.of(catalog) if overdue else Neighbours()
     reports = []
     for dropped in overdue:
         if stop():
@@ -211,10 +210,6 @@ def purge_overdue(
             kept = (KeptBack(dropped.full_name, str(error)),)
             reports.append(MaintenanceReport(dropped.original, "purge", is_dry_run, PlannedWork(_PURGE_TITLES, ()), {}, kept))
     return reports
-
-
-def _look_around(catalog: Catalog) -> Neighbours:
-    return Neighbours.of(catalog, [*list_tables(catalog), *(one.full_name for one in list_dropped(catalog))])
 
 
 def _purge(task: MaintenanceTask, table: str, targets: dict[str, DroppedTable], neighbours: Neighbours) -> MaintenanceReport:

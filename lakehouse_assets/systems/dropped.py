@@ -51,15 +51,11 @@ def unlist(catalog: Catalog, dropped: DroppedTable) -> None:
     """
     if not dropped.can_be_named:
         raise DropImpossibleError(dropped.original, "the name of its namespace can't be told in that of a dropped table")
-    # The second is the SQL catalog's, of two that race.
-    namespace = catalog_errors(catalog.name, f"create the namespace {DROPPED_NAMESPACE}")
-    with namespace, suppress(NamespaceAlreadyExistsError, IntegrityError):
-        catalog.create_namespace(DROPPED_NAMESPACE)
     rename(catalog, dropped.original, dropped.full_name)
 
 
 def rename(catalog: Catalog, source: str, target: str) -> None:
-    """Give a table another name.
+    """Give a table another name, in a namespace that is created if it is not there.
 
     Raises:
         TableMissingError: there is none of the old name.
@@ -69,7 +65,13 @@ def rename(catalog: Catalog, source: str, target: str) -> None:
     """
     try:
         with catalog_errors(catalog.name, f"rename {source} to {target}"), _refusals(source):
-            catalog.rename_table(source, target)
+            try:
+                catalog.rename_table(source, target)
+            except NoSuchNamespaceError:
+                # The second is the SQL catalog's, of two that race.
+                with suppress(NamespaceAlreadyExistsError, IntegrityError):
+                    catalog.create_namespace(target.rpartition(".")[0])
+                catalog.rename_table(source, target)
     except NoSuchTableError as error:
         raise TableMissingError(source) from error
     except DropImpossibleError:

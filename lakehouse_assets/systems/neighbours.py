@@ -43,7 +43,7 @@ def refuse_shared_location(catalog: Catalog, table: Table, action: str) -> None:
         LakehouseError: of the tree; the catalog does not say.
     """
     mine = [normalize(folder) for folder in table_folders(table)]
-    for other in _list_all(catalog):
+    for other in list_everything(catalog):
         if other != table.name():
             for folder in _folders_of(catalog, other):
                 if any(is_inside(folder, own) or is_inside(own, folder) for own in mine):
@@ -65,7 +65,8 @@ def _folders_of(catalog: Catalog, name: Identifier) -> tuple[str, ...]:
     return folders
 
 
-def _list_all(catalog: Catalog) -> list[Identifier]:
+def list_everything(catalog: Catalog) -> list[Identifier]:
+    """Every table of every namespace, those within others too; dropped ones as well."""
     with catalog_errors(catalog.name, f"list the tables of {catalog.name!r}"):
         return sorted({name for namespace in _list_namespaces(catalog, ()) for name in _list_tables(catalog, namespace)})
 

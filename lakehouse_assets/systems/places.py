@@ -1,23 +1,21 @@
 """Where the files of tables lie, and whether files of one may be another's too.
 
-Hides what a catalog says of a table whose metadata can't be read, and which of a table's properties name a place. A place is
-shared where one location lies in another, however they are spelled.
+Hides what a catalog says of a table whose metadata can't be read. A place is shared where one location lies in another, however
+they are spelled.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import Final
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import LakehouseError, MetadataUnreadableError
 from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets.systems.neighbours import list_everything, table_folders
 from lakehouse_assets.systems.storage import is_inside, normalize
 
-# Iceberg documentation, "Configuration": where a table's files may lie beside its location.
-_PLACES: Final = ("write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path")
 _METADATA_FILE = re.compile(r"(.+)/metadata/[^/]+\.metadata\.json")
 
 
@@ -58,10 +56,10 @@ class Neighbours:
     _folders: dict[str, set[str]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, catalog: Catalog, names: Iterable[str]) -> "Neighbours":
-        """Of these tables, each of which is looked at."""
+    def of(cls, catalog: Catalog) -> "Neighbours":
+        """Of every table, dropped ones too."""
         found = cls()
-        for name in names:
+        for name in map(".".join, list_everything(catalog)):
             try:
                 place = locate(catalog, name)
             except LakehouseError as error:
@@ -72,9 +70,8 @@ class Neighbours:
             if place.location is None:
                 found.unknown[name] = place.problem
                 continue
-            properties: Mapping[str, str] = place.table.properties if place.table is not None else {}
-            for location in (place.location, *(properties[key] for key in _PLACES if key in properties)):
-                found._folders.setdefault(normalize(location), set()).add(name)
+            for folder in table_folders(place.table) if place.table is not None else (place.location,):
+                found._folders.setdefault(normalize(folder), set()).add(name)
         return found
 
     def sharing(self, location: str, own: Set[str]) -> str | None:

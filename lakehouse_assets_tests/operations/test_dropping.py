@@ -190,6 +190,18 @@ def test_a_purge_takes_every_file_and_nothing_of_others(catalog: FaultyCatalog, 
     assert report.figures["files_deleted"] > 5
 
 
+def test_a_table_of_a_namespace_within_another_is_noticed_too(catalog: FaultyCatalog) -> None:
+    table = fill(catalog)
+    catalog.create_namespace(("ods", "inner"))
+    create_beside(catalog, "ods.inner.other", table.location() + "/data")
+
+    with pytest.raises(PurgeRefusedError, match="where ods.inner.other may have files"):
+        do(run_purge, catalog)
+
+    with pytest.raises(DropImpossibleError, match="namespace"):
+        do(run_drop, catalog, "ods.inner.other")
+
+
 @pytest.mark.parametrize("where", ["same", "within", "around"])
 def test_files_that_may_be_those_of_another_table_stay(catalog: FaultyCatalog, where: str) -> None:
     table = fill(catalog)
@@ -294,6 +306,7 @@ def test_a_drop_and_its_undo_can_be_repeated_after_a_crash(
 ) -> None:
     fill(catalog)
     create_beside(catalog, QUARANTINE)
+    catalog.create_namespace("lakehouse_dropped")
     if operation is run_undo_drop:
         do(run_drop, catalog)
     faults.EFFECTS.arm(Fault(at, when, crash))

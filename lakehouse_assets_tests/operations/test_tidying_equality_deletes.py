@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
-from pyiceberg.manifest import ManifestContent
+from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -27,6 +27,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from lakehouse_assets.model.errors import StorageError
 from lakehouse_assets.model.maintenance import MaintenanceReport
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.operations.maintenance import MaintenanceTask
@@ -38,7 +39,7 @@ from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.builders import make_systems
 from lakehouse_assets_tests.foreign_deletes import delete_rows
-from lakehouse_assets_tests.foreign_upserts import delete_keys, upsert
+from lakehouse_assets_tests.foreign_upserts import commit, delete_keys, upsert, write_keys
 
 NAME = "ods.clicks"
 FIELDS = {"id": LongType(), "text": StringType()}
@@ -245,3 +246,47 @@ def test_position_and_equality_deletes_of_one_data_file_become_one_file(catalog:
     assert read_tidied(catalog) == [(3, "a")]
     table = catalog.load_table(NAME)
     assert sorted(e.data_file.record_count for e in list_live_files(table, ManifestContent.DELETES)) == [1, 1]
+
+
+def test_a_partition_of_what_is_no_number_is_one_partition(catalog: Catalog) -> None:
+    share = PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "share"))
+    create(catalog, share, id=LongType(), share=DoubleType())
+    key = ["id", "share"]
+    upsert(catalog, NAME, key, [({"id": i, "share": math.nan}, {}) for i in (1, 2)])
+    delete_keys(catalog, NAME, key, [{"id": 1, "share": math.nan}])
+
+    tidy(catalog)
+
+    assert [row[0] for row in read_tidied(catalog)] == [2]
+
+
+def claim(catalog: Catalog, ids: list[int] | None, column: str = "text") -> str:
+    """Commit a file of equality deletes of one column that says that it compares those of these ids."""
+    table = catalog.load_table(NAME)
+    (deletes,) = write_keys(table, [column], [{column: "a"}])
+    told = DataFile.from_args(**{name: getattr(deletes, name) for name in DESCRIBED} | {"equality_ids": ids})
+    told.spec_id = deletes.spec_id
+    commit(catalog, table, [told])
+    return str(deletes.file_path)
+
+
+DESCRIBED = ("content", "file_path", "file_format", "partition", "record_count", "file_size_in_bytes")
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [(None, "does not say which columns"), ([99], "id 99, which is in no schema"), ([1, 2], r"of the ids \[1\], which are not in it")],
+)
+def test_deletes_that_can_not_be_read_change_nothing_and_are_named(
+    catalog: Catalog, ids: list[int] | None, reason: str
+) -> None:
+    create(catalog)
+    put(catalog, {1: "a"})
+    path = claim(catalog, ids)
+    before = catalog.load_table(NAME).metadata_location
+
+    with pytest.raises(StorageError, match=reason) as raised:
+        tidy(catalog)
+
+    assert path in str(raised.value)
+    assert catalog.load_table(NAME).metadata_location == before

@@ -19,6 +19,7 @@ from lakehouse_assets.operations import tidying_deletes
 from lakehouse_assets.operations.compacting import run_compact
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.operations.tidying_deletes import tidy_deletes
+from lakehouse_assets.systems import rewriting
 from lakehouse_assets.systems.position_deletes import is_of_one_file
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests import faults, judge
@@ -46,12 +47,13 @@ EVENTS = st.one_of(
     st.tuples(st.just("tidy while"), COMMITS),
 )
 # With compaction, which moves rows into the newest partition spec: there is but one then.
+WRITES = st.one_of(COMMITS, st.tuples(st.just("copy on write"), KEYS))
 COMPACTED = st.one_of(
-    COMMITS,
-    COMMITS,
+    WRITES,
+    WRITES,
     st.tuples(st.just("tidy"), st.none()),
     st.tuples(st.just("compact"), st.none()),
-    st.tuples(st.just("compact while"), COMMITS),
+    st.tuples(st.just("compact while"), WRITES),
 )
 
 
@@ -67,7 +69,8 @@ class Row:
 class World:
     """A table and its model."""
 
-    def __init__(self) -> None:
+    def __init__(self, sort_by: tuple[str, ...] = ()) -> None:
+        self.policy = MaintenanceSpec(small_files=2, sort_by=sort_by)
         faults.EFFECTS.arm(None)
         self.catalog = make_systems(Path(mkdtemp(prefix="deletes-")), **FAULTY).catalog
         self.catalog.create_namespace("ods")
@@ -95,8 +98,12 @@ class World:
             case "delete positions" | "delete positions of files" if any(row.id in what for row in self.rows):
                 self._delete(lambda row: row.id in what)
                 delete_rows(self.catalog, NAME, "id", list(what), of_one_file=event == "delete positions of files")
-            case "rewrite":
-                self._rewrite()
+            case "rewrite" if self._is_plain():
+                table.overwrite(table.scan().to_arrow())
+                self.rows = [replace(row, spec=spec.spec_id) for row in self.rows]
+            case "copy on write" if self._is_plain() and any(row.id == what for row in self.rows):  # moves rows into the newest partition spec, like compaction
+                table.delete(f"id = {what}")
+                self._delete(lambda row: row.id == what)
             case "repartition":
                 with table.update_spec() as update:
                     for field in spec.fields:
@@ -135,7 +142,7 @@ class World:
         assert sorted(found, key=repr) == sorted(((row.id, row.text) for row in self.rows), key=repr)
 
     def _task(self) -> MaintenanceTask:
-        return MaintenanceTask(self.catalog, NAME, MaintenanceSpec(small_files=2), now_ms=lambda: 0)
+        return MaintenanceTask(self.catalog, NAME, self.policy, now_ms=lambda: 0)
 
     def _meanwhile(self, event: str, what: Any) -> None:
         faults.EFFECTS.arm(None)
@@ -148,18 +155,17 @@ class World:
         deletes = list_live_files(self.catalog.load_table(NAME), ManifestContent.DELETES)
         return any(entry.data_file.content == DataFileContent.EQUALITY_DELETES for entry in deletes)
 
-    def _rewrite(self) -> None:
-        """Somebody writes all rows again, if there are no equality deletes, which PyIceberg refuses."""
-        table = self.catalog.load_table(NAME)
-        if not self._has_equality_deletes() and self.rows:
-            table.overwrite(table.scan().to_arrow())
-            self.rows = [replace(row, spec=table.spec().spec_id) for row in self.rows]
+    def _is_plain(self) -> bool:
+        """Whether PyIceberg can rewrite it."""
+        return bool(self.rows) and not self._has_equality_deletes()
 
 
-def _run(events: list[tuple[str, Any]], part_files: int) -> None:
-    world = World()
+def _run(events: list[tuple[str, Any]], part_files: int, sort_by: tuple[str, ...] = (), dead_share: float = 0.2) -> None:
+    """`part_files`: how many data files a snapshot of tidying takes; `dead_share`: how much may be deleted of a group meanwhile."""
+    world = World(sort_by)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tidying_deletes, "_PART_FILES", part_files)
+        patch.setattr(rewriting, "DEAD_SHARE", dead_share)
         for event in events:
             world.step(*event)
             world.check()
@@ -176,10 +182,18 @@ def test_tidying_deletes_changes_no_row(events: list[tuple[str, Any]], part_file
     _run(events, part_files)
 
 
+@st.composite
+def compactions(draw: st.DrawFn, most: int) -> tuple[Any, ...]:
+    """The arguments of a run: one partition spec from the beginning, and how files are written."""
+    events = draw(st.lists(COMPACTED, min_size=4, max_size=most))
+    layout = ("repartition", draw(st.integers(0, 2)))
+    return [layout, *events], draw(PARTS), draw(st.sampled_from([(), ("text",)])), draw(st.sampled_from([0.2, 1.0]))
+
+
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-@given(events=st.lists(COMPACTED, min_size=4, max_size=10), buckets=st.integers(0, 2), part_files=PARTS)
-def test_compaction_changes_no_row_either(events: list[tuple[str, Any]], buckets: int, part_files: int) -> None:
-    _run([("repartition", buckets), *events], part_files)
+@given(arguments=compactions(most=10))
+def test_compaction_changes_no_row_either(arguments: tuple[Any, ...]) -> None:
+    _run(*arguments)
 
 
 @pytest.mark.slow
@@ -191,8 +205,6 @@ def test_tidying_deletes_changes_no_row_in_many_histories(events: list[tuple[str
 
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-@given(events=st.lists(COMPACTED, min_size=6, max_size=20), buckets=st.integers(0, 2), part_files=PARTS)
-def test_compaction_changes_no_row_in_many_histories_either(
-    events: list[tuple[str, Any]], buckets: int, part_files: int
-) -> None:
-    _run([("repartition", buckets), *events], part_files)
+@given(arguments=compactions(most=20))
+def test_compaction_changes_no_row_in_many_histories_either(arguments: tuple[Any, ...]) -> None:
+    _run(*arguments)

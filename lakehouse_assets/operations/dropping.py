@@ -51,7 +51,7 @@ def run_drop(task: MaintenanceTask) -> MaintenanceReport:
     tables = _drop_plan(task)
     if not task.is_dry_run:
         for dropped in tables:
-            unlist(task.catalog, dropped)
+            unlist(task.catalog, dropped.original, dropped)
     changes = f"{task.table}{CHANGE_LOG_SUFFIX}"
     stays = [KeptBack(changes, "a table of its own; drop it too if nobody needs it")]
     return MaintenanceReport(
@@ -172,7 +172,7 @@ def run_purge(task: MaintenanceTask) -> MaintenanceReport:
         CatalogUnavailableError, CatalogAccessError, StorageError
     """
     catalog, listed = task.catalog, _listed(task.catalog, task.table)
-    now_ms = _free_second(task, listed)
+    now_ms = task.now_ms()
     targets = {name: DroppedTable(name, now_ms, is_purging=True) for name in listed}
     if task.table not in targets:
         for name in (task.table, f"{task.table}{QUARANTINE_SUFFIX}"):
@@ -309,16 +309,11 @@ def _delete(catalog: Catalog, purge: _Purge) -> tuple[int, list[KeptBack]]:
 
 def _mark(catalog: Catalog, purge: _Purge) -> str | None:
     """Give the table the name under which nobody can have it back; None where it had to be dropped without one."""
-    dropped = purge.dropped
-    if purge.name == dropped.full_name:
+    if purge.name == purge.dropped.full_name:
         return purge.name
     try:
-        if purge.name.startswith(f"{DROPPED_NAMESPACE}."):
-            rename(catalog, purge.name, dropped.full_name)
-        else:
-            unlist(catalog, dropped)
+        return unlist(catalog, purge.name, purge.dropped).full_name
     except DropImpossibleError:
         # Its files become unreachable in one step all the same; after a crash they would be nobody's.
         forget(catalog, purge.name)
         return None
-    return dropped.full_name

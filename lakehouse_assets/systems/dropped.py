@@ -6,6 +6,7 @@ finds that it is not there; a commit of somebody who loaded the table before is 
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import (
@@ -13,6 +14,7 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
+    TableAlreadyExistsError,
 )
 from sqlalchemy.exc import IntegrityError
 
@@ -40,18 +42,23 @@ def _names(catalog: Catalog, namespace: str) -> list[str]:
     return []
 
 
-def unlist(catalog: Catalog, dropped: DroppedTable) -> None:
-    """Drop a table, so that it bears the name of `dropped`.
+def unlist(catalog: Catalog, name: str, dropped: DroppedTable) -> DroppedTable:
+    """Let a table bear the name of `dropped`, from now on; where that is taken, that of the next second that is free.
 
     Raises:
         TableMissingError: there is no such table.
         DropImpossibleError: its namespace can't be told in the name, or the catalog can't rename.
-        TableAlreadyExistsError: the new name is taken.
         CatalogUnavailableError, CatalogAccessError
     """
     if not dropped.can_be_named:
         raise DropImpossibleError(dropped.original, "the name of its namespace can't be told in that of a dropped table")
-    rename(catalog, dropped.original, dropped.full_name)
+    while True:
+        try:
+            rename(catalog, name, dropped.full_name)
+        except TableAlreadyExistsError:
+            dropped = replace(dropped, dropped_ms=dropped.dropped_ms + 1000)
+        else:
+            return dropped
 
 
 def rename(catalog: Catalog, source: str, target: str) -> None:

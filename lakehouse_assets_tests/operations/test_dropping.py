@@ -324,6 +324,18 @@ def test_a_drop_and_its_undo_can_be_repeated_after_a_crash(
     assert len({one.dropped_ms for one in list_dropped(catalog)}) == (1 if dropped else 0)
 
 
+def test_bad_messages_that_stayed_alone_go_though_others_went_in_the_same_second(catalog: FaultyCatalog) -> None:
+    fill(catalog)
+    create_beside(catalog, QUARANTINE)
+    do(run_drop, catalog)
+    create_beside(catalog, QUARANTINE)
+
+    do(run_drop, catalog)
+
+    assert list_tables(catalog) == []
+    assert [one.dropped_ms - AT_MS for one in list_dropped(catalog, QUARANTINE)] == [1000, 0]
+
+
 def test_a_table_whose_files_are_being_deleted_can_not_be_had_back(catalog: FaultyCatalog) -> None:
     fill(catalog)
     do(run_drop, catalog)

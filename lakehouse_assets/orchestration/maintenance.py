@@ -20,6 +20,7 @@ from lakehouse_assets.orchestration.checks import evaluate_check
 from lakehouse_assets.orchestration.metadata import maintenance_line, maintenance_metadata
 from lakehouse_assets.orchestration.names import MAINTENANCE_TAG
 from lakehouse_assets.orchestration.resources import LakehouseResource
+from lakehouse_assets.orchestration.sensors import find_unfinished
 from lakehouse_assets.orchestration.stopping import stop_at_boundary
 
 if TYPE_CHECKING:
@@ -161,8 +162,10 @@ class _Run:
         if not report.planned:
             return
         self._observe(report.table, maintenance_line(report), maintenance_metadata(report))
-        if report.table in self._specs and not report.is_dry_run:
-            check = evaluate_check("debt", self._specs[report.table], lambda: self._systems)
+        spec = self._specs.get(report.table)
+        # A run of ingestion records its checks itself; the UI would take this one for outdated with the next commit.
+        if spec is not None and not report.is_dry_run and find_unfinished(self._context.instance, spec) is None:
+            check = evaluate_check("debt", spec, lambda: self._systems)
             self._context.instance.report_runless_asset_event(check)
 
     def _report_failure(self, table: str, error: LakehouseError) -> None:

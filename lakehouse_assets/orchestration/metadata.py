@@ -1,6 +1,6 @@
 """What the UI shows of a table and of each commit. Numbers are numbers, so that Dagster plots them; ids are text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -260,9 +260,19 @@ def maintenance_line(report: MaintenanceReport) -> str:
     name, figures = f"{report.operation} {report.table}", report.figures
     if report.is_dry_run:
         name, figures = f"dry run of {name}", report.planned.figures
-    done = ", ".join(f"{what} {number:,}" for what, number in figures.items()) if report.planned else "nothing to do"
+    done = ", ".join(_describe_figures(figures)) if report.planned else "nothing to do"
     kept_back = "".join(f"; kept back: {one}" for one in report.kept_back)
     return f"{name}: {done}, {report.seconds:.1f} s{kept_back}"
+
+
+def _describe_figures(figures: Mapping[str, float]) -> Iterator[str]:
+    """What was before and what is after stand together."""
+    for name, number in figures.items():
+        what = name.removesuffix("_before")
+        if f"{what}_after" in figures and what != name:
+            yield f"{what} {number:,} -> {figures[f'{what}_after']:,}"
+        elif f"{name.removesuffix('_after')}_before" not in figures:
+            yield f"{name} {number:,}"
 
 
 def number_value(number: float) -> dg.MetadataValue[Any]:

@@ -12,7 +12,6 @@ from typing import Final
 from pydantic import Field
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
-from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
@@ -41,7 +40,7 @@ from lakehouse_assets.model.errors import (
 from lakehouse_assets.model.ledger import LEDGER_KEY
 from lakehouse_assets.model.retention import Ref, Retention, RetentionRules, Version, plan_retention
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
-from lakehouse_assets.systems.metadata_cache import remember_metadata
+from lakehouse_assets.systems.metadata_cache import read_logged, remember_metadata
 from lakehouse_assets.systems.snapshots import table_name
 from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY
 
@@ -196,10 +195,9 @@ def _refuse_lost_refs(judged: Table, table: Table, snapshot_ids: Collection[int]
     for logged in reversed(table.metadata.metadata_log):
         if logged.metadata_file == judged.metadata_location:
             return
-        try:
-            with catalog_errors(table.catalog.name, f"read an older state of {table_name(table)}"):
-                before = FromInputFile.table_metadata(table.io.new_input(logged.metadata_file))
-        except FileNotFoundError:
+        with catalog_errors(table.catalog.name, f"read an older state of {table_name(table)}"):
+            before = read_logged(table.io, logged.metadata_file)
+        if before is None:
             return
         if any(one.snapshot_id in snapshot_ids for one in before.snapshots):
             known = _snapshots_of(judged.metadata)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
-from pyiceberg.io import InputFile
+from pyiceberg.io import FileIO, InputFile
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table.metadata import TableMetadata, TableMetadataV1, TableMetadataV2
 
@@ -53,6 +53,18 @@ _cache = _Cache()
 def remember_metadata(location: str, metadata: TableMetadata) -> None:
     """Keep what a commit just wrote, so that the next load need not parse it."""
     _cache.keep(location, metadata, _size_bytes(metadata))
+
+
+def read_logged(io: FileIO, location: str) -> TableMetadata | None:
+    """A state that a table's log names; None where that file has gone, as those do that left a log."""
+    try:
+        return FromInputFile.table_metadata(io.new_input(location))
+    except FileNotFoundError:
+        return None
+    except MetadataUnreadableError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
 
 
 def install() -> None:

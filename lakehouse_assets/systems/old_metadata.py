@@ -7,8 +7,9 @@ found by the logs of older files, so that only files which once were the table's
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
+
+from lakehouse_assets.systems.metadata_cache import read_logged
 
 _LOGS: Final = 20  # that are followed; what is older is left to the removal of orphans
 _THREADS: Final = 16
@@ -27,9 +28,8 @@ def list_old_metadata(table: Table) -> list[str]:
     for _ in range(_LOGS):
         if not log:
             break
-        try:
-            oldest = FromInputFile.table_metadata(table.io.new_input(log[0]))
-        except FileNotFoundError:
+        oldest = read_logged(table.io, log[0])
+        if oldest is None:
             break
         log = [entry.metadata_file for entry in oldest.metadata_log]
         left += [location for location in log if location not in seen]

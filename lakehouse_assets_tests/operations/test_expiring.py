@@ -31,6 +31,7 @@ from lakehouse_assets.model.maintenance import MaintenanceReport
 from lakehouse_assets.operations.expiring import run_expire
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets.systems.old_metadata import list_old_metadata
 from lakehouse_assets.systems.reachability import reach
 from lakehouse_assets_tests import faults, judge
 from lakehouse_assets_tests.builders import append_foreign_rows, make_delivery, make_systems, roll_back
@@ -243,6 +244,14 @@ def test_metadata_files_that_left_the_log_go_where_the_table_says_so(catalog: Fa
 
     assert report.figures["metadata_files_deleted"] == 6
     assert_whole(catalog)
+
+
+def test_a_log_that_names_files_which_have_gone_is_no_error(catalog: FaultyCatalog) -> None:
+    table = make(catalog, snapshots=1)
+    gone = table.metadata.metadata_log[0].model_copy(update={"metadata_file": f"{table.location()}/metadata/00000.metadata.json"})
+    table.metadata = table.metadata.model_copy(update={"metadata_log": [gone]})
+
+    assert list_old_metadata(table) == []
 
 
 def test_a_property_that_is_no_number_is_named(catalog: FaultyCatalog) -> None:

@@ -120,7 +120,7 @@ def test_a_look_starts_runs_for_the_tables_in_debt_which_report_to_their_assets(
     assert (numbers["compact_files_before"], numbers["compact_files_after"]) == (2, 1)
     assert numbers["compact_size_bytes_before"] > numbers["compact_size_bytes_after"] > 0
     assert numbers["compact_seconds"] > 0
-    assert str(observation.description).startswith("compact ods.one: ")
+    assert str(observation.description).startswith("compact ods.one: files 2 -> 1, size_bytes ")
     assert [len(platform.observed(table)) for table in ("two", "calm", "nightly")] == [1, 0, 0]
     (record,) = platform.instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(dg.AssetKey(["ods", "one"]), "debt"), limit=5

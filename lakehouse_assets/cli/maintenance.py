@@ -79,7 +79,8 @@ def print_report(report: MaintenanceReport, *, as_json: bool) -> None:
     if report.is_dry_run:
         _print_plan(name, report.planned)
     else:
-        done = _sum_up(report.figures) or ("done" if report.planned else "nothing to do")
+        nothing = "nothing was done" if report.kept_back else "nothing to do"
+        done = _sum_up(report.figures) or ("done" if report.planned else nothing)
         print(f"{name}: {done}; {report.seconds:.1f} s", flush=True)
     for one in report.kept_back:
         print(f"  kept back: {one}", flush=True)
@@ -105,12 +106,12 @@ def _print_plan(name: str, planned: PlannedWork) -> None:
 
 
 def _sum_up(figures: Mapping[str, int | float]) -> str:
-    """Figures in one line; what was before and what is after stand together, and what is nothing is left out."""
+    """Figures in one line; what was before and what is after stand together. What is nothing, or as before, is left out."""
     parts = []
     for name, value in figures.items():
         what = name.removesuffix(_BEFORE)
         after = figures.get(f"{what}{_AFTER}") if what != name else None
-        if after is not None and (value or after):
+        if after is not None and value != after:
             parts.append(f"{_words(what)} {_text(what, value)} -> {_text(what, after)}")
         elif after is None and value and not (name.endswith(_AFTER) and f"{name.removesuffix(_AFTER)}{_BEFORE}" in figures):
             parts.append(f"{_words(name)} {_text(name, value)}")

@@ -38,13 +38,16 @@ def test_a_dry_run_is_a_table_that_steers_no_terminal(capsys: pytest.CaptureFixt
 
 def test_what_was_done_is_one_line_with_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(make_report(figures=DONE | ZERO, seconds=12.34), as_json=False)
-    print_report(make_report(planned=PlannedWork((), ())), as_json=False)
+    print_report(make_report(planned=PlannedWork((), ()), figures={"files_before": 3, "files_after": 3}), as_json=False)
     print_report(make_report(planned=PlannedWork((), ()), is_dry_run=True), as_json=False)
+    print_report(make_report(planned=PlannedWork((), ()), kept_back=KEPT), as_json=False)
 
     assert capsys.readouterr().out.splitlines() == [
         "compact ods.clicks: files 1,206 -> 2, size 5.0 GiB -> 1.0 MiB, rows 10,000,000; 12.3 s",
         "compact ods.clicks: nothing to do; 0.0 s",
         "compact ods.clicks: nothing to do",
+        "compact ods.clicks: nothing was done; 0.0 s",
+        "  kept back: partition day=2026-11-26: others changed it meanwhile",
     ]
 
 

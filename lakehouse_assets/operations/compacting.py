@@ -32,7 +32,7 @@ COMPACT: Final = "compact"
 _COMMITS = 10  # of a run
 _COMMIT_BYTES = 256 * 1024 * 1024  # at least, of files replaced; less is not worth a snapshot
 _PLANS = 3  # of a run: others may make all that was written useless
-_BUFFER_BYTES = 96 * 1024 * 1024
+_BUFFER_BYTES = 64 * 1024 * 1024
 _CACHE_BYTES = 16 * 1024 * 1024
 
 

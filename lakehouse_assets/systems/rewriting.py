@@ -47,7 +47,7 @@ from lakehouse_assets.systems.schema import build_file_schema
 from lakehouse_assets.systems.snapshots import Change, ancestors, table_name
 from lakehouse_assets.systems.source_rows import read_checksum, read_sources
 
-_SORT_BYTES = 48 * 1024 * 1024
+_SORT_BYTES = 24 * 1024 * 1024
 _SAMPLED_FILES, _SAMPLED_ROWS = 32, 64 * 1024
 _ROW_GROUPS_PER_FILE = 8  # at least, so that a file is ended near its target size
 

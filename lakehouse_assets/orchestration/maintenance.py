@@ -118,7 +118,7 @@ class _Run:
         self._specs = {spec.table: spec for spec in specs}
         self._policies = _policies(specs)
         self._failures: dict[str, list[str]] = defaultdict(list)
-        self._idle_count = 0
+        self._idle_count, self._has_reported = 0, False
 
     def do(self, operations: tuple[MaintenanceOperation, ...] | None, seconds: float) -> None:
         from lakehouse_assets.operations.maintaining import run_maintenance
@@ -137,7 +137,10 @@ class _Run:
                 is_dry_run=self._config.dry_run,
                 purges_dropped=operations == ("expire",) and not self._config.tables,
             )
-        self._context.log.info(f"{self._idle_count:,} times there was nothing to do")
+        if self._idle_count:
+            self._context.log.info(f"{self._idle_count:,} times there was nothing to do")
+        elif not self._has_reported and not self._failures:
+            self._context.log.info("nothing is due any more")
         if left:
             self._context.log.warning(f"left to the next run: {', '.join(left)}")
         if self._failures:
@@ -154,6 +157,7 @@ class _Run:
         return {table: self._policies[table] for table in self._config.tables}
 
     def _report(self, report: MaintenanceReport) -> None:
+        self._has_reported = True
         # Events that say nothing would hide the others.
         if not report.planned and not report.kept_back:
             self._idle_count += 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN_SHOWN, _UNKNOWN_NAMED = 20, 3
 _PLANNED_SHOWN = 50
+_HELD = ("data_files", "delete_files", "size_bytes", "dead_rows", "snapshots")  # what a table holds, of which no limit speaks
 
 Metadata = Mapping[str, dg.MetadataValue[Any]]
 
@@ -233,9 +234,24 @@ def quarantine_metadata(report: "CommitReport") -> Metadata:
 
 
 def debt_metadata(debt: Debt, policy: MaintenanceSpec, now_ms: int) -> Metadata:
-    """What a table owes, each number beside its limits, so that their plots stand side by side."""
-    age = {"oldest_debt_seconds": (now_ms - debt.oldest_ms) / 1000} if debt.oldest_ms is not None else {}
-    return {name: number_value(number) for name, number in (debt.figures(policy) | age).items()}
+    """What a table owes: each number beside the limit that comes first, so that their plots stand side by side; all limits."""
+    measures = debt.measures(policy)
+    numbers: dict[str, float] = {name: getattr(debt, name) for name in _HELD}
+    for one in measures:
+        numbers |= {one.name: one.value, f"{one.name}_limit": one.late if one.soft is None else one.soft}
+    if debt.oldest_ms is not None:
+        numbers["oldest_debt_seconds"] = (now_ms - debt.oldest_ms) / 1000
+    limits = [
+        dg.TableRecord(
+            {"debt": one.words, "now": f"{one.value:,g}"}
+            | {
+                kind: "" if limit is None else f"{limit:,g}"
+                for kind, limit in (("due from", one.soft), ("late from", one.late), ("slows ingestion from", one.hard))
+            }
+        )
+        for one in measures
+    ]
+    return {"limits": dg.MetadataValue.table(limits), **{name: number_value(number) for name, number in numbers.items()}}
 
 
 def maintenance_metadata(report: MaintenanceReport) -> Metadata:

@@ -42,8 +42,11 @@ def test_the_check_shows_each_number_beside_its_limits_and_warns_only_where_nobo
 
     assert (check.passed, check.severity) == (True, dg.AssetCheckSeverity.WARN)
     assert check.description == "7 data files, 7 manifests, 7 snapshots; compact is due"
-    numbers = {name: value.value for name, value in check.metadata.items()}
-    assert (numbers["small_files"], numbers["small_files_limit"], numbers["small_files_late_limit"]) == (7, 6, 60)
+    numbers = {name: value.value for name, value in check.metadata.items() if name != "limits"}
+    assert (numbers["small_files"], numbers["small_files_limit"], numbers["waiting_files_limit"]) == (7, 6, 5_000)
+    assert check.metadata["limits"].records[0].data == {  # type: ignore[union-attr]
+        "debt": "small files in one partition", "now": "7", "due from": "6", "late from": "60", "slows ingestion from": "500",
+    }  # fmt: skip
     assert numbers["oldest_debt_seconds"] > 0
 
     delete_rows(systems.catalog, spec.table, "id", [0], DataFileContent.EQUALITY_DELETES)

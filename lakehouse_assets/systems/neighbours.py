@@ -4,6 +4,7 @@ Asking each table of a large catalog takes long, so what they answer is remember
 nothing younger than that.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -14,13 +15,14 @@ from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
-from lakehouse_assets.model.errors import SharedLocationError
+from lakehouse_assets.model.errors import MetadataUnreadableError, SharedLocationError
 from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.snapshots import table_name
 from lakehouse_assets.systems.storage import is_inside, normalize
 
 _REMEMBERED_SECONDS: Final = 600.0
 _ELSEWHERE: Final = ("write.data.path", "write.metadata.path")
+_METADATA_FILE = re.compile(r"(.+)/metadata/[^/]+\.metadata\.json")
 
 _remembered: WeakKeyDictionary[Catalog, dict[Identifier, tuple[float, tuple[str, ...]]]] = WeakKeyDictionary()
 
@@ -33,6 +35,12 @@ def table_folders(table: Table) -> tuple[str, ...]:
         if not any(is_inside(normalize(folder), other) for other in folders):
             folders[normalize(folder)] = folder
     return tuple(folders.values())
+
+
+def folder_of(metadata_file: str) -> str | None:
+    """The location of the table of a metadata file that can't be read; None where it does not lie as usual."""
+    found = _METADATA_FILE.fullmatch(metadata_file)
+    return found[1] if found else None
 
 
 def refuse_shared_location(catalog: Catalog, table: Table, action: str) -> None:
@@ -61,6 +69,11 @@ def _folders_of(catalog: Catalog, name: Identifier) -> tuple[str, ...]:
             folders = tuple(normalize(folder) for folder in table_folders(catalog.load_table(name)))
         except NoSuchTableError:
             return ()
+        except MetadataUnreadableError as error:
+            # A broken table must not keep all others from being looked after, if it can be told where it lies.
+            if (folder := folder_of(error.location)) is None:
+                raise
+            folders = (normalize(folder),)
     known[name] = time.monotonic() + _REMEMBERED_SECONDS, folders
     return folders
 

@@ -4,7 +4,6 @@ Hides what a catalog says of a table whose metadata can't be read. A place is sh
 they are spelled.
 """
 
-import re
 from collections.abc import Set
 from dataclasses import dataclass, field
 
@@ -13,10 +12,8 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import LakehouseError, MetadataUnreadableError
 from lakehouse_assets.systems.catalog import load_table
-from lakehouse_assets.systems.neighbours import list_everything, table_folders
+from lakehouse_assets.systems.neighbours import folder_of, list_everything, table_folders
 from lakehouse_assets.systems.storage import is_inside, normalize
-
-_METADATA_FILE = re.compile(r"(.+)/metadata/[^/]+\.metadata\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +40,7 @@ def locate(catalog: Catalog, name: str) -> Place | None:
     try:
         table = load_table(catalog, name)
     except MetadataUnreadableError as error:
-        found = _METADATA_FILE.fullmatch(error.location)
-        return Place(found[1] if found else None, None, str(error))
+        return Place(folder_of(error.location), None, str(error))
     return Place(table.location(), table) if table is not None else None
 
 

@@ -80,6 +80,8 @@ def list_files(io: FileIO, location: str) -> Iterator[StoredFile]:
                 for info in details
                 if info["type"] == "file"
             )
+    except FileNotFoundError:  # a file system's own answer where not even the bucket is there
+        return
     except (OSError, ValueError) as error:
         raise StorageError("list the files under", location, str(error)) from error
     root, below = location.rstrip("/"), len(path.rstrip("/"))

@@ -356,7 +356,7 @@ def act_once(catalog: FaultyCatalog, moment: str, act: Act, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(("act", "rows"), RACES.values(), ids=RACES)
-@pytest.mark.parametrize("moment", ["decided", "applied"])
+@pytest.mark.parametrize("moment", ["decided", pytest.param("applied", marks=pytest.mark.slow)])
 def test_whatever_others_do_meanwhile_what_they_need_stays(
     catalog: FaultyCatalog,
     monkeypatch: pytest.MonkeyPatch,
@@ -378,7 +378,10 @@ def test_whatever_others_do_meanwhile_what_they_need_stays(
     assert reached(after) <= stored(after)
 
 
-@pytest.mark.parametrize("act", [append, append_by_others, merge_files, delete_rows, expire_too])
+SLOW = [pytest.param(act, marks=pytest.mark.slow) for act in (append_by_others, delete_rows)]
+
+
+@pytest.mark.parametrize("act", [append, merge_files, expire_too, *SLOW])
 def test_what_others_do_before_files_are_deleted_loses_nothing(
     catalog: FaultyCatalog, act: Callable[[FaultyCatalog, Table], None]
 ) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import SharedLocationError, StorageError
+from lakehouse_assets.model.errors import MetadataUnreadableError, SharedLocationError, StorageError
 from lakehouse_assets.systems.neighbours import refuse_shared_location, table_folders
 from lakehouse_assets_tests.faults import FaultyCatalog, raising
 
@@ -66,6 +66,19 @@ def test_a_table_that_cannot_be_asked_is_an_error(catalog: FaultyCatalog, tmp_pa
     catalog.before_load = [raising(FileNotFoundError("no such file"))]
 
     with pytest.raises(StorageError, match=r"^Cannot load ods\.broken"):
+        refuse_shared_location(catalog, table, "remove orphans of")
+
+
+def test_a_broken_table_is_where_its_metadata_was(catalog: FaultyCatalog, tmp_path: Path) -> None:
+    table = create(catalog, "ods.t", f"file://{tmp_path}/w/t")
+    create(catalog, "ods.broken", f"file://{tmp_path}/w/broken")
+    catalog.before_load = [raising(MetadataUnreadableError(f"{tmp_path}/w/broken/metadata/1.metadata.json", "gone"))]
+
+    refuse_shared_location(catalog, table, "remove orphans of")
+
+    create(catalog, "ods.broken_inside", f"file://{tmp_path}/w/t/inside")
+    catalog.before_load = [raising(MetadataUnreadableError(f"{tmp_path}/w/t/inside/metadata/1.metadata.json", "gone"))]
+    with pytest.raises(SharedLocationError):
         refuse_shared_location(catalog, table, "remove orphans of")
 
 

@@ -11,6 +11,7 @@ from lakehouse_assets.cli.command import VERBS
 from lakehouse_assets.model import errors
 from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.debt import Debt, Measure
+from lakehouse_assets.model.event_time_spec import EventTimeSpec
 from lakehouse_assets.model.layout_spec import PartitionsSpec
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.source_spec import SourceSpec
@@ -27,8 +28,8 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return [prefix + str(field.serialization_alias or field.alias or name) for name, field in model.model_fields.items()]
 
 
-LEAVES = [*_keys(SourceSpec, "source."), *_keys(PartitionsSpec, "partitions."), *_keys(ChecksSpec, "checks."), *_keys(MaintenanceSpec, "maintenance.")]
-PARENTS = {"source", "partitions", "checks", "maintenance"}
+LEAVES = [*_keys(SourceSpec, "source."), *_keys(PartitionsSpec, "partitions."), *_keys(ChecksSpec, "checks."), *_keys(MaintenanceSpec, "maintenance."), *_keys(EventTimeSpec, "event_time.")]
+PARENTS = {"source", "partitions", "checks", "maintenance", "event_time"}
 
 
 @pytest.mark.parametrize("key", [*(k for k in _keys(TableSpec) if k not in PARENTS), *LEAVES, *_keys(ColumnSpec)])

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from lakehouse_assets.model import fields
 from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.columns import MARK_COLUMNS, METADATA_COLUMNS, SOURCE_COLUMNS, TOPIC_COLUMNS
+from lakehouse_assets.model.event_time_spec import EventTimeSpec
 from lakehouse_assets.model.layout_spec import PartitionFieldSpec
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.source_spec import CHANGE_FORMATS, FORMATS_WITH_SCHEMA, SourceFormat, SourceSpec
@@ -51,6 +52,7 @@ class SpecFacts:
     keeps_change_log: bool
     partition_by: Sequence[PartitionFacts | None]
     properties: Mapping[str, str]
+    event_column: str | None
     sort_by: Sequence[str | None] = ()
     is_zorder: bool = False
     may_lack_columns: bool = True
@@ -81,6 +83,10 @@ def read_facts(data: object) -> SpecFacts:
     if isinstance(source, SourceSpec):
         source = source.model_dump()
     given = source if isinstance(source, Mapping) else {}
+    event_time = parts.get("event_time")
+    if isinstance(event_time, EventTimeSpec):
+        event_time = event_time.model_dump()
+    event_column = event_time.get("column") if isinstance(event_time, Mapping) else None
     maintenance = parts.get("maintenance")
     if isinstance(maintenance, MaintenanceSpec):
         maintenance = maintenance.model_dump()
@@ -99,6 +105,7 @@ def read_facts(data: object) -> SpecFacts:
         keeps_change_log=parts.get("keep_change_log") is True,
         partition_by=[_read_partition_field(field) for field in _items(parts.get("partition_by"))],
         properties=read_properties(parts.get("properties")),
+        event_column=event_column if isinstance(event_column, str) else None,
         sort_by=_read_names(upkeep.get("sort_by", ())) or (),
         is_zorder=upkeep.get("sort_order") == "zorder",
         may_lack_columns=has_schema or not parts.keys().isdisjoint({"schema", "columns"}),

@@ -46,6 +46,9 @@ class Ledger:
     were added out of order, or where rows take each other's place: then the last row proves nothing of those before it, even
     after the ranges have joined.
 
+    `event_ms` is the largest event time of a row, `settled_ms` what it was when the topic partition was last held without a
+    hole, `watermark_ms` the event-time watermark; see `model.watermark`.
+
     The last three say where it was written: in which table, by which snapshot; None before the first one.
     """
 
@@ -56,6 +59,9 @@ class Ledger:
     newest_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
     out_of_order: frozenset[str] = frozenset()
     losses: tuple[AcceptedLoss, ...] = ()
+    event_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+    settled_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+    watermark_ms: int | None = None
     table_uuid: str | None = None
     snapshot_id: int | None = None
     sequence_number: int | None = None
@@ -100,8 +106,8 @@ class Ledger:
         return replace(
             self,
             held=self.held | added,
-            last_row=_larger_of_both(self.last_row, last_row),
-            newest_ms=_larger_of_both(self.newest_ms, newest_ms),
+            last_row=larger_of_both(self.last_row, last_row),
+            newest_ms=larger_of_both(self.newest_ms, newest_ms),
             out_of_order=self.out_of_order | self._leaps(added),
         )
 
@@ -134,8 +140,17 @@ class Ledger:
             for log, held in self.held.partitions.items()
             if log in last_row
         }
-        newest_ms = {log: ms for log, ms in self.newest_ms.items() if log in same}
-        return replace(self, held=TopicRanges.of(cut), last_row=dict(last_row), newest_ms=newest_ms)
+        newest_ms, event_ms, settled_ms = (
+            {log: ms for log, ms in of.items() if log in same} for of in (self.newest_ms, self.event_ms, self.settled_ms)
+        )
+        return replace(
+            self,
+            held=TopicRanges.of(cut),
+            last_row=dict(last_row),
+            newest_ms=newest_ms,
+            event_ms=event_ms,
+            settled_ms=settled_ms,
+        )
 
     def emptied(self) -> "Ledger":
         """Where the table began: the same topics and starts, nothing held, written by no snapshot."""
@@ -156,6 +171,7 @@ class Ledger:
                 "last-row": _of_topic(self.last_row, topic),
                 "newest-ms": _of_topic(self.newest_ms, topic),
                 "in-order": topic not in self.out_of_order,
+                **_event_times(self, topic),
             }
             for topic, topic_id in self.topic_ids.items()
         }
@@ -166,6 +182,8 @@ class Ledger:
             "sequence-number": self.sequence_number,
             "topics": topics,
         }
+        if self.watermark_ms is not None:
+            body["watermark-ms"] = self.watermark_ms
         if self.losses:
             body["losses"] = [
                 {"offsets": loss.offsets.to_lists(), "topics": loss.topics, "reason": loss.reason, "at": loss.at}
@@ -195,17 +213,27 @@ class Ledger:
                 AcceptedLoss(loss["reason"], loss["at"], TopicRanges.from_lists(loss["offsets"]), tuple(loss["topics"]))
                 for loss in body.get("losses", ())
             ),
+            event_ms=_of_topics(topics, "event-ms"),
+            settled_ms=_of_topics(topics, "settled-ms"),
+            watermark_ms=body.get("watermark-ms"),
             table_uuid=body["table-uuid"],
             snapshot_id=body["snapshot-id"],
             sequence_number=body["sequence-number"],
         )
 
 
-def _larger_of_both(
+def larger_of_both(
     one: Mapping[TopicPartition, int], other: Mapping[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
+    """The larger number of each topic partition, where both have one."""
     every: Iterable[TopicPartition] = sorted(one.keys() | other.keys())
     return {log: max(one.get(log, other.get(log, 0)), other.get(log, one.get(log, 0))) for log in every}
+
+
+def _event_times(ledger: Ledger, topic: str) -> dict[str, dict[str, int]]:
+    """Nothing for a table without event time."""
+    of_topic = {"event-ms": _of_topic(ledger.event_ms, topic), "settled-ms": _of_topic(ledger.settled_ms, topic)}
+    return {name: numbers for name, numbers in of_topic.items() if numbers}
 
 
 def _of_topic(numbers: Mapping[TopicPartition, int], topic: str) -> dict[str, int]:
@@ -214,5 +242,5 @@ def _of_topic(numbers: Mapping[TopicPartition, int], topic: str) -> dict[str, in
 
 def _of_topics(topics: Mapping[str, Mapping[str, Any]], key: str) -> dict[TopicPartition, int]:
     return {
-        TopicPartition(topic, int(p)): number for topic, entry in topics.items() for p, number in entry[key].items()
+        TopicPartition(topic, int(p)): number for topic, entry in topics.items() for p, number in entry.get(key, {}).items()
     }

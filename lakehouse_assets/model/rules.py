@@ -26,6 +26,7 @@ from lakehouse_assets.model.types import Primitive
 from lakehouse_assets.model.upsert_rules import Finding, Location, find_upsert_mistakes
 
 _TOPIC_KEYS = ("topic", "topics", "topic_pattern")
+_EVENT_TIMES = (Primitive("timestamp"), Primitive("timestamptz"))
 _SOURCE_KEYS = frozenset((*_TOPIC_KEYS, "format", "schema_file", "start"))
 
 
@@ -38,6 +39,7 @@ def find_spec_mistakes(facts: SpecFacts) -> Iterator[Finding]:
     yield from _find_column_mistakes(facts.columns)
     yield from find_upsert_mistakes(facts)
     yield from _find_key_mistakes(facts)
+    yield from _find_event_time_mistakes(facts)
     yield from _find_partition_mistakes(facts)
     yield from _find_property_mistakes(facts)
     yield from find_maintenance_mistakes(facts)
@@ -64,6 +66,19 @@ def _find_column_mistakes(columns: Sequence[ColumnFacts]) -> Iterator[Finding]:
         if before != i:
             found = f"the column {column.name!r} a second time (first as schema[{before}])"
             yield ("schema", i, "name"), Mistake(found, "each column once, letter case aside")
+
+
+def _find_event_time_mistakes(facts: SpecFacts) -> Iterator[Finding]:
+    name, place = facts.event_column, ("event_time", "column")
+    kinds = {column.name: column.type for column in facts.columns if column.name is not None}
+    times = [column for column, kind in kinds.items() if kind in _EVENT_TIMES]
+    if name is None:
+        return
+    if name not in kinds:
+        if facts.are_columns_known:
+            yield place, Mistake(f"the column {name!r}", f"a column with a time: {list_names(times)}", nearest(name, times))
+    elif (kind := kinds[name]) is not None and kind not in _EVENT_TIMES:
+        yield place, Mistake(f"{name!r} of type {kind}", "a column of type timestamp or timestamptz")
 
 
 def _find_key_mistakes(facts: SpecFacts) -> Iterator[Finding]:

@@ -48,6 +48,7 @@ from lakehouse_assets.model.columns import (
     TOPIC_COLUMNS,
 )
 from lakehouse_assets.model.declared import Declared
+from lakehouse_assets.model.event_time_spec import EventTimeSpec
 from lakehouse_assets.model.facts import read_facts
 from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
@@ -61,7 +62,7 @@ from lakehouse_assets.model.types import DataType
 
 _MIB = 2**20
 _RELATED_TO_COLUMNS = (
-    "table", "source", "mode", "key", "on_delete", "keep_change_log", "partition_by", "properties", "maintenance",
+    "table", "source", "mode", "key", "on_delete", "keep_change_log", "event_time", "partition_by", "properties", "maintenance",
 )  # fmt: skip
 
 
@@ -147,6 +148,10 @@ class TableSpec(Declared):
         default=False,
         strict=True,
         description="For upsert: keep every change too, in the append table <table>__changes.",
+    )
+    event_time: EventTimeSpec | None = Field(
+        default=None,
+        description="Which column says when a row happened: then the table says up to which time it is complete.",
     )
     partition_by: tuple[PartitionField, ...] = Field(
         default=(),
@@ -296,6 +301,7 @@ class TableSpec(Declared):
                 "where": None,
                 "mode": "append",
                 "key": (),
+                "event_time": None,
                 "on_delete": "delete",
                 "keep_change_log": False,
                 "partition_by": (PartitionFieldSpec(KAFKA_TIMESTAMP, "day"),),

@@ -6,7 +6,7 @@ at most orphan files; the next one starts from the ledger and needs no repair.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -21,7 +21,9 @@ from lakehouse_assets.model.schemas import SubjectVersion
 from lakehouse_assets.model.slices import to_ms
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
+from lakehouse_assets.model.watermark import EventTimes
 from lakehouse_assets.operations.decoding import resolve_columns
+from lakehouse_assets.operations.event_times import build_move
 from lakehouse_assets.operations.pacing import Pace, Pacer
 from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
@@ -61,6 +63,8 @@ class CommitReport:
     `column_source`: the schema that gave `derived_columns`, where none are declared. `merge`: what the changes of an upsert
     table did; `row_count` and `slice_rows` are the changes that were read then. `dead_rows`: rows in data files that
     `delete_file_count` files mark as gone; `total_rows` are the others. `pace`: with which it came.
+    `watermark_ms`: the event-time watermark since this commit; `late_rows`: rows by the hour in which they happened (ms since
+    1970) and which was complete before this commit.
     """
 
     table: str
@@ -89,6 +93,9 @@ class CommitReport:
     delete_file_count: int = 0
     dead_rows: int = 0
     pace: Pace = Pace()
+    watermark_ms: int | None = None
+    late_rows: Mapping[int, int] = field(default_factory=dict)
+    event_times: EventTimes = EventTimes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +304,11 @@ class _Run:
         try:
             delivery = build_delivery(table, description, batch)
             delivery = replace(delivery, properties=refuse_other_tables(spec, table, self._met | batch.tables))
+            if spec.event_time is not None:
+                stops = {log: b.stop for log, b in before.items()}
+                ledger = self._ledger.with_rows(batch.ranges, batch.last_row, batch.newest_ms)
+                move = build_move(spec.event_time, table, ledger, batch.event_times, stops, self._now_ms())
+                delivery = replace(delivery, watermark=move)
             if batch.bad.count or self._unsettled & batch.ranges:
                 read_again = batch.good_offsets | batch.bad.offsets
                 settle(self._systems, spec, self._ledger, batch.ranges, batch.bad, read_again)
@@ -383,4 +395,7 @@ def build_report(
         merge=merged.figures if merged is not None else None,
         delete_file_count=totals.delete_files,
         dead_rows=totals.dead_rows,
+        watermark_ms=landed.ledger.watermark_ms,
+        late_rows=batch.event_times.late(landed.before.watermark_ms),
+        event_times=batch.event_times,
     )

@@ -44,12 +44,14 @@ class Reading:
     Attributes:
         places: Where in the batch the message of each row, or of each change, stands; ascending.
         good: Places of the messages that are rows, changes, or were left out by `where`.
+        rows: Of the table, one for each of `places`.
         skipped_count: Messages that are no row by rule: tombstones where rows are appended, heartbeats and the like.
     """
 
     bad: Sequence[BadMessage]
     places: Offsets
     good: Offsets
+    rows: pa.Table
     skipped_count: int
     filtered_count: int
     unknown: UnknownFields
@@ -133,6 +135,7 @@ class RowIntake:
             bad=_bad_messages(decoded.bad, present),
             places=places,
             good=np.delete(present, [one.index for one in decoded.bad]),
+            rows=decoded.table,
             skipped_count=len(batch) - len(present),
             filtered_count=len(decoded.filtered),
             unknown=decoded.unknown,
@@ -182,6 +185,7 @@ class ChangeIntake:
             bad=_bad_messages(decoded.bad, everything),
             places=decoded.messages,
             good=np.delete(everything, np.concatenate([decoded.skipped, [one.index for one in decoded.bad]]).astype(np.int64)),
+            rows=decoded.table,
             skipped_count=len(decoded.skipped),
             filtered_count=len(decoded.filtered),
             unknown=decoded.unknown,

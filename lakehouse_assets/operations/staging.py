@@ -16,6 +16,8 @@ from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRang
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
+from lakehouse_assets.model.watermark import EventTimes
+from lakehouse_assets.operations.event_times import read_event_times
 from lakehouse_assets.operations.intake import Intake, Reading
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
 from lakehouse_assets.operations.read_ahead import ReadAhead
@@ -53,6 +55,7 @@ class StagedBatch:
     unknown: UnknownFields = UnknownFields()
     changes: tuple[Changes, ...] = ()
     tables: frozenset[str] = frozenset()
+    event_times: EventTimes = EventTimes()
 
     @property
     def row_count(self) -> int:
@@ -81,6 +84,7 @@ class StagedBatch:
             unknown=self.unknown.joined(other.unknown),
             changes=self.changes + other.changes,
             tables=self.tables | other.tables,
+            event_times=self.event_times.joined(other.event_times),
         )
 
     @property
@@ -105,6 +109,7 @@ class _Tally:
     filtered_count: int = 0
     example: BadRecordError | None = None
     unknown: UnknownFields = UnknownFields()
+    event_times: EventTimes = EventTimes()
 
 
 class Stager:
@@ -212,6 +217,8 @@ class Stager:
         tally.skipped_count += reading.skipped_count
         tally.filtered_count += reading.filtered_count
         tally.unknown = tally.unknown.joined(reading.unknown)
+        if self._spec.event_time is not None:
+            tally.event_times = tally.event_times.joined(read_event_times(self._spec.event_time, batch, reading))
 
     def _bad_record(self, batch: MessageBatch, bad: BadMessage) -> BadRecordError:
         return BadRecordError(self._spec.table, *batch.position(bad.at), bad.reason)
@@ -257,6 +264,7 @@ class Stager:
             unknown=tally.unknown,
             changes=(kept.changes,) if kept.changes is not None else (),
             tables=kept.tables,
+            event_times=tally.event_times,
         )
         self._account_for(batch, tally.good_count, kept.row_count)
         return batch

@@ -137,6 +137,7 @@ def commit_metadata(spec: TableSpec, report: "CommitReport", slice_rows: int) ->
         "query": dg.MetadataValue.md(f"```sql\n{rows_query(report)}\n```"),
         "commit_slowdown": dg.MetadataValue.int(report.pace.slowdown),
         **({"slowed_down_by": dg.MetadataValue.text(str(report.pace))} if report.pace.reasons else {}),
+        **_event_time_metadata(spec, report),
         **_derived_metadata(spec, report),
         **_schema_metadata(report.schema_change),
         **unknown_metadata(report.unknown),
@@ -163,6 +164,26 @@ def _merge_metadata(report: "CommitReport", merge: "MergeFigures", slice_changes
         "delete_file_count": dg.MetadataValue.int(report.delete_file_count),
         "dead_rows": dg.MetadataValue.int(report.dead_rows),
     }
+
+
+def _event_time_metadata(spec: TableSpec, report: "CommitReport") -> Metadata:
+    """How far the table is complete, and which rows came too late or say nothing of it."""
+    if spec.event_time is None:
+        return {}
+    shown: dict[str, dg.MetadataValue[Any]] = {
+        "rows_late": dg.MetadataValue.int(sum(report.late_rows.values())),
+        "rows_too_far_ahead": dg.MetadataValue.int(report.event_times.ahead_count),
+        "rows_without_event_time": dg.MetadataValue.int(report.event_times.null_count),
+    }
+    if report.late_rows:
+        hours = [
+            dg.TableRecord({"hour": f"{datetime.fromtimestamp(hour / 1000, UTC):%Y-%m-%d %H:%M}", "late rows": count})
+            for hour, count in sorted(report.late_rows.items())
+        ]
+        shown["late_rows"] = dg.MetadataValue.table(hours)
+    if report.watermark_ms is not None:
+        shown["event_time_watermark"] = dg.MetadataValue.timestamp(report.watermark_ms / 1000)
+    return shown
 
 
 def _derived_metadata(spec: TableSpec, report: "CommitReport") -> Metadata:

@@ -44,6 +44,13 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
+from lakehouse_assets.model.watermark import (
+    FLINK_STORES_KEY,
+    FLINK_WATERMARK_KEY,
+    WATERMARK_KEY,
+    WatermarkMove,
+    move_watermark,
+)
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
 from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import read_ledger
@@ -78,6 +85,7 @@ class Delivery:
     by_key: bool = False
     amends: "Callable[[Ledger], Ledger] | None" = None
     maintains: str | None = None
+    watermark: WatermarkMove | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -264,6 +272,9 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger | None:
 def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int) -> Ledger:
     """The ledger that the attempt carries, signed by its snapshot."""
     moved = before.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
+    moved = replace(moved, watermark_ms=_later(moved.watermark_ms, _read_watermark(table)))
+    if delivery.watermark is not None:
+        moved = move_watermark(moved, delivery.watermark, delivery.ranges)
     if delivery.by_key:
         moved = moved.unproved()
     if delivery.amends is not None:
@@ -279,10 +290,28 @@ def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger | None
     change = replace(swap, added=(*delivery.files, *swap.added))
     ledger = {LEDGER_KEY: signed.to_json()} if signed is not None else {}
     carried = carried_notes(builder.table) if delivery.maintains else {}
-    summary = {**carried, **ledger, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
-    properties = {**delivery.properties, **ledger}
+    watermark = _watermark_notes(builder.table, signed)
+    summary = {**carried, **ledger, **watermark, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
+    properties = {**delivery.properties, **ledger, **watermark}
     made = builder.build(change, summary)
     return (*made, SetPropertiesUpdate(updates=properties)) if properties else made
+
+
+def _read_watermark(table: Table) -> int | None:
+    text = table.metadata.properties.get(WATERMARK_KEY)
+    return int(text) if text is not None and text.lstrip("-").isdigit() else None
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    return max((ms for ms in (one, other) if ms is not None), default=None)
+
+
+def _watermark_notes(table: Table, signed: Ledger | None) -> dict[str, str]:
+    """The watermark where any engine finds it; also under the name by which Flink's users ask for it."""
+    if signed is None or signed.watermark_ms is None:
+        return {}
+    names = (WATERMARK_KEY, FLINK_WATERMARK_KEY) if table.properties.get(FLINK_STORES_KEY) == "true" else (WATERMARK_KEY,)
+    return dict.fromkeys(names, str(signed.watermark_ms))
 
 
 def _requirements(table: Table) -> tuple[TableRequirement, ...]:

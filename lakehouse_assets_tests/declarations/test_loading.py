@@ -21,7 +21,7 @@ schema:
 """
 NO_TAGS = "plain values without tags"
 ALL_KEYS = (
-    "table, description, owners, source, schema, where, mode, key, on_delete, keep_change_log, partition_by, partitions, "
+    "table, description, owners, source, schema, where, mode, key, on_delete, keep_change_log, event_time, partition_by, partitions, "
     "commit_interval, commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, "
     "schedule, checks, maintenance, properties"
 )
@@ -134,7 +134,8 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("event_time: {column: at}", ("event_time", "the key 'event_time'", ALL_KEYS, None)),
+        ("follow: true", ("follow", "the key 'follow'", ALL_KEYS, None)),
+        ("event_time: {column: id}", ("event_time.column", "'id' of type long", "a column of type timestamp or timestamptz", None)),
         ("max_bad_share: 2", ("max_bad_share", "2", "at most 1.0", None)),
         ("on_bad_record: skip", ("on_bad_record", "'skip'", "quarantine, fail", None)),
         ("on_schema_change: drop", ("on_schema_change", "'drop'", "evolve, quarantine, fail", None)),

@@ -1,0 +1,97 @@
+"""The event-time watermark: how far a table's rows are complete, by the times at which they happened.
+
+Per topic partition it is the largest event time that was committed, less the disorder that is allowed; the table's is the least
+of these. A topic partition speaks only for what it holds without a hole, and one that is idle holds nothing back. Everything
+here is a pure value; what a commit moves is kept in the ledger, so that rows, ledger and watermark move together.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from lakehouse_assets.model.ledger import Ledger, larger_of_both
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
+
+WATERMARK_KEY: Final = "lakehouse.event-time-watermark"  # table property and summary: ms since 1970, as text
+FLINK_STORES_KEY: Final = "flink.store-watermark"  # a table property by which people ask for the other one
+FLINK_WATERMARK_KEY: Final = "flink.current-watermark"
+HOUR_MS: Final = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimes:
+    """What the rows of a commit say of event time.
+
+    Attributes:
+        newest_ms: The largest event time per topic partition, ms since 1970; none that is too far ahead.
+        hours: Rows by the beginning of the hour in which they happened, ms since 1970.
+        ahead_count: Rows whose event time is too far ahead of their Kafka timestamp.
+        null_count: Rows without event time.
+    """
+
+    newest_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
+    hours: Mapping[int, int] = field(default_factory=dict)
+    ahead_count: int = 0
+    null_count: int = 0
+
+    def joined(self, other: "EventTimes") -> "EventTimes":
+        """Those of both."""
+        return EventTimes(
+            larger_of_both(self.newest_ms, other.newest_ms),
+            Counter(self.hours) + Counter(other.hours),
+            self.ahead_count + other.ahead_count,
+            self.null_count + other.null_count,
+        )
+
+    def late(self, watermark_ms: int | None) -> dict[int, int]:
+        """Rows by hour that came when their hour was complete already."""
+        if watermark_ms is None:
+            return {}
+        return {hour: count for hour, count in self.hours.items() if hour + HOUR_MS <= watermark_ms}
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkMove:
+    """What a commit does to the watermark.
+
+    `logs` are the topic partitions that there are, `idle` those that hold nothing back.
+    """
+
+    newest_ms: Mapping[TopicPartition, int]
+    logs: frozenset[TopicPartition]
+    idle: frozenset[TopicPartition]
+    disorder_ms: int
+
+
+def move_watermark(ledger: Ledger, move: WatermarkMove, added: TopicRanges) -> Ledger:
+    """The ledger, which holds `added` by now, with event times and watermark after the move. It never goes back."""
+    event_ms = larger_of_both(ledger.event_ms, move.newest_ms)
+    whole = {log: event_ms[log] for log in added.partitions if log in event_ms and _is_whole(ledger, log)}
+    moved = replace(ledger, event_ms=event_ms, settled_ms={**ledger.settled_ms, **whole})
+    found = find_watermark(moved.settled_ms, move.logs, move.idle, move.disorder_ms)
+    known = [ms for ms in (found, ledger.watermark_ms) if ms is not None]
+    return replace(moved, watermark_ms=max(known, default=None))
+
+
+def find_watermark(
+    settled_ms: Mapping[TopicPartition, int],
+    logs: Collection[TopicPartition],
+    idle: Collection[TopicPartition],
+    disorder_ms: int,
+) -> int | None:
+    """The least of the topic partitions that are not idle; of all idle ones the largest; None where one says nothing yet."""
+    holding = [log for log in logs if log not in idle]
+    if any(log not in settled_ms for log in holding):
+        return None
+    newest = [settled_ms[log] for log in holding]
+    if newest:
+        return min(newest) - disorder_ms
+    last = [settled_ms[log] for log in logs if log in settled_ms]
+    return max(last) - disorder_ms if last else None
+
+
+def _is_whole(ledger: Ledger, log: TopicPartition) -> bool:
+    """Whether the table holds all of a topic partition from its beginning to the newest offset held."""
+    held = ledger.held[log].ranges
+    return len(held) == 1 and held[0].start <= ledger.start_of(log)

@@ -1,0 +1,71 @@
+"""Reads from a batch when its rows happened, for the event-time watermark."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.event_time_spec import EventTimeSpec
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.offsets import TopicPartition
+from lakehouse_assets.model.watermark import HOUR_MS, EventTimes, WatermarkMove
+from lakehouse_assets.operations.intake import Reading
+from lakehouse_assets.systems.messages import MessageBatch
+
+Times = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+
+def read_event_times(spec: EventTimeSpec, batch: MessageBatch, reading: Reading) -> EventTimes:
+    """What the rows of a batch say. A time that is too far ahead of its message's stamp is counted, and nothing else."""
+    times = reading.rows.column(spec.column)
+    happened = pc.is_valid(times).to_numpy()
+    event_ms = pc.fill_null(times.cast(pa.timestamp("us", times.type.tz)).cast(pa.int64()), 0).to_numpy() // 1000
+    stamps = batch.timestamps_ms[reading.places]
+    ahead = happened & (event_ms > stamps + spec.max_ahead // timedelta(milliseconds=1))
+    told = happened & ~ahead
+    hours, counts = np.unique(event_ms[told] // HOUR_MS, return_counts=True)
+    return EventTimes(
+        _newest(batch, reading, event_ms, told),
+        {int(hour) * HOUR_MS: int(count) for hour, count in zip(hours, counts, strict=True)},
+        ahead_count=int(ahead.sum()),
+        null_count=int((~happened).sum()),
+    )
+
+
+def find_idle(
+    spec: EventTimeSpec, ledger: Ledger, stops: Mapping[TopicPartition, int], began_ms: int | None, now_ms: int
+) -> frozenset[TopicPartition]:
+    """Topic partitions of which the table has everything up to `stops`, and which had no message for `idle_after`.
+
+    One without any message is as old as the table, which had its first commit at `began_ms`; None: it has none.
+    """
+    if spec.idle_after is None:
+        return frozenset()
+    quiet_since = now_ms - spec.idle_after // timedelta(milliseconds=1)
+    missing = ledger.missing(stops)
+    last_ms = {log: ledger.newest_ms.get(log, began_ms) for log in stops}
+    return frozenset(log for log, at in last_ms.items() if at is not None and at <= quiet_since and not missing[log])
+
+
+def build_move(
+    spec: EventTimeSpec, table: Table, ledger: Ledger, times: EventTimes, stops: Mapping[TopicPartition, int], now_ms: int
+) -> WatermarkMove:
+    """What a commit does to the watermark. `ledger` has its offsets already; `stops` are the ends of all topic partitions."""
+    began_ms = min((snapshot.timestamp_ms for snapshot in table.metadata.snapshots), default=None)
+    idle = find_idle(spec, ledger, stops, began_ms, now_ms)
+    return WatermarkMove(times.newest_ms, frozenset(stops), idle, spec.max_disorder // timedelta(milliseconds=1))
+
+
+def _newest(batch: MessageBatch, reading: Reading, event_ms: Times, told: Mask) -> Mapping[TopicPartition, int]:
+    newest: dict[TopicPartition, int] = {}
+    logs = batch.places[reading.places]
+    for at, log in enumerate(batch.logs):
+        mine = told & (logs == at)
+        if mine.any():
+            newest[log] = int(event_ms[mine].max())
+    return newest

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,7 +20,8 @@ from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import make_systems
 from lakehouse_assets_tests.faults import Fault
-from lakehouse_assets_tests.operations.lake import Lake
+from lakehouse_assets_tests.operations.lake import Lake, clock_ms
+from lakehouse_assets_tests.upkeep.operations import maintain
 from lakehouse_assets_tests.waiting import wait_until
 
 DEADLINE_SECONDS = 60.0
@@ -45,7 +47,7 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Order:
-    """What a process shall do: ingest, or materialize the slices of `keys`.
+    """What a process shall do: ingest, materialize the slices of `keys`, or an `operation` of maintenance.
 
     `seen` takes the list of its effects, the folder `failures` the error of a run that can't just be tried again.
     """
@@ -55,6 +57,7 @@ class Order:
     spec: TableSpec
     catalog: Mapping[str, str]
     keys: Sequence[str] = ()
+    operation: str | None = None
     fault: Fault | None = None
     seen: Path | None = None
     meeting: Meeting | None = None
@@ -66,7 +69,8 @@ class Order:
     ) -> "Order":
         """A run of `lake`'s table."""
         catalog = dict(lake.catalog)
-        return cls(lake.folder, lake.broker.bootstrap_servers, lake.spec, catalog, keys, fault, seen, meeting)
+        servers = lake.broker.bootstrap_servers
+        return cls(lake.folder, servers, lake.spec, catalog, keys, fault=fault, seen=seen, meeting=meeting)
 
 
 def start(order: Order) -> BaseProcess:
@@ -91,15 +95,17 @@ def is_halted(process: BaseProcess) -> bool:
 
 
 def halt(process: BaseProcess) -> None:
-    """Stop it until somebody wakes it."""
+    """Stop it until somebody wakes it, unless it has ended by now."""
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGSTOP)
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGSTOP)
 
 
 def wake(process: BaseProcess) -> None:
-    """Let a halted process go on."""
+    """Let a halted process go on, unless it has ended by now."""
     assert process.pid is not None
-    os.kill(process.pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def _work(order: Order) -> None:
@@ -121,7 +127,9 @@ def _run(order: Order) -> None:
         lake.around_first_commit(before=order.meeting.wait)
     faults.EFFECTS.arm(order.fault)
     try:
-        if order.keys:
+        if order.operation is not None:
+            maintain(order.operation, systems.catalog, order.spec.table, now_ms=clock_ms)
+        elif order.keys:
             lake.materialize(*order.keys)
         else:
             lake.ingest()

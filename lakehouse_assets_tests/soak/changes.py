@@ -16,6 +16,8 @@ from lakehouse_assets_tests.change_streams import Message, key_of
 from lakehouse_assets_tests.operations.lake import Lake
 
 PARTITIONS, KEYS = 2, 200
+# Properties of the tables: snapshots live for as long as a look at them takes, and manifests are written again all the time.
+SHORT_LIVED = {"history.expire.max-snapshot-age-ms": "20000", "commit.manifest.target-size-bytes": "4000"}
 
 Places = dict[int, tuple[int, int]]  # topic partition and offset of the change that a key's row is from
 
@@ -50,7 +52,8 @@ class ChangingTable:
     def open(cls, folder: Path, broker: Broker, lake: Lake, calm: Lake, begins_ms: list[int]) -> "ChangingTable":
         """An empty topic, and no table yet; in the catalogs of these two."""
         topic = broker.create_topic("stock", PARTITIONS)
-        spec = make_spec(topic, table="ods.stock", mode="upsert", key=["id"], partition_by=["bucket(2, id)"])
+        declared = {"mode": "upsert", "key": ["id"], "partition_by": ["bucket(2, id)"], "properties": SHORT_LIVED}
+        spec = make_spec(topic, table="ods.stock", **declared)
         lakes = [Lake(folder, broker, spec, one.systems, one.catalog) for one in (lake, calm)]
         return cls(*lakes, begins_ms)
 

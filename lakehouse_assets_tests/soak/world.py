@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.local.kafka import LocalKafka
 from lakehouse_assets.systems.catalog import load_table
+from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import (
     HOUR_MS,
@@ -27,8 +28,10 @@ from lakehouse_assets_tests.operations.child import Order, is_halted
 from lakehouse_assets_tests.operations.lake import Lake, hours_ago
 from lakehouse_assets_tests.postgres import PostgresServer
 from lakehouse_assets_tests.proxy import FaultyProxy
-from lakehouse_assets_tests.soak.changes import PARTITIONS, ChangingTable
+from lakehouse_assets_tests.soak.changes import PARTITIONS, SHORT_LIVED, ChangingTable
 from lakehouse_assets_tests.soak.judging import Rows, judge_against_topic, judge_snapshot
+from lakehouse_assets_tests.upkeep.operations import OPERATIONS, maintain
+from lakehouse_assets_tests.upkeep.truth import age_files, assert_whole, stray_files
 from lakehouse_assets_tests.waiting import wait_until
 
 HOURS = 4
@@ -44,6 +47,7 @@ STEPS = {
     "kill_run": 8, "halt_run": 4, "wake_run": 8, "lose_answer": 4, "refuse_catalog": 2, "kill_catalog": 1,
     "restart_broker": 1, "kill_broker": 1, "add_partition": 1, "roll_back": 2, "append_foreign": 3, "pause": 10,
     "produce_changes": 20, "ingest_changes": 20, "fold_hours_again": 6, "roll_back_changes": 2,
+    "maintain": 20, "maintain_changes": 20,
 }  # fmt: skip
 
 
@@ -78,7 +82,7 @@ class World:
         """An empty topic, and no table yet."""
         postgres.create_database("soak")
         broker = Broker(kafka.bootstrap_servers)
-        spec = make_spec(broker.create_topic("soak", 2))
+        spec = make_spec(broker.create_topic("soak", 2), properties=SHORT_LIVED)
         lakes = []
         for port, ping in ((proxy.port, "false"), (postgres.port, "true")):  # who judges never meets a dead connection
             uri = f"{postgres.driver_uri('soak', port)}?{_LIMITS}"
@@ -161,7 +165,27 @@ class World:
         foreign = len([p for p, _ in self.calm.positions() if p is None])
         self.calm.assert_holds(rows, foreign=foreign, bad=bad, lag=self.calm.lag())
         folded, snapshots = self.changing.come_to_rest(), len(self.calm.table.snapshots())
+        self._tidy_up()
+        self.calm.assert_holds(rows, foreign=foreign, bad=bad, lag=self.calm.lag())
+        self.changing.judge()
         return f"every one of {len(self.good)} rows once, {len(self.bad)} in quarantine, {snapshots} snapshots; {folded}"
+
+    def _tidy_up(self) -> None:
+        """All maintenance of all tables, long after the last run: nothing is left that nobody needs, and all else is there.
+
+        Raises:
+            AssertionError
+        """
+        for table in (self.calm.table, self.calm.quarantine, self.changing.table):
+            if table is None:
+                continue
+            age_files(table, days=5)
+            for operation in OPERATIONS:
+                maintain(operation, table.catalog, ".".join(table.name()))
+            assert_whole(table.refresh())
+            assert stray_files(table, older_than_days=3) == set()
+            for snapshot in table.snapshots():
+                judge.query(table, "SELECT * FROM {table}", snapshot.snapshot_id)
 
     def close(self) -> None:
         """End every run that is left, halted ones too."""
@@ -218,6 +242,17 @@ class World:
     def fold_hours_again(self, rng: random.Random) -> str | None:
         keys = [self.lake.key(begin) for begin in rng.sample(self.begins_ms, rng.randint(1, 2))]
         return self._start(Order.of(self.changing.lake, *keys))
+
+    def maintain(self, rng: random.Random) -> str | None:
+        return self._maintain(self.lake, self.table, rng)
+
+    def maintain_changes(self, rng: random.Random) -> str | None:
+        return self._maintain(self.changing.lake, self.changing.table, rng)
+
+    def _maintain(self, lake: Lake, table: Table | None, rng: random.Random) -> str | None:
+        operation = rng.choice(list(OPERATIONS))
+        said = self._start(replace(Order.of(lake), operation=operation)) if table is not None else None
+        return f"{operation} {said}" if said else None
 
     def roll_back_changes(self, rng: random.Random) -> str | None:
         return self._change(rng, roll_back_by_chance, self.changing.table)

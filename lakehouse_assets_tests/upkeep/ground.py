@@ -25,9 +25,7 @@ from lakehouse_assets_tests.upkeep.truth import (
     age_files,
     assert_replaced_purely,
     assert_whole,
-    reached_files,
     read_rows,
-    stored_files,
 )
 
 _COLUMNS = "id, text"
@@ -292,10 +290,6 @@ class Ground:
     def data_files(self) -> int:
         """How many the current snapshot reads."""
         return len(self.table.inspect.data_files())
-
-    def stray_files(self) -> set[str]:
-        """Files of the table that nothing reaches."""
-        return stored_files(self.table) - reached_files(self.table)
 
 
 class Backup:

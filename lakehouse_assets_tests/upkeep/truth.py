@@ -4,6 +4,7 @@ DuckDB reads rows, PyIceberg's own classes read manifests, the file system says 
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 from lakehouse_assets_tests import judge
 
 Rows = list[tuple[object, ...]]
+
+_DAY_SECONDS = 86_400
 
 
 def read_rows(table: Table, columns: str, snapshot_id: int | None = None) -> Rows:
@@ -54,10 +57,17 @@ def stored_files(table: Table) -> set[str]:
     return {str(path) for path in root.rglob("*") if path.is_file()}
 
 
+def stray_files(table: Table, older_than_days: float) -> set[str]:
+    """Paths of files of this age below the table's location that nothing reaches."""
+    before = time.time() - older_than_days * _DAY_SECONDS
+    strays = stored_files(table) - reached_files(table)
+    return {path for path in strays if Path(path).stat().st_mtime < before}
+
+
 def age_files(table: Table, days: float) -> None:
     """Let every file that is there now be older by so long, as if nothing had been young enough to be spared for that."""
     for path in stored_files(table):
-        changed = Path(path).stat().st_mtime - days * 86_400
+        changed = Path(path).stat().st_mtime - days * _DAY_SECONDS
         os.utime(path, (changed, changed))
 
 

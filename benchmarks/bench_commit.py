@@ -56,15 +56,16 @@ def _ours(commits: int) -> list[float]:
         table, _ = ensure_table(catalog, TableShape.declared(spec), lambda: ledger)
         for i in range(commits):
             writer = build_writer(table, spec.buffer_size)
-            writer.add(_rows(i))
+            writer.add(make_rows(i))
             staged = writer.finish()
             began = time.perf_counter()
-            publish(catalog, spec.table, _delivery(table, staged, i))
+            publish(catalog, spec.table, deliver_row(table, staged, i))
             taken.append(time.perf_counter() - began)
     return taken
 
 
-def _rows(i: int) -> pa.Table:
+def make_rows(i: int) -> pa.Table:
+    """One row, of offset `i`."""
     return pa.table(
         {
             "id": pa.array([i], pa.int64()),
@@ -75,7 +76,8 @@ def _rows(i: int) -> pa.Table:
     )
 
 
-def _delivery(table, staged, i: int) -> Delivery:  # type: ignore[no-untyped-def]
+def deliver_row(table, staged, i: int) -> Delivery:  # type: ignore[no-untyped-def]
+    """That row, staged, on its way."""
     return Delivery(
         topic_ids={"t": "id"},
         ranges=TopicRanges.of({_LOG: [(i, i + 1)]}),
@@ -91,9 +93,9 @@ def _rival(commits: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         catalog = SqlCatalog(uuid.uuid4().hex, uri=f"sqlite:///{folder}/c.db", warehouse=f"file://{folder}")
         catalog.create_namespace("bench")
-        table = catalog.create_table("bench.commits", _rows(0).schema)
+        table = catalog.create_table("bench.commits", make_rows(0).schema)
         for i in range(commits):
-            rows = _rows(i)
+            rows = make_rows(i)
             began = time.perf_counter()
             table.append(rows)
             taken.append(time.perf_counter() - began)

@@ -1,0 +1,155 @@
+"""Ingestion while its table is looked after: commit time over thousands of commits, and a stream with maintenance beside it.
+
+Commits come as fast as they can here. What stands for time is their number: as many snapshots are kept as a commit every ten
+seconds makes in the three hours that snapshots live by default, and maintenance looks at the table every ten minutes of those.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+
+from benchmarks.bench_commit import deliver_row, make_rows
+from benchmarks.bench_ingest import measure, print_figure, print_head
+from benchmarks.clicks import fill_topic
+from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.maintenance import MaintenanceReport
+from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.maintaining import run_maintenance
+from lakehouse_assets.systems.catalog import ensure_table, list_tables, open_catalog
+from lakehouse_assets.systems.commit import publish
+from lakehouse_assets.systems.measuring import measure_debt
+from lakehouse_assets.systems.parquet import build_writer
+from lakehouse_assets.systems.schema import TableShape
+
+MARKS = (10, 100, 500, 1000, 2000, 3000, 4000, 5000)
+_WINDOW = 21  # commits around a mark; their median counts
+_KEPT = 1080  # snapshots: three hours of a commit every ten seconds
+_LOOK_EVERY = 60  # commits: ten minutes
+_STREAM_MESSAGES = 3_000_000
+
+
+def main() -> None:
+    """Both parts, with what was done meanwhile."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--commits", type=int, default=5000)
+    parser.add_argument("--messages", type=int, default=_STREAM_MESSAGES)
+    parser.add_argument("--look-after", type=Path, help="a folder with a catalog; until it has a file 'over'")
+    arguments = parser.parse_args()
+    if arguments.look_after is not None:
+        _look_after(arguments.look_after)
+        return
+    _measure_commits(arguments.commits)
+    if arguments.messages:
+        _measure_stream(arguments.messages)
+
+
+def _open(folder: Path) -> Catalog:
+    return open_catalog(
+        "bench",
+        {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"},
+    )
+
+
+def _maintain(catalog: Catalog, tables: list[str]) -> Counter[str]:
+    """How often something was done; raises where it failed."""
+    done: Counter[str] = Counter()
+
+    def note(report: MaintenanceReport) -> None:
+        done[report.operation] += bool(report.planned)
+
+    def fail(_: str, error: Exception) -> None:
+        raise error
+
+    policies = dict.fromkeys(tables, MaintenanceSpec())
+    run_maintenance(
+        catalog, policies, now_ms=lambda: int(time.time() * 1000), on_report=note, on_failure=fail
+    )
+    return done
+
+
+def _measure_commits(commits: int) -> None:
+    lives = {"history.expire.max-snapshot-age-ms": "1", "history.expire.min-snapshots-to-keep": str(_KEPT)}
+    spec = TableSpec(
+        table="bench.commits",
+        source={"topic": "t"},
+        schema=[{"name": "id", "type": "long"}],
+        properties=lives,
+    )
+    taken: list[float] = []
+    looked: list[float] = []
+    done: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = _open(Path(folder))
+        table, _ = ensure_table(catalog, TableShape.declared(spec), lambda: Ledger({"t": "id"}))
+        for i in range(commits):
+            writer = build_writer(table, spec.buffer_size)
+            writer.add(make_rows(i))
+            delivery = deliver_row(table, writer.finish(), i)
+            began = time.perf_counter()
+            publish(catalog, spec.table, delivery)
+            taken.append(time.perf_counter() - began)
+            if (i + 1) % _LOOK_EVERY == 0:
+                began = time.perf_counter()
+                done += _maintain(catalog, [spec.table])
+                looked.append(time.perf_counter() - began)
+        debt = measure_debt(catalog.load_table(spec.table), MaintenanceSpec(), int(time.time() * 1000))
+    print(f"{'commits':>10}{'ms':>8}")
+    for mark in (mark for mark in MARKS if mark <= commits):
+        print(f"{mark:>10}{_median_at(taken, mark):>8.1f}")
+    print(f"at {commits} / at 10 commits: {_median_at(taken, commits) / _median_at(taken, 10):.2f} times")
+    print(f"done: {dict(done)}; a look took {statistics.median(looked):.2f} s, at most {max(looked):.2f} s")
+    print(f"left: {debt.data_files} data files, {debt.snapshots} snapshots, {debt.manifests} manifests")
+
+
+def _median_at(seconds: list[float], mark: int) -> float:
+    return statistics.median(seconds[max(0, mark - _WINDOW) : mark]) * 1e3
+
+
+def _measure_stream(messages: int) -> None:
+    """The same topic twice, with a commit a second: alone, and with somebody who looks after the table all the time."""
+    with tempfile.TemporaryDirectory() as folder, LocalKafka(Path(folder) / "kafka") as kafka:
+        fill_topic(kafka.bootstrap_servers, "clicks", messages, 4)
+        print_head()
+        for name, is_looked_after in (("alone", False), ("looked after all the time", True)):
+            place = Path(folder) / name.replace(" ", "-")
+            place.mkdir()
+            beside = _start_beside(place) if is_looked_after else None
+            print_figure(
+                name, measure("lakehouse", kafka.bootstrap_servers, "clicks", interval="1s", folder=place)
+            )
+            if beside is not None:
+                (place / "over").touch()
+                said, _ = beside.communicate(timeout=600)
+                print(said.strip())
+                if beside.returncode:
+                    sys.exit("maintenance failed beside the stream")
+
+
+def _start_beside(place: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.bench_upkeep", "--look-after", str(place)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _look_after(place: Path) -> None:
+    catalog, done = _open(place), Counter[str]()
+    while not (place / "over").exists():
+        done += _maintain(catalog, list_tables(catalog))
+        time.sleep(0.5)
+    done += _maintain(catalog, list_tables(catalog))
+    print(f"maintenance beside the stream: {dict(done)}")
+
+
+if __name__ == "__main__":
+    main()

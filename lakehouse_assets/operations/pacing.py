@@ -5,11 +5,13 @@ Only the time between commits grows, within bounds: messages wait in Kafka, and 
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 
+from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.systems.measuring import may_be_over_hard_limit, measure_debt
 
@@ -38,13 +40,13 @@ class Pacer:
     def look(self, metadata: TableMetadata, load: Callable[[], Table]) -> None:
         """Judge the table anew, after a commit or before the first one. Manifests are read only where the summary asks for it.
 
-        Raises:
-            StorageError, CatalogUnavailableError, TableMissingError
+        Where the debt can't be measured the pace stays: the check `debt` says why, and ingestion stops for nothing of that.
         """
         policy = self._spec.maintenance
         if not may_be_over_hard_limit(metadata, policy):
             self.pace = Pace()
         elif time.monotonic() >= self._next_look:
-            debt = measure_debt(load(), policy, self._now_ms())
-            self.pace = Pace(debt.slowdown(policy), tuple(map(str, debt.over_hard_limit(policy))))
             self._next_look = time.monotonic() + LOOK_SECONDS
+            with suppress(LakehouseError):
+                debt = measure_debt(load(), policy, self._now_ms())
+                self.pace = Pace(debt.slowdown(policy), tuple(map(str, debt.over_hard_limit(policy))))

@@ -37,6 +37,22 @@ def _many_files(table: Table, count: int) -> list[DataFile]:
     return build_data_files(table, [replace(file, location=place) for place in places])
 
 
+def test_a_debt_that_can_not_be_measured_leaves_the_pace_as_it_is(lake: Callable[..., Lake]) -> None:
+    table = lake()
+    table.produce(1)
+    table.ingest()
+    with table.table.transaction() as others:
+        others.set_properties({"history.expire.min-snapshots-to-keep": "many"})
+    files = _many_files(table.table, MOST_SMALL_FILES)
+    publish(table.systems.catalog, table.spec.table, Delivery.maintaining(table.table, "seed", lambda _: Change(files)))
+    table.produce(2)
+
+    table.ingest()
+
+    assert [(report.row_count, report.pace.slowdown) for report in table.reports] == [(1, 1), (2, 1)]
+    assert table.retries == []
+
+
 def test_a_run_commits_less_often_while_the_table_owes_too_much_and_says_why(lake: Callable[..., Lake]) -> None:
     table = lake()
     table.spec = table.spec.model_copy(update={"commit_interval": timedelta(seconds=INTERVAL)})

@@ -31,7 +31,8 @@ from lakehouse_assets.systems.position_deletes import NO_POSITIONS, Positions, j
 from lakehouse_assets.systems.snapshots import table_name
 
 KEY_BYTES: Final = 64 * 1024 * 1024
-_BYTES_PER_VALUE, _UNPACKED = 32, 4  # what a key takes in memory, roughly; and how much more than in its file
+_BYTES_PER_VALUE, _UNPACKED = 96, 4  # what a key takes in memory, looked for in several threads; how much more than in its file
+_BLOCK_ROWS: Final = 512 * 1024  # each look for many keys begins with a table of them, so it is for many rows
 _THREADS: Final = 4  # on an object store, most of it is waiting
 _SEQUENCE: Final = "#"
 _Sequences = npt.NDArray[np.int64]
@@ -201,7 +202,8 @@ class _Keys:
         if keys is None or not keys.num_rows:
             return cls(table, columns, [], 0)
         keys = keys.group_by(names, use_threads=False).aggregate([(_SEQUENCE, "max")]).rename_columns([*names, _SEQUENCE])
-        return cls(table, columns, _split_by_nulls(keys), keys.nbytes)
+        size_bytes = max(_BYTES_PER_VALUE * len(names) * keys.num_rows, keys.nbytes)
+        return cls(table, columns, _split_by_nulls(keys), size_bytes)
 
     def find(self, file: LiveFile) -> Positions:
         """Where they stand in a data file, ascending."""
@@ -209,10 +211,20 @@ class _Keys:
         if not chosen:
             return NO_POSITIONS
         found = [NO_POSITIONS]
-        for first, rows in read_rows(self.table, file.data, self.columns.schema, self._footers):
-            values = self.columns.comparable(rows)
+        for first, values in self._read_blocks(file.data):
             found += [first + _find(one, keys, values, file.sequence_number) for one, keys in chosen]
-        return np.unique(np.concatenate(found))
+        return np.sort(np.concatenate(found), kind="stable")  # a row has one key, so it is there once
+
+    def _read_blocks(self, data: DataFile) -> Iterator[tuple[int, list[pa.Array]]]:
+        """The columns in comparable form, with the position of the first row of each block."""
+        begin, waiting = 0, list[list[pa.Array]]()
+        for first, rows in read_rows(self.table, data, self.columns.schema, self._footers):
+            if first + rows.num_rows - begin > _BLOCK_ROWS and waiting:
+                yield begin, [pa.concat_arrays(pieces) for pieces in zip(*waiting, strict=True)]
+                begin, waiting = first, []
+            waiting.append(self.columns.comparable(rows))
+        if waiting:
+            yield begin, [pa.concat_arrays(pieces) for pieces in zip(*waiting, strict=True)]
 
     def _choose(self, alike: _Alike, data: DataFile) -> "KeyIndex | None":
         """Those keys that may stand in a data file by its bounds."""
@@ -252,14 +264,19 @@ def _read_part(table: Table, columns: _Columns, part: _Part) -> Iterator[pa.Tabl
 
 def _split_by_nulls(keys: pa.Table) -> list[_Alike]:
     *columns, sequences = (column.combine_chunks() for column in keys.columns)
-    nulls = np.column_stack([column.is_null().to_numpy(zero_copy_only=False) for column in columns])
-    patterns, which = np.unique(nulls, axis=0, return_inverse=True)
+    which = pa.array(np.zeros(keys.num_rows, np.int64))
+    for column in columns:
+        if column.null_count:
+            told_apart = pc.add(pc.multiply(which, 2), column.is_null().cast(pa.int64()))
+            which = told_apart.dictionary_encode().indices.cast(pa.int64())  # so that any number of columns fits
     alike = []
-    for number, pattern in enumerate(patterns.tolist()):
-        mine = pa.array(which.reshape(-1) == number)
-        held = [column.filter(mine) for column, is_null in zip(columns, pattern, strict=True) if not is_null]
+    for number in pc.unique(which).to_pylist():
+        mine = pc.equal(which, number)
+        parts = [column.filter(mine) for column in columns]
+        is_null = tuple(part.null_count > 0 for part in parts)
+        held = [part for part, null in zip(parts, is_null, strict=True) if not null]
         times = sequences.filter(mine).to_numpy()
-        alike.append(_Alike(tuple(pattern), KeyIndex(held, np.arange(len(times))) if held else None, times))
+        alike.append(_Alike(is_null, KeyIndex(held, np.arange(len(times))) if held else None, times))
     return alike
 
 

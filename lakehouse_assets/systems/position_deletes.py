@@ -25,9 +25,10 @@ NO_POSITIONS: Final[Positions] = np.empty(0, np.int64)
 _POSITION_ID: Final = 2147483545  # Iceberg spec, "Position Delete Files"
 _BATCH_ROWS: Final = 256 * 1024
 _THREADS: Final = 4  # on an object store, reading small files is waiting
+_PATHS = pa.dictionary(pa.int32(), pa.string())  # in memory; in the file it is a string
 _SCHEMA = pa.schema(
     [
-        pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": str(PATH_ID)}),
+        pa.field("file_path", _PATHS, nullable=False, metadata={"PARQUET:field_id": str(PATH_ID)}),
         pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": str(_POSITION_ID)}),
     ]
 )
@@ -67,7 +68,7 @@ def write_deletes(table: Table, file: DataFile, positions: Positions, location: 
     """Write a delete file for these positions of a data file, ascending; describe it. No snapshot names it yet."""
     path = str(file.file_path)
     one_path = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(positions), np.int32)), pa.array([path]))
-    rows = pa.Table.from_arrays([one_path.cast(pa.string()), pa.array(positions)], schema=_SCHEMA)
+    rows = pa.Table.from_arrays([one_path, pa.array(positions)], schema=_SCHEMA)
     with table.io.new_output(location).create() as stream:
         with pq.ParquetWriter(stream, _SCHEMA, compression="zstd", use_dictionary=["file_path"], store_schema=False) as writer:
             writer.write_table(rows)

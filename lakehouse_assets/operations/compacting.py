@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pyiceberg.table import Table
+from pyiceberg.transforms import UnknownTransform
 
 from lakehouse_assets.model.compaction_plan import CompactionPlan, FileDebt, FileGroup, plan_compaction
 from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, LakehouseError
@@ -48,9 +49,8 @@ def run_compact(task: MaintenanceTask) -> MaintenanceReport:
     if task.policy.engine == "spark":
         return run_compact_in_spark(task, find_session())
     began = time.monotonic()
-    version = require_table(task.catalog, task.table).metadata.format_version
-    if version != FORMAT_VERSION:
-        kept_back = KeptBack("the table", f"it is of format version {version}, and only {FORMAT_VERSION} is written")
+    if hindrance := _find_hindrance(require_table(task.catalog, task.table)):
+        kept_back = KeptBack("the table", hindrance)
         return MaintenanceReport(task.table, COMPACT, task.is_dry_run, CompactionPlan(()).work, kept_back=[kept_back])
     tidied = tidy_deletes(task)
     run = _Compaction(task, began, list(tidied.kept_back), list(tidied.snapshot_ids))
@@ -140,6 +140,8 @@ class _Compaction:
             batch = _Batch(self.task, table, self._cache)
             with batch:
                 while waiting and batch.size_bytes < share and not self._find_end():
+                    number = len(plan.groups) - len(waiting) + 1
+                    self.task.on_progress(f"{self.task.table}: group {number} of {len(plan.groups)}, {waiting[0]}")
                     if not batch.stage(waiting[0], [self._files[file.path] for file in waiting[0].files]):
                         break
                     waiting.pop(0)
@@ -225,6 +227,18 @@ class _Batch:
             self._is_certain = not isinstance(error, CommitOutcomeUnknownError)
             raise
         return landed
+
+
+def _find_hindrance(table: Table) -> str:
+    """Why files of a table, which may be somebody else's, can't be written here; nothing where they can."""
+    metadata = table.metadata
+    if metadata.format_version != FORMAT_VERSION:
+        return f"it is of format version {metadata.format_version}, and only {FORMAT_VERSION} is written"
+    columns = {column.field_id for column in table.schema().fields}
+    for one in table.spec().fields:
+        if one.source_id not in columns or isinstance(one.transform, UnknownTransform):
+            return f"its rows can't be divided by the partition field {one.name}, {one.transform} of field {one.source_id}"
+    return ""
 
 
 def _find_sort_columns(table: Table, names: Sequence[str]) -> list[str]:

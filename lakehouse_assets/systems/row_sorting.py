@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_BATCH_ROWS: Final = 4 * 1024
+_BATCH_ROWS: Final = 1024
 _SPILLING = pa.ipc.IpcWriteOptions(compression="lz4")
 _CURVE = "\0curve"  # a name that no column can have
 _RANKS = 4096  # that a column has along the curve at most

@@ -8,8 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog import Catalog
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.types import DoubleType, IntegerType, LongType, StringType
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import DoubleType, IntegerType, LongType, NestedField, StringType, StructType
 
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY
@@ -131,6 +134,19 @@ def test_nested_columns_and_odd_values_come_out_right(catalog: Catalog) -> None:
 
     assert count_files(table) == 1
     assert str(judge.query(table, "SELECT * FROM {table} ORDER BY ALL")) == str(before)
+
+
+def test_a_table_whose_files_can_not_be_written_here_is_kept_back(catalog: Catalog) -> None:
+    catalog.create_namespace("lake")
+    schema = Schema(NestedField(1, "place", StructType(NestedField(2, "city", StringType())), required=False))
+    spec = PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "city"))
+    table = catalog.create_table("lake.nested", schema, partition_spec=spec)
+    report = compact(catalog, "lake.nested")
+    assert "can't be divided by the partition field city" in report.kept_back[0].reason
+
+    old = catalog.create_table("lake.old", Schema(*schema.fields), properties={"format-version": "1"})
+    assert "format version 1" in compact(catalog, "lake.old").kept_back[0].reason
+    assert table.current_snapshot() is old.current_snapshot() is None
 
 
 def test_an_upsert_that_comes_meanwhile_wins_and_one_that_was_prepared_is_prepared_again(catalog: Catalog) -> None:

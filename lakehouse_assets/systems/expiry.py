@@ -44,7 +44,7 @@ from lakehouse_assets.systems.metadata_cache import read_logged, remember_metada
 from lakehouse_assets.systems.snapshots import table_name
 from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY
 
-_CARRIED: Final = frozenset({LEDGER_KEY, TOMBSTONES_KEY})
+_CARRIED: Final = frozenset({LEDGER_KEY, TOMBSTONES_KEY})  # the event-time watermark stands in the ledger
 _MAX_AGE, _MIN_SNAPSHOTS, _MAX_REF_AGE = (
     f"history.expire.{word}" for word in ("max-snapshot-age-ms", "min-snapshots-to-keep", "max-ref-age-ms")
 )

@@ -97,7 +97,9 @@ def test_what_happens_just_before_an_operation_commits_is_kept_and_no_reason_to_
     answer = race(ground, operation, event, "delete" if operation == "remove_orphans" else "commit")
 
     assert isinstance(answer, MaintenanceReport)
-    done = answer.snapshot_ids or answer.figures.get("snapshots_deleted") or answer.figures.get("files_deleted")
+    done = (
+        answer.snapshot_ids or answer.figures.get("snapshots_deleted") or answer.figures.get("files_deleted")
+    )
     assert done or event == "roll_back"  # to where nothing is to be done
 
 

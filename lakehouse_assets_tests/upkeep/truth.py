@@ -4,6 +4,7 @@ DuckDB reads rows, PyIceberg's own classes read manifests, the file system says 
 """
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ def read_rows(table: Table, columns: str, snapshot_id: int | None = None) -> Row
 
 
 def _path(location: str) -> str:
-    return location.removeprefix("file://")
+    return re.sub("^file:/+", "/", location)
 
 
 def _walk_snapshot(table: Table, snapshot: Snapshot) -> Iterator[str]:

@@ -269,8 +269,7 @@ class _Run:
         if not plan.ranges:
             return True
         self._pacer.look(table.metadata, lambda: table)
-        slowdown = self._pacer.pace.slowdown
-        grown = False
+        slowdown, grown = self._pacer.pace.slowdown, False
 
         def is_outdated() -> bool:
             return grown or self._pacer.pace.slowdown != slowdown

@@ -17,6 +17,7 @@ from benchmarks import (
     bench_manifests,
     bench_shapes,
     bench_status,
+    bench_upkeep,
     bench_upserts,
 )
 
@@ -35,6 +36,7 @@ BENCHES = {
     "changes": bench_changes,
     "deletes": bench_deletes,
     "expire": bench_expire,
+    "upkeep": bench_upkeep,
     "huge": bench_huge,
 }
 _ONLY_WHEN_NAMED = {"huge"}  # it writes several GB

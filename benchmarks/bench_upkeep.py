@@ -47,7 +47,8 @@ def main() -> None:
     if arguments.look_after is not None:
         _look_after(arguments.look_after)
         return
-    _measure_commits(arguments.commits)
+    if arguments.commits:
+        _measure_commits(arguments.commits)
     if arguments.messages:
         _measure_stream(arguments.messages)
 
@@ -85,6 +86,7 @@ def _measure_commits(commits: int) -> None:
         properties=lives,
     )
     taken: list[float] = []
+    cpu: list[float] = []
     looked: list[float] = []
     done: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -94,18 +96,20 @@ def _measure_commits(commits: int) -> None:
             writer = build_writer(table, spec.buffer_size)
             writer.add(make_rows(i))
             delivery = deliver_row(table, writer.finish(), i)
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), time.process_time()
             publish(catalog, spec.table, delivery)
             taken.append(time.perf_counter() - began)
+            cpu.append(time.process_time() - began_cpu)
             if (i + 1) % _LOOK_EVERY == 0:
                 began = time.perf_counter()
                 done += _maintain(catalog, [spec.table])
                 looked.append(time.perf_counter() - began)
         debt = measure_debt(catalog.load_table(spec.table), MaintenanceSpec(), int(time.time() * 1000))
-    print(f"{'commits':>10}{'ms':>8}")
+    print(f"{'commits':>10}{'ms':>8}{'CPU ms':>8}")
     for mark in (mark for mark in MARKS if mark <= commits):
-        print(f"{mark:>10}{_median_at(taken, mark):>8.1f}")
-    print(f"at {commits} / at 10 commits: {_median_at(taken, commits) / _median_at(taken, 10):.2f} times")
+        print(f"{mark:>10}{_median_at(taken, mark):>8.1f}{_median_at(cpu, mark):>8.1f}")
+    for name, figures in (("time", taken), ("CPU time", cpu)):
+        print(f"{name} at {commits} / at 10 commits: {_median_at(figures, commits) / _median_at(figures, 10):.2f} times")
     print(f"done: {dict(done)}; a look took {statistics.median(looked):.2f} s, at most {max(looked):.2f} s")
     print(f"left: {debt.data_files} data files, {debt.snapshots} snapshots, {debt.manifests} manifests")
 

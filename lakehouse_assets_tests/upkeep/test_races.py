@@ -73,7 +73,6 @@ def race(ground: Ground, operation: str, event: str, at: int | str) -> Maintenan
 @pytest.mark.parametrize(
     ("operation", "event"),
     [
-        ("compact", "append"),
         ("compact", "put"),
         ("compact", "mark_and_append"),
         ("compact", "write_branch"),
@@ -83,7 +82,6 @@ def race(ground: Ground, operation: str, event: str, at: int | str) -> Maintenan
         ("rewrite_manifests", "put"),
         ("expire", "tag"),
         ("expire", "roll_back"),
-        ("expire", "append"),
         ("remove_orphans", "put"),
     ],
 )

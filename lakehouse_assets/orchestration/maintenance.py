@@ -91,7 +91,10 @@ def _build_job(
 
     @dg.op(name=_op_name(name), description=_DESCRIPTIONS[name])
     def operate(context: dg.OpExecutionContext, config: MaintenanceConfig, lakehouse: LakehouseResource) -> None:
-        _Run(context, specs, config, lakehouse.systems()).do(operations, seconds)
+        try:
+            _Run(context, specs, config, lakehouse.systems()).do(operations, seconds)
+        except LakehouseError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
 
     @dg.job(
         name=name,

@@ -12,7 +12,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse_assets.model.columns import KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, SOURCE_POSITION
+from lakehouse_assets.model.columns import (
+    DELETED,
+    KAFKA_PARTITION,
+    KAFKA_TIMESTAMP,
+    KAFKA_TOPIC,
+    SOURCE_POSITION,
+)
 from lakehouse_assets.systems.changes import Changes, Mask, Truncated
 
 Indices = npt.NDArray[np.int64]
@@ -112,6 +118,14 @@ def collapse(pieces: Sequence[Changes], key: Sequence[str], *, keeps_taken: bool
     return replace(collapsed, is_settled=True)
 
 
+def _marks(rows: pa.Table) -> Mask:
+    """Which rows stay although they are deleted."""
+    if DELETED not in rows.column_names:
+        return np.zeros(rows.num_rows, np.bool_)
+    marks: Mask = pc.fill_null(rows.column(DELETED), False).to_numpy().astype(np.bool_)
+    return marks
+
+
 def _last_places(codes: Indices, wanted: Mask) -> Indices:
     """Of each code the last place that is wanted, ascending."""
     last = np.full(int(codes.max(initial=_NONE)) + 1, _NONE, np.int64)
@@ -134,11 +148,12 @@ class _Filling:
         order = np.argsort(self.codes, kind="stable")
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        # No value is older than the row: the search ends at the first change of the key, or behind a deletion.
+        # No value is older than the row: the search ends at the first change of the key, or of the row that came after a
+        # deletion. A row that is marked as deleted keeps its values, also where it is marked once more.
         begins = np.searchsorted(self.codes[order], self.codes[order])
-        deletes = self.changes.deletes[order]
-        behind = np.maximum.accumulate(np.where(deletes, np.arange(len(order)), _NONE)) + 1
-        begins = np.minimum(np.maximum(begins, behind), np.arange(len(order)))  # a deletion itself lacks nothing
+        deletes, marks = self.changes.deletes[order], _marks(self.changes.rows)[order]
+        is_new = np.append(False, deletes[:-1] | (marks[:-1] & ~marks[1:]))
+        begins = np.maximum(begins, np.maximum.accumulate(np.where(is_new, np.arange(len(order)), _NONE)))
         rows, unavailable = collapsed.rows, dict(collapsed.unavailable)
         for name, wanted in collapsed.unavailable.items():
             holds = ~self.changes.unavailable[name][order] & ~deletes

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +29,11 @@ from lakehouse_assets_tests.waiting import wait_until
 DEADLINE_SECONDS = 60.0
 FAILED = 3  # exit code of a run that failed and may be tried again
 
+_LOOK_SECONDS = 0.01
+
+# The end of a process can be read once. Whoever starts another one reads it for all, so two threads must not ask at once: one
+# of them would hear 255.
+_asking = threading.Lock()
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["lakehouse_assets_tests.operations.child"])
 
@@ -76,17 +83,25 @@ class Order:
 def start(order: Order) -> BaseProcess:
     """Begin a run in a process of its own."""
     process = _context.Process(target=_work, args=(order,))
-    process.start()
+    with _asking:
+        process.start()
     return process
 
 
 def finish(process: BaseProcess) -> int | None:
     """Wait for its end; its exit code, which is -9 where it was killed."""
-    process.join(DEADLINE_SECONDS)
-    if process.is_alive():
-        process.kill()
-        raise AssertionError(f"process {process.pid} did not end within {DEADLINE_SECONDS} s")
-    return process.exitcode
+    until = time.monotonic() + DEADLINE_SECONDS
+    while (code := _exit_code(process)) is None:
+        if time.monotonic() > until:
+            process.kill()
+            raise AssertionError(f"process {process.pid} did not end within {DEADLINE_SECONDS} s")
+        time.sleep(_LOOK_SECONDS)
+    return code
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    with _asking:
+        return process.exitcode
 
 
 def is_halted(process: BaseProcess) -> bool:

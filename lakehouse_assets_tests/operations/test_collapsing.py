@@ -1,6 +1,6 @@
 """Of many changes of one key, the last, with every value that the ones before it hold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -162,6 +162,22 @@ def test_rows_that_move_from_key_to_key_keep_their_values_however_they_are_cut_a
             filled = [before[of][i] if value == _MISSING else str(value) for i, value in enumerate(values)]
             state[key] = (filled[0], filled[1])
     assert state == after
+
+
+def test_a_row_that_comes_under_the_key_of_one_that_is_marked_as_deleted_takes_nothing_from_that_one() -> None:
+    first, second = (1, "x"), (2, "x")
+    put = [Change(first, "1", "1"), Change(second, "2", "2")]
+    mark = [Change(second, _MISSING, _MISSING), Change(second, _MISSING, _MISSING)]
+    moved = [Change(first, _MISSING, _MISSING), Change(second, "3", _MISSING, old_key=first)]
+
+    for cut in range(7):
+        buffer = ChangeBuffer(["id", "part"], limit_bytes=1)
+        for piece in (slice(None, cut), slice(cut, None)):
+            changes = _changes([*put, *mark, *moved][piece])
+            marks = np.array([False, False, True, True, True, False][piece], np.bool_)
+            buffer.add(replace(changes, rows=changes.rows.append_column("_is_deleted", pa.array(marks))))
+
+        assert _found(buffer.take()) == {first: ("1", "1"), second: ("3", "1")}, cut
 
 
 def test_of_a_key_that_moved_to_another_topic_partition_the_change_that_is_newer_in_the_source_is_last() -> None:

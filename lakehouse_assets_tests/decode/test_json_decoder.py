@@ -112,7 +112,7 @@ def table_of(rows: pa.Table) -> pa.Table:
 
 
 @given(st.lists(VALUES, min_size=1, max_size=12))
-@settings(max_examples=400, deadline=None, print_blob=True)
+@settings(max_examples=150, deadline=None, print_blob=True)
 def test_the_decoder_gives_what_the_exact_decoder_gives(values: list[bytes]) -> None:
     whole = JsonDecoder(WIDE).decode(values)
     judged = ExactDecoder(WIDE).decode(values, range(len(values)))
@@ -122,7 +122,7 @@ def test_the_decoder_gives_what_the_exact_decoder_gives(values: list[bytes]) -> 
 
 
 @given(st.sampled_from(WIDE), st.sampled_from(LITERALS))
-@settings(max_examples=400, deadline=None, print_blob=True)
+@settings(max_examples=150, deadline=None, print_blob=True)
 def test_what_the_fast_decoder_accepts_the_exact_one_accepts_with_the_same_value(
     declared: DeclaredColumn, literal: str
 ) -> None:

@@ -183,7 +183,7 @@ def sorted_maps(row: dict[str, Any]) -> dict[str, Any]:
     return {name: sorted(value) if name in ("counts", "by_name") else value for name, value in row.items()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(MESSAGES, min_size=1, max_size=5))
 def test_every_kind_of_field_is_read_as_protobuf_reads_it(messages: list[Any]) -> None:
     messages = messages * 32
@@ -211,7 +211,7 @@ def broken_bodies(draw: st.DrawFn) -> bytes:
             return bytes(body[:at]) + draw(st.binary(min_size=1, max_size=12)) + bytes(body[at:])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(BODIES | broken_bodies(), min_size=1, max_size=8))
 def test_speed_changes_no_result_whatever_the_bytes_are(bodies: list[bytes]) -> None:
     values = [HEAD + body for body in bodies]

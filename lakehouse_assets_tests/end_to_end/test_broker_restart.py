@@ -23,6 +23,7 @@ def table(tmp_path: Path, broker: Broker, topic: TopicFactory) -> Iterator[Lake]
     opened.systems.catalog.close()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_the_broker_was_killed_and_came_back(table: Lake, kafka: LocalKafka) -> None:
     table.produce(50, partition=0)
     table.produce(50, partition=1)

@@ -199,6 +199,7 @@ def test_staging_in_several_processes_lands_the_same_rows(lake: MakeLake, worker
     table.assert_holds({partition: list(range(50 + partition)) for partition in range(4)})
 
 
+@pytest.mark.slow
 def test_a_worker_whose_topic_partitions_are_quiet_goes_on_while_another_works(lake: MakeLake) -> None:
     table = lake(topic_partitions=2, workers=2)
     table.produce(5, partition=0)
@@ -231,6 +232,7 @@ def test_a_worker_killed_in_the_middle_loses_and_doubles_nothing(lake: MakeLake)
     table.assert_holds({0: list(range(40)), 1: list(range(40))})
 
 
+@pytest.mark.slow
 def test_a_bad_record_in_a_worker_names_itself_and_what_came_before_it_lands(lake: MakeLake) -> None:
     table = lake(on_bad_record="fail", topic_partitions=2, workers=2)
     table.produce(5, partition=0)

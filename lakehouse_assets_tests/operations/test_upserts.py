@@ -183,6 +183,7 @@ def test_a_table_with_rows_keeps_its_mode(lake: MakeLake) -> None:
         other.ingest()
 
 
+@pytest.mark.slow
 def test_workers_collapse_their_shares_and_one_commit_takes_all(lake: MakeLake) -> None:
     table = lake(topic_partitions=3, workers=3, commit_interval="1s", **_UPSERT)
     for partition in range(3):

@@ -133,6 +133,7 @@ def test_loading_imports_no_arrow_no_iceberg_and_no_kafka_client(tables: Path) -
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_two_hundred_tables_load(tmp_path: Path) -> None:
     for i in range(200):
         (tmp_path / f"t{i}.yaml").write_text(GOOD.format(name=f"t{i}"))

@@ -153,7 +153,7 @@ def assert_same(found: DecodedChanges, expected: DecodedChanges, key: Sequence[s
 
 
 @given(st.lists(messages(), min_size=1, max_size=10), st.sampled_from([(), (), ("a.t",), ("d.*", "*.o"), ("*",)]))
-@settings(max_examples=200, deadline=None, print_blob=True)
+@settings(max_examples=80, deadline=None, print_blob=True)
 def test_the_decoder_gives_what_the_exact_decoder_gives(
     batch: list[tuple[bytes | None, bytes | None, Headers | None]], wanted: Sequence[str]
 ) -> None:

@@ -82,7 +82,7 @@ def test_an_operation_that_ends_at_any_effect_loses_nothing_and_is_run_again(
     cases += [
         (number, "after") for number, effect in enumerate(effects) if effect.startswith(("commit", "delete"))
     ]
-    assert len(cases) > 5
+    assert len(cases) > 1
     for number, when in cases:
         print(number, when, effects[number])  # noqa: T201 - pytest shows it where the test fails
         end_in_the_middle(backup.restore(), operation, Fault(number, when, act))

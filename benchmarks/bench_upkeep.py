@@ -1,7 +1,7 @@
 """Ingestion while its table is looked after: commit time over thousands of commits, and a stream with maintenance beside it.
 
 Commits come as fast as they can here. What stands for time is their number: as many snapshots are kept as a commit every ten
-seconds makes in the three hours that snapshots live by default, and maintenance looks at the table every ten minutes of those.
+seconds makes in the hour that snapshots live by default, and maintenance looks at the table every ten minutes of it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from lakehouse_assets.systems.schema import TableShape
 
 MARKS = (10, 100, 500, 1000, 2000, 3000, 4000, 5000)
 _WINDOW = 21  # commits around a mark; their median counts
-_KEPT = 1080  # snapshots: three hours of a commit every ten seconds
+_KEPT = 360  # snapshots: an hour of a commit every ten seconds
 _LOOK_EVERY = 60  # commits: ten minutes
 _STREAM_MESSAGES = 3_000_000
 

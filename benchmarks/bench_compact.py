@@ -1,10 +1,11 @@
 """Compaction of 200 and of 1,000 small files of clicks: ours beside a plain rewrite by PyIceberg, and Spark's.
 
-    python -m benchmarks.bench_compact [--files 200 --files 1000] [--rounds 3] [--spark]
+    python -m benchmarks.bench_compact [--files 200 --files 1000] [--rounds 3] [--codec snappy] [--spark]
 
-12 columns and 5,000 rows a file, zstd, a commit for each file. Every contender is a process of its own and gets the same files
-in the same places; its time is that of the work, the commit included, its peak that of the process. Megabytes are those of the
-small files. Spark's session is warm: it compacted another table before.
+12 columns and 5,000 rows a file, a commit for each file, in zstd or the codec that is asked for; what is written is zstd always.
+Every contender is a process of its own and gets the same files in the same places; its time is that of the work, the commit
+included, its peak that of the process. Megabytes are those of the small files. Spark's session is warm: it compacted another
+table before.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from lakehouse_assets.systems.schema import Base, TableShape
 from lakehouse_assets_tests.spark import Spark
 
 ROWS_PER_FILE, DISTINCT_ROWS = 5_000, 200_000
+_CODEC = "write.parquet.compression-codec"
 NAME, WARM = "bench.clicks", "bench.warm"
 _WARM_FILES = 20
 
@@ -72,6 +74,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, action="append")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=CONTENDERS)
+    parser.add_argument("--codec", default="zstd", help="of the small files")
     parser.add_argument("--spark", action="store_true")
     parser.add_argument("--child", nargs=2)
     arguments = parser.parse_args()
@@ -80,18 +83,21 @@ def main() -> None:
         return
     for files in arguments.files or [200, 1000]:
         with tempfile.TemporaryDirectory() as folder:
-            _compare(Path(folder), files, arguments.rounds, arguments.only or list(CONTENDERS), with_spark=arguments.spark)
+            contenders = arguments.only or list(CONTENDERS)
+            _compare(
+                Path(folder), files, arguments.rounds, contenders, codec=arguments.codec, with_spark=arguments.spark
+            )
 
 
-def _compare(folder: Path, files: int, rounds: int, contenders: list[str], *, with_spark: bool) -> None:
+def _compare(folder: Path, files: int, rounds: int, contenders: list[str], *, codec: str, with_spark: bool) -> None:
     catalog = _open(folder)
-    size_mb = _fill(catalog, NAME, files) / 1e6
+    size_mb = _fill(catalog, NAME, files, codec) / 1e6
     if with_spark:
-        _fill(catalog, WARM, _WARM_FILES)
+        _fill(catalog, WARM, _WARM_FILES, codec)
     catalog.close()
     pristine = folder.with_name(f"{folder.name}-pristine")
     shutil.copytree(folder, pristine)
-    print(f"{files} files, {size_mb:.0f} MB, {files * ROWS_PER_FILE:,} rows")
+    print(f"{files} files, {size_mb:.0f} MB ({codec}), {files * ROWS_PER_FILE:,} rows")
     print(f"{'':24}{'work s':>8}{'MB/s':>8}{'whole s':>9}{'CPU s':>8}{'peak MB':>9}{'files':>7}")
     try:
         for name in [*contenders, *(["Spark"] if with_spark else [])]:
@@ -155,9 +161,9 @@ def _count_rows(catalog: Catalog) -> int:
     return catalog.load_table(NAME).scan().count()
 
 
-def _fill(catalog: Catalog, name: str, files: int) -> int:
+def _fill(catalog: Catalog, name: str, files: int, codec: str) -> int:
     """A table of so many files; their bytes."""
-    spec = TableSpec(table=name, source={"topic": "clicks"}, schema=SCHEMA)
+    spec = TableSpec(table=name, source={"topic": "clicks"}, schema=SCHEMA, properties={_CODEC: codec})
     ensure_table(catalog, TableShape.declared(spec), lambda: Ledger({"clicks": "id"}))
     clicks = pj.read_json(
         io.BytesIO(b"\n".join(generate_clicks(min(DISTINCT_ROWS, files * ROWS_PER_FILE)))),
@@ -173,6 +179,8 @@ def _fill(catalog: Catalog, name: str, files: int) -> int:
         writer.abandon()
         size_bytes += sum(file.file_size_in_bytes for file in described)
         publish(catalog, name, Delivery({}, NO_OFFSETS, described, {}, {}, Base.of(table)))
+    with catalog.load_table(name).transaction() as change:
+        change.set_properties({_CODEC: "zstd"})
     return size_bytes
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_compact [--files 200 --files 1000] [--rounds 3] [--codec snappy] [--spark]
 
-12 columns and 5,000 rows a file, a commit for each file, in zstd or the codec that is asked for; what is written is zstd always.
+12 columns and 5,000 rows a file, a commit for each file, in zstd or the codec asked for; what is written is zstd always.
 Every contender is a process of its own and gets the same files in the same places; its time is that of the work, the commit
 included, its peak that of the process. Megabytes are those of the small files. Spark's session is warm: it compacted another
 table before.

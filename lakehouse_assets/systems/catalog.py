@@ -63,7 +63,7 @@ DEFAULT_PROPERTIES = {
     "write.parquet.compression-level": "1",  # measured: level 3 costs 1.6 times the CPU for files of the same size
     "write.metadata.delete-after-commit.enabled": "true",  # one metadata file per commit would fill a disk in a week
     "write.metadata.previous-versions-max": "50",
-    "history.expire.max-snapshot-age-ms": "3600000",  # 1 h: a commit every 10 s makes 360 snapshots in it, and all are written with each
+    "history.expire.max-snapshot-age-ms": "3600000",  # 1 h: a commit every 10 s makes 360 in it, each writes all
     "history.expire.min-snapshots-to-keep": "10",
 }
 

@@ -70,8 +70,12 @@ def move_watermark(ledger: Ledger, move: WatermarkMove, added: TopicRanges) -> L
     whole = {log: event_ms[log] for log in added.partitions if log in event_ms and _is_whole(ledger, log)}
     moved = replace(ledger, event_ms=event_ms, settled_ms={**ledger.settled_ms, **whole})
     found = find_watermark(moved.settled_ms, move.logs, move.idle, move.disorder_ms)
-    known = [ms for ms in (found, ledger.watermark_ms) if ms is not None]
-    return replace(moved, watermark_ms=max(known, default=None))
+    return replace(moved, watermark_ms=later_of_both(found, ledger.watermark_ms))
+
+
+def later_of_both(one: int | None, other: int | None) -> int | None:
+    """The later watermark; the one that is there, where only one is."""
+    return max((ms for ms in (one, other) if ms is not None), default=None)
 
 
 def find_watermark(

@@ -50,8 +50,7 @@ def run_compact(task: MaintenanceTask) -> MaintenanceReport:
         return run_compact_in_spark(task, find_session())
     began = time.monotonic()
     if hindrance := _find_hindrance(require_table(task.catalog, task.table)):
-        kept_back = KeptBack("the table", hindrance)
-        return MaintenanceReport(task.table, COMPACT, task.is_dry_run, CompactionPlan(()).work, kept_back=[kept_back])
+        return task.report(COMPACT, CompactionPlan(()).work, kept_back=[KeptBack("the table", hindrance)], began=began)
     tidied = tidy_deletes(task)
     run = _Compaction(task, began, list(tidied.kept_back), list(tidied.snapshot_ids))
     table = require_table(task.catalog, task.table)
@@ -122,16 +121,8 @@ class _Compaction:
             "delete_files_deleted": len({d.file_path for file in sources for d in file.deletes if is_of_one_file(d)}),
             "rows": sum(group.checksum.rows for group in groups),
         }
-        return MaintenanceReport(
-            table=self.task.table,
-            operation=COMPACT,
-            is_dry_run=self.task.is_dry_run,
-            planned=planned,
-            figures={} if self.task.is_dry_run else {**rewritten, **figures},
-            kept_back=tuple(self.kept_back),
-            snapshot_ids=tuple(self.snapshot_ids),
-            seconds=time.monotonic() - self.began,
-        )
+        done = {} if self.task.is_dry_run else {**rewritten, **figures}
+        return self.task.report(COMPACT, planned, done, self.kept_back, self.snapshot_ids, began=self.began)
 
     def _carry_out(self, table: Table, plan: CompactionPlan) -> None:
         share = max(plan.size_bytes / _COMMITS, _COMMIT_BYTES)

@@ -37,7 +37,7 @@ def run_compact_in_spark(task: MaintenanceTask, session: Session) -> Maintenance
     spark = SparkTable(session, table)
     planned = _plan(before)
     if task.is_dry_run or not planned:
-        return MaintenanceReport(task.table, "compact", task.is_dry_run, planned, seconds=time.monotonic() - began)
+        return task.report("compact", planned, began=began)
     kept_back = [*_rewrite_data(task, before, spark), *_rewrite_deletes(task, before, spark)]
     after = _Standing(require_table(task.catalog, task.table))
     snapshots = list(_snapshots_of_spark(before, after))
@@ -48,10 +48,7 @@ def run_compact_in_spark(task: MaintenanceTask, session: Session) -> Maintenance
         raise SparkError(task.table, "the ledger lacks offsets that it held before", remedy)
     figures = {f"{what}_before": value for what, value in before.figures.items()}
     figures |= {f"{what}_after": value for what, value in after.figures.items()}
-    return MaintenanceReport(
-        task.table, "compact", False, planned, figures, kept_back, [s.snapshot_id for s in reversed(snapshots)],
-        time.monotonic() - began,
-    )  # fmt: skip
+    return task.report("compact", planned, figures, kept_back, [s.snapshot_id for s in reversed(snapshots)], began=began)
 
 
 class _Standing:

@@ -30,6 +30,7 @@ from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport, Plan
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.dropped import forget, is_listed, list_dropped, rename, unlist
+from lakehouse_assets.systems.expiry import is_collected
 from lakehouse_assets.systems.places import Neighbours, Place, locate
 from lakehouse_assets.systems.reachability import reach
 from lakehouse_assets.systems.storage import delete_files, delete_prefix, is_inside, list_files, normalize
@@ -54,18 +55,12 @@ def run_drop(task: MaintenanceTask) -> MaintenanceReport:
             unlist(task.catalog, dropped.original, dropped)
     changes = f"{task.table}{CHANGE_LOG_SUFFIX}"
     stays = [KeptBack(changes, "a table of its own; drop it too if nobody needs it")]
-    return MaintenanceReport(
-        table=task.table,
-        operation="drop",
-        is_dry_run=task.is_dry_run,
-        planned=PlannedWork(
-            titles=("table", "kept_as", "undo_until_ms"),
-            rows=[(dropped.original, dropped.full_name, dropped.undo_until_ms) for dropped in tables],
-        ),
-        figures={} if task.is_dry_run else {"tables_dropped": len(tables), "undo_until_ms": tables[0].undo_until_ms},
-        kept_back=stays if is_listed(task.catalog, changes) else (),
-        seconds=time.monotonic() - began,
+    planned = PlannedWork(
+        titles=("table", "kept_as", "undo_until_ms"),
+        rows=[(dropped.original, dropped.full_name, dropped.undo_until_ms) for dropped in tables],
     )
+    figures = {} if task.is_dry_run else {"tables_dropped": len(tables), "undo_until_ms": tables[0].undo_until_ms}
+    return task.report("drop", planned, figures, stays if is_listed(task.catalog, changes) else (), began=began)
 
 
 def _drop_plan(task: MaintenanceTask) -> list[DroppedTable]:
@@ -111,14 +106,8 @@ def run_undo_drop(task: MaintenanceTask) -> MaintenanceReport:
             except (TableMissingError, TableAlreadyExistsError) as error:
                 reason = "somebody else purged it, had it back, or took its name just now"
                 raise UndoImpossibleError(task.table, reason, "Look again") from error
-    return MaintenanceReport(
-        table=task.table,
-        operation="undo_drop",
-        is_dry_run=task.is_dry_run,
-        planned=PlannedWork(titles=("table", "kept_as"), rows=[(one.original, one.full_name) for one in tables]),
-        figures={} if task.is_dry_run else {"tables_restored": len(tables)},
-        seconds=time.monotonic() - began,
-    )
+    planned = PlannedWork(titles=("table", "kept_as"), rows=[(one.original, one.full_name) for one in tables])
+    return task.report("undo_drop", planned, {} if task.is_dry_run else {"tables_restored": len(tables)}, began=began)
 
 
 def _undo_plan(catalog: Catalog, table: str) -> list[DroppedTable]:
@@ -179,7 +168,7 @@ def run_purge(task: MaintenanceTask) -> MaintenanceReport:
             targets |= {one.full_name: replace(one, is_purging=True) for one in list_dropped(catalog, name)}
     if not targets:
         raise TableMissingError(task.table)
-    return _purge(task, task.table, targets, Neighbours.of(catalog))
+    return _purge(task, targets, Neighbours.of(catalog))
 
 
 def purge_overdue(
@@ -203,7 +192,7 @@ def purge_overdue(
             break
         task = MaintenanceTask(catalog, dropped.original, MaintenanceSpec(), now_ms, stop, on_progress, is_dry_run)
         try:
-            reports.append(_purge(task, dropped.original, {dropped.full_name: replace(dropped, is_purging=True)}, neighbours))
+            reports.append(_purge(task, {dropped.full_name: replace(dropped, is_purging=True)}, neighbours))
         except TableMissingError:
             continue  # another run of maintenance was first
         except LakehouseError as error:
@@ -212,7 +201,7 @@ def purge_overdue(
     return reports
 
 
-def _purge(task: MaintenanceTask, table: str, targets: dict[str, DroppedTable], neighbours: Neighbours) -> MaintenanceReport:
+def _purge(task: MaintenanceTask, targets: dict[str, DroppedTable], neighbours: Neighbours) -> MaintenanceReport:
     began = time.monotonic()
     purges = [_inspect(task, name, dropped, targets.keys(), neighbours) for name, dropped in targets.items()]
     deleted, kept_back = 0, []
@@ -222,15 +211,9 @@ def _purge(task: MaintenanceTask, table: str, targets: dict[str, DroppedTable], 
             gone, kept = _delete(task.catalog, purge)
             deleted += gone
             kept_back += kept
-    return MaintenanceReport(
-        table=table,
-        operation="purge",
-        is_dry_run=task.is_dry_run,
-        planned=PlannedWork(_PURGE_TITLES, [purge.row for purge in purges]),
-        figures={} if task.is_dry_run else {"tables_purged": len(purges), "files_deleted": deleted},
-        kept_back=kept_back,
-        seconds=time.monotonic() - began,
-    )
+    planned = PlannedWork(_PURGE_TITLES, [purge.row for purge in purges])
+    figures = {} if task.is_dry_run else {"tables_purged": len(purges), "files_deleted": deleted}
+    return task.report("purge", planned, figures, kept_back, began=began)
 
 
 def _inspect(
@@ -243,7 +226,7 @@ def _inspect(
         raise TableMissingError(name)
     if place.table is None and not task.is_confirmed:
         raise PurgeRefusedError(name, f"what is in it can't be read ({place.problem})", anyway)
-    if place.table is not None and place.table.properties.get("gc.enabled", "true").lower() == "false":
+    if place.table is not None and not is_collected(place.table):
         raise PurgeRefusedError(name, "its property gc.enabled is false", "Set it to true if its files are nobody else's")
     if place.location is None:
         return _Purge(name, dropped, place, load_file_io(task.catalog.properties), (), 0, 0)

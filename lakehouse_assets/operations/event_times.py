@@ -37,35 +37,34 @@ def read_event_times(spec: EventTimeSpec, batch: MessageBatch, reading: Reading)
     )
 
 
-def find_idle(
-    spec: EventTimeSpec, ledger: Ledger, stops: Mapping[TopicPartition, int], began_ms: int | None, now_ms: int
+def build_move(
+    spec: EventTimeSpec, table: Table, ledger: Ledger, times: EventTimes, stops: Mapping[TopicPartition, int], now_ms: int
+) -> WatermarkMove:
+    """What a commit does to the watermark. `ledger` has its offsets already; `stops` are the ends of all topic partitions."""
+    idle = _find_idle(spec, table, ledger, stops, now_ms)
+    return WatermarkMove(times.newest_ms, frozenset(stops), idle, spec.max_disorder // timedelta(milliseconds=1))
+
+
+def _find_idle(
+    spec: EventTimeSpec, table: Table, ledger: Ledger, stops: Mapping[TopicPartition, int], now_ms: int
 ) -> frozenset[TopicPartition]:
     """Topic partitions of which the table has everything up to `stops`, and which had no message for `idle_after`.
 
-    One without any message is as old as the table, which had its first commit at `began_ms`; None: it has none.
+    One without any message is as old as the first commit of the table that is known.
     """
     if spec.idle_after is None:
         return frozenset()
+    began_ms = min((snapshot.timestamp_ms for snapshot in table.metadata.snapshots), default=None)
     quiet_since = now_ms - spec.idle_after // timedelta(milliseconds=1)
     missing = ledger.missing(stops)
     last_ms = {log: ledger.newest_ms.get(log, began_ms) for log in stops}
     return frozenset(log for log, at in last_ms.items() if at is not None and at <= quiet_since and not missing[log])
 
 
-def build_move(
-    spec: EventTimeSpec, table: Table, ledger: Ledger, times: EventTimes, stops: Mapping[TopicPartition, int], now_ms: int
-) -> WatermarkMove:
-    """What a commit does to the watermark. `ledger` has its offsets already; `stops` are the ends of all topic partitions."""
-    began_ms = min((snapshot.timestamp_ms for snapshot in table.metadata.snapshots), default=None)
-    idle = find_idle(spec, ledger, stops, began_ms, now_ms)
-    return WatermarkMove(times.newest_ms, frozenset(stops), idle, spec.max_disorder // timedelta(milliseconds=1))
-
-
 def _newest(batch: MessageBatch, reading: Reading, event_ms: Times, told: Mask) -> Mapping[TopicPartition, int]:
     newest: dict[TopicPartition, int] = {}
-    logs = batch.places[reading.places]
-    for at, log in enumerate(batch.logs):
-        mine = told & (logs == at)
+    for log, its in batch.by_log():
+        mine = told & its[reading.places]
         if mine.any():
             newest[log] = int(event_ms[mine].max())
     return newest

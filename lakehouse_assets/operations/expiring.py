@@ -140,15 +140,7 @@ class _Expiry:
 
     def report(self, planned: PlannedWork, figures: dict[str, int], began: float) -> MaintenanceReport:
         """What became of it."""
-        return MaintenanceReport(
-            table=self.task.table,
-            operation=EXPIRE,
-            is_dry_run=self.task.is_dry_run,
-            planned=planned,
-            figures=figures,
-            kept_back=tuple(self.kept_back),
-            seconds=time.monotonic() - began,
-        )
+        return self.task.report(EXPIRE, planned, figures, self.kept_back, began=began)
 
     def _note(self, ids: frozenset[int], refs: Sequence[str]) -> None:
         """Remember what was taken out of the state that is about to be forgotten."""

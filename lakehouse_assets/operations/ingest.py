@@ -299,12 +299,11 @@ class _Run:
             self._rowless = batch
             return
         source, spec = self._systems.source, self._spec
-        before = source.read_bounds(spec.table, description.logs)
+        stops = {log: b.stop for log, b in source.read_bounds(spec.table, description.logs).items()}
         try:
             delivery = build_delivery(table, description, batch)
             delivery = replace(delivery, properties=refuse_other_tables(spec, table, self._met | batch.tables))
             if spec.event_time is not None:
-                stops = {log: b.stop for log, b in before.items()}
                 ledger = self._ledger.with_rows(batch.ranges, batch.last_row, batch.newest_ms)
                 move = build_move(spec.event_time, table, ledger, batch.event_times, stops, self._now_ms())
                 delivery = replace(delivery, watermark=move)
@@ -326,7 +325,7 @@ class _Run:
         self._ledger = landed.ledger
         self.commits += 1
         self._rows += batch.row_count
-        report = build_report(spec, batch, landed, {log: b.stop for log, b in before.items()}, merged)
+        report = build_report(spec, batch, landed, stops, merged)
         self._on_commit(replace(report, pace=self._pacer.pace))
         self._pacer.look(landed.metadata, lambda: require_table(self._systems.catalog, spec.table))
 

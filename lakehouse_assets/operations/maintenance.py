@@ -1,10 +1,12 @@
 """What an operation of maintenance is given. One signature for all: `run_<operation>(task) -> MaintenanceReport`."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
 
+from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport, PlannedWork
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 
 
@@ -31,3 +33,25 @@ class MaintenanceTask:
     on_progress: Callable[[str], None] = lambda _: None
     is_dry_run: bool = False
     is_confirmed: bool = False
+
+    def report(
+        self,
+        operation: str,
+        planned: PlannedWork,
+        figures: Mapping[str, int | float] | None = None,
+        kept_back: Sequence[KeptBack] = (),
+        snapshot_ids: Sequence[int] = (),
+        *,
+        began: float,
+    ) -> MaintenanceReport:
+        """What became of it; `began` is when, by the monotonic clock."""
+        return MaintenanceReport(
+            table=self.table,
+            operation=operation,
+            is_dry_run=self.is_dry_run,
+            planned=planned,
+            figures=figures or {},
+            kept_back=tuple(kept_back),
+            snapshot_ids=tuple(snapshot_ids),
+            seconds=time.monotonic() - began,
+        )

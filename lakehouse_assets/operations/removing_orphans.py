@@ -110,15 +110,7 @@ class _Removal:
 
     def report(self, planned: PlannedWork, figures: Mapping[str, int], began: float) -> MaintenanceReport:
         """What became of it."""
-        return MaintenanceReport(
-            table=self.task.table,
-            operation=REMOVE_ORPHANS,
-            is_dry_run=self.task.is_dry_run,
-            planned=planned,
-            figures=figures,
-            kept_back=tuple(self.kept_back),
-            seconds=time.monotonic() - began,
-        )
+        return self.task.report(REMOVE_ORPHANS, planned, figures, self.kept_back, began=began)
 
     def _read_again(self) -> Table:
         uuid, self.table = self.table.metadata.table_uuid, require_table(self.task.catalog, self.task.table)

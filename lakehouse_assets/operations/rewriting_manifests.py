@@ -40,15 +40,8 @@ def run_rewrite_manifests(task: MaintenanceTask) -> MaintenanceReport:
     if groups and not task.is_dry_run and (landed := rewriting.run(table)) is not None:
         snapshot_ids.append(landed)
         figures = rewriting.figures
-    return MaintenanceReport(
-        table=task.table,
-        operation=_OPERATION,
-        is_dry_run=task.is_dry_run,
-        planned=_describe(groups, manifest_target_bytes(table)),
-        figures=figures,
-        snapshot_ids=snapshot_ids,
-        seconds=time.monotonic() - began,
-    )
+    planned = _describe(groups, manifest_target_bytes(table))
+    return task.report(_OPERATION, planned, figures, snapshot_ids=snapshot_ids, began=began)
 
 
 class _Rewriting:

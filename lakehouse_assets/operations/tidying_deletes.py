@@ -54,16 +54,7 @@ class _Tidying:
         if plan and not self.task.is_dry_run:
             self._carry_out(table, live, plan)
             figures |= _count(self._read()[1], "after")
-        return MaintenanceReport(
-            self.task.table,
-            OPERATION,
-            self.task.is_dry_run,
-            plan.as_work(),
-            figures,
-            self.kept_back,
-            self.snapshot_ids,
-            time.monotonic() - self.began,
-        )
+        return self.task.report(OPERATION, plan.as_work(), figures, self.kept_back, self.snapshot_ids, began=self.began)
 
     def _read(self) -> tuple[Table, LiveFiles]:
         table = require_table(self.task.catalog, self.task.table)

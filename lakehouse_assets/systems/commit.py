@@ -49,6 +49,7 @@ from lakehouse_assets.model.watermark import (
     FLINK_WATERMARK_KEY,
     WATERMARK_KEY,
     WatermarkMove,
+    later_of_both,
     move_watermark,
 )
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
@@ -272,7 +273,7 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger | None:
 def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int) -> Ledger:
     """The ledger that the attempt carries, signed by its snapshot."""
     moved = before.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
-    moved = replace(moved, watermark_ms=_later(moved.watermark_ms, _read_watermark(table)))
+    moved = replace(moved, watermark_ms=later_of_both(moved.watermark_ms, _read_watermark(table)))
     if delivery.watermark is not None:
         moved = move_watermark(moved, delivery.watermark, delivery.ranges)
     if delivery.by_key:
@@ -300,10 +301,6 @@ def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger | None
 def _read_watermark(table: Table) -> int | None:
     text = table.metadata.properties.get(WATERMARK_KEY)
     return int(text) if text is not None and text.lstrip("-").isdigit() else None
-
-
-def _later(one: int | None, other: int | None) -> int | None:
-    return max((ms for ms in (one, other) if ms is not None), default=None)
 
 
 def _watermark_notes(table: Table, signed: Ledger | None) -> dict[str, str]:

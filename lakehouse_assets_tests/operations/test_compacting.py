@@ -1,6 +1,6 @@
 """Small files become few, and the rows stay what they are, whoever else writes meanwhile."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -33,13 +33,6 @@ from lakehouse_assets_tests.operations.compactions import (
     make_task,
     read_ids,
 )
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = make_systems(tmp_path).catalog
-    yield opened
-    opened.close()
 
 
 def _list_data(catalog: Catalog) -> set[str]:

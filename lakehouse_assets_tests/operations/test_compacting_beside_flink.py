@@ -1,16 +1,12 @@
 """Compaction of tables that Flink writes too, and what happens where a commit is answered late."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 from pyiceberg.transforms import BucketTransform
 from requests.exceptions import ConnectionError as NoAnswerError
 
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests import judge
-from lakehouse_assets_tests.builders import make_systems
 from lakehouse_assets_tests.foreign_deletes import delete_rows
 from lakehouse_assets_tests.foreign_upserts import delete_keys, upsert
 from lakehouse_assets_tests.operations.compactions import (
@@ -22,13 +18,6 @@ from lakehouse_assets_tests.operations.compactions import (
     read_ids,
 )
 from lakehouse_assets_tests.systems.merges import Merger, make_upsert_spec
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Any]:
-    opened = make_systems(tmp_path).catalog
-    yield opened
-    opened.close()
 
 
 def read_duckdb(catalog: Any) -> list[object]:

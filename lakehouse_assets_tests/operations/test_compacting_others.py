@@ -1,7 +1,5 @@
 """Compaction of tables whose shape changed, that are sorted, or whose rows others change meanwhile."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +15,7 @@ from pyiceberg.types import DoubleType, IntegerType, LongType, NestedField, Stri
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY
 from lakehouse_assets_tests import judge
-from lakehouse_assets_tests.builders import append_foreign_rows, make_spec, make_systems, make_table
+from lakehouse_assets_tests.builders import append_foreign_rows, make_spec, make_table
 from lakehouse_assets_tests.foreign_deletes import delete_rows
 from lakehouse_assets_tests.operations.compactions import (
     NAME,
@@ -28,13 +26,6 @@ from lakehouse_assets_tests.operations.compactions import (
     read_ids,
 )
 from lakehouse_assets_tests.systems.merges import Merger, make_changes, make_upsert_spec
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[Catalog]:
-    opened = make_systems(tmp_path).catalog
-    yield opened
-    opened.close()
 
 
 def _read_column(table: Table, column: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.old_metadata import list_old_metadata
 from lakehouse_assets.systems.reachability import reach
 from lakehouse_assets_tests import faults, judge
-from lakehouse_assets_tests.builders import append_foreign_rows, make_delivery, make_systems, roll_back
-from lakehouse_assets_tests.faults import EFFECTS, FAULTY, Crash, Fault, FaultyCatalog, pass_by, raising
+from lakehouse_assets_tests.builders import append_foreign_rows, make_delivery, roll_back
+from lakehouse_assets_tests.faults import EFFECTS, Crash, Fault, FaultyCatalog, pass_by, raising
 from lakehouse_assets_tests.operations.compactions import NAME, compact, fill, make_task
 from lakehouse_assets_tests.systems.merges import Merger
 
@@ -44,16 +44,6 @@ AGE = "history.expire.max-snapshot-age-ms"
 LEAST = "history.expire.min-snapshots-to-keep"
 ONLY_THE_HEAD = {LEAST: "1", "write.metadata.previous-versions-max": "3"}
 Act = Callable[[], object]
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[FaultyCatalog]:
-    EFFECTS.arm(None)
-    opened = make_systems(tmp_path, **FAULTY).catalog
-    assert isinstance(opened, FaultyCatalog)
-    yield opened
-    EFFECTS.arm(None)
-    opened.close()
 
 
 def tomorrow() -> int:

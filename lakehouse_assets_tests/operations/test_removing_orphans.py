@@ -28,22 +28,12 @@ from lakehouse_assets.systems import orphans as orphans_module
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.storage import StoredFile, list_files
 from lakehouse_assets_tests import faults, judge
-from lakehouse_assets_tests.builders import expire, make_delivery, make_spec, make_systems, make_table
-from lakehouse_assets_tests.faults import EFFECTS, FAULTY, Crash, Fault, FaultyCatalog
+from lakehouse_assets_tests.builders import expire, make_delivery, make_spec, make_table
+from lakehouse_assets_tests.faults import EFFECTS, Crash, Fault, FaultyCatalog
 from lakehouse_assets_tests.operations.compactions import NAME, fill, make_task
 from lakehouse_assets_tests.systems.merges import Merger
 
 DAY_S = 24 * 3600
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[FaultyCatalog]:
-    EFFECTS.arm(None)
-    opened = make_systems(tmp_path, **FAULTY).catalog
-    assert isinstance(opened, FaultyCatalog)
-    yield opened
-    EFFECTS.arm(None)
-    opened.close()
 
 
 def remove(catalog: FaultyCatalog, table: str = NAME, **parts: Any) -> MaintenanceReport:

@@ -1,7 +1,6 @@
 """Delete files become one for each data file, and whatever others commit meanwhile, rows stay what they are."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,20 +18,10 @@ from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.position_deletes import is_of_one_file
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests import faults, judge
-from lakehouse_assets_tests.builders import append_foreign_rows, make_systems, roll_back
-from lakehouse_assets_tests.faults import FAULTY, Crash, Fault, FaultyCatalog, crash
+from lakehouse_assets_tests.builders import append_foreign_rows, roll_back
+from lakehouse_assets_tests.faults import Crash, Fault, FaultyCatalog, crash
 from lakehouse_assets_tests.foreign_deletes import delete_rows
 from lakehouse_assets_tests.systems.merges import NAME, Merger, make_upsert_spec
-
-
-@pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[FaultyCatalog]:
-    faults.EFFECTS.arm(None)
-    opened = make_systems(tmp_path, **FAULTY).catalog
-    assert isinstance(opened, FaultyCatalog)
-    yield opened
-    faults.EFFECTS.arm(None)
-    opened.close()
 
 
 def tidy(catalog: FaultyCatalog, table: str = NAME, **parts: Any) -> MaintenanceReport:

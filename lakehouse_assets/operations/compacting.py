@@ -122,7 +122,7 @@ class _Compaction:
             "rows": sum(group.checksum.rows for group in groups),
         }
         done = {} if self.task.is_dry_run else {**rewritten, **figures}
-        return self.task.report(COMPACT, planned, done, self.kept_back, self.snapshot_ids, began=self.began)
+        return self.task.report(COMPACT, planned, done, tuple(self.kept_back), tuple(self.snapshot_ids), began=self.began)
 
     def _carry_out(self, table: Table, plan: CompactionPlan) -> None:
         share = max(plan.size_bytes / _COMMITS, _COMMIT_BYTES)

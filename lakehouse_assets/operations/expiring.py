@@ -140,7 +140,7 @@ class _Expiry:
 
     def report(self, planned: PlannedWork, figures: dict[str, int], began: float) -> MaintenanceReport:
         """What became of it."""
-        return self.task.report(EXPIRE, planned, figures, self.kept_back, began=began)
+        return self.task.report(EXPIRE, planned, figures, tuple(self.kept_back), began=began)
 
     def _note(self, ids: frozenset[int], refs: Sequence[str]) -> None:
         """Remember what was taken out of the state that is about to be forgotten."""

@@ -51,7 +51,7 @@ class MaintenanceTask:
             is_dry_run=self.is_dry_run,
             planned=planned,
             figures=figures or {},
-            kept_back=tuple(kept_back),
-            snapshot_ids=tuple(snapshot_ids),
+            kept_back=kept_back,
+            snapshot_ids=snapshot_ids,
             seconds=time.monotonic() - began,
         )

@@ -110,7 +110,7 @@ class _Removal:
 
     def report(self, planned: PlannedWork, figures: Mapping[str, int], began: float) -> MaintenanceReport:
         """What became of it."""
-        return self.task.report(REMOVE_ORPHANS, planned, figures, self.kept_back, began=began)
+        return self.task.report(REMOVE_ORPHANS, planned, figures, tuple(self.kept_back), began=began)
 
     def _read_again(self) -> Table:
         uuid, self.table = self.table.metadata.table_uuid, require_table(self.task.catalog, self.task.table)

@@ -3,13 +3,15 @@
 A branch keeps its newest snapshots, as many as it must and as long as they are young, a tag its one. A branch or tag that is
 older than its own age goes, but for `main`. What no branch leads to, after a rollback, stays while it is young.
 
-Ours: a snapshot is young as long as somebody may read it who began when it was the newest, however long that was so. And the
-snapshots on `main` that carry what this platform knows of a table stay, as far as one that stays needs them: what the table
-holds is found by walking back from its head, which may be any of these after a rollback.
+Ours: a snapshot is young as long as somebody may read it who began when it was the newest, however long that was so. And below
+each snapshot that stays, on whatever branch, the nearest one stays that carries what this platform knows of a table, with all
+in between: what the table holds is found by walking back from its head, which may be any of them after a rollback.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 MAIN = "main"
 
@@ -83,7 +85,7 @@ def plan_retention(versions: Sequence[Version], refs: Sequence[Ref], rules: Rete
             kept.update(_kept_by(ref, known, rules, now_ms))
     strays = (one for one in versions if one.snapshot_id not in led_to)
     kept.update(one.snapshot_id for one in strays if one.is_young(rules.max_snapshot_age_ms, now_ms))
-    held = _held(known, staying, kept)
+    held = _held(known, kept)
     free = (one for one in versions if one.snapshot_id not in kept and one.snapshot_id not in held)
     return Retention([one.snapshot_id for one in sorted(free, key=lambda one: one.at_ms)], gone, held)
 
@@ -110,16 +112,25 @@ def _kept_by(branch: Ref, known: Mapping[int, Version], rules: RetentionRules, n
         yield version.snapshot_id
 
 
-def _held(known: Mapping[int, Version], refs: Sequence[Ref], kept: Set[int]) -> dict[int, frozenset[str]]:
-    """Snapshots of `main` that only lead from one that is kept to what it needs, each with what that is."""
-    history = [version for ref in refs if ref.name == MAIN for version in _walk(known, ref.snapshot_id)]
-    oldest = {word: place for place, version in enumerate(history) for word in version.carries}
+def _held(known: Mapping[int, Version], kept: Set[int]) -> dict[int, frozenset[str]]:
+    """Snapshots that only lead from one that is kept to what it needs, each with what that is."""
     held: dict[int, frozenset[str]] = {}
-    wanted = frozenset[str]()
-    for place, version in enumerate(history):
+    below, wanted = (defaultdict[int | None, frozenset[str]](frozenset) for _ in range(2))
+    upwards = _parents_first(known)
+    for version in upwards:
+        below[version.snapshot_id] = version.carries | below[version.parent_id]
+    for version in reversed(upwards):
         if version.snapshot_id in kept:
-            wanted = frozenset(word for word, last in oldest.items() if last >= place)
-        elif wanted:
-            held[version.snapshot_id] = wanted
-        wanted -= version.carries
+            wanted[version.snapshot_id] = below[version.snapshot_id]
+        elif wanted[version.snapshot_id]:
+            held[version.snapshot_id] = wanted[version.snapshot_id]
+        wanted[version.parent_id] |= wanted[version.snapshot_id] - version.carries
     return held
+
+
+def _parents_first(known: Mapping[int, Version]) -> list[Version]:
+    order: dict[int, Version] = {}
+    for snapshot_id in known:
+        fresh = takewhile(lambda version: version.snapshot_id not in order, _walk(known, snapshot_id))
+        order.update((version.snapshot_id, version) for version in reversed([*fresh]))
+    return list(order.values())

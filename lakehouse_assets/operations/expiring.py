@@ -52,7 +52,7 @@ def run_expire(task: MaintenanceTask) -> MaintenanceReport:
     retention = judge_retention(run.table, run.now_ms)
     if retention.held:
         carried = ", ".join(sorted(frozenset[str]().union(*retention.held.values())))
-        reason = f"the last snapshots that carry {carried}, and all since then; the next commit of ours lets them go"
+        reason = f"they lead from what stays, the head, a branch or a tag, to {carried}; our next commit there frees them"
         run.kept_back.append(KeptBack(f"{len(retention.held):,} snapshots", reason))
     if task.is_dry_run:
         return run.report(run.describe(retention, run.foresee(retention)), {}, began)

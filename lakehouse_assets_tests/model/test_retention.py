@@ -119,6 +119,25 @@ def test_what_was_rolled_back_holds_nothing() -> None:
     assert plan(versions, Ref("main", 2)) == Retention([3], [], {1: LEDGER})
 
 
+def test_a_tag_or_a_branch_beside_main_is_not_cut_off_from_what_it_needs() -> None:
+    """A catalog forgets the parent of a snapshot when that goes, so that a tag stands alone from the second time on."""
+    versions = history(9, 8, 7, 1, carries={1: LEDGER, 4: LEDGER})
+    forgotten = replace(versions[3], parent_id=None)
+    branch = Version(11, 2, NOW - 7 * DAY)
+
+    for ref in (Ref("v1", 2, is_branch=False), Ref("audit", 2), Ref("audit", 11)):
+        assert plan([*versions, branch], Ref("main", 4), ref).held.keys() >= {1}
+        assert plan([*versions[:2], forgotten, branch], Ref("main", 4), ref).held.keys() >= {1}
+
+
+def test_long_histories_are_judged_in_no_time() -> None:
+    count = 20_000
+    versions = history(*(9 for _ in range(count)), carries={1: LEDGER})
+    tags = [Ref(f"tag-{number}", number, is_branch=False) for number in range(1, count, 2)]
+
+    assert len(plan(versions, Ref("main", count), *tags).held) == count // 2 - 1
+
+
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[list[Version], list[Ref], RetentionRules]:
     """Trees of up to twelve snapshots, with parents that are gone, and clocks that go back."""
@@ -177,8 +196,8 @@ def must_stay(versions: list[Version], refs: list[Ref], rules: RetentionRules) -
     referenced = {one.snapshot_id for ref in alive for one in (line(ref.snapshot_id) if ref.is_branch else [by_id[ref.snapshot_id]])}
     kept = {one.snapshot_id for one in versions if any(wants(ref, one) for ref in alive)}
     kept |= {one.snapshot_id for one in versions if one.snapshot_id not in referenced and is_young(one, rules.max_snapshot_age_ms)}
-    main = [line(ref.snapshot_id) for ref in alive if ref.name == "main"]
-    kept |= {one.snapshot_id for above in main for place, one in enumerate(above) if is_carried(place, above)}
+    lines = [line(snapshot_id) for snapshot_id in kept]
+    kept |= {one.snapshot_id for above in lines for place, one in enumerate(above) if is_carried(place, above)}
     return kept, {ref.name for ref in alive} | {ref.name for ref in refs if ref.snapshot_id not in by_id}
 
 

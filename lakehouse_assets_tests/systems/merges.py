@@ -73,7 +73,7 @@ class Merger:
     def publish(self, merge: RowMerge) -> None:
         """Make the snapshot."""
         offsets = range(self.offset, self.offset + 1)
-        publish(self.catalog, NAME, make_delivery(self.table, {0: offsets}, files=[], replaces=merge.swap))
+        publish(self.catalog, NAME, make_delivery(self.table, {0: offsets}, files=[], replaces=merge.swap, by_key=True))
         self.offset += 1
 
     def put(self, rows: Rows, **parts: Any) -> RowMerge:

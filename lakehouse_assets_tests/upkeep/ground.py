@@ -255,18 +255,24 @@ class Ground:
         if not self.has_equality_deletes:  # PyIceberg refuses these
             found = table.scan(selected_fields=("id", "text")).to_arrow().to_pylist()
             assert sorted((row["id"], row["text"]) for row in found) == self.now.sorted()
-        ledger = read_ledger(table)
-        assert ledger is not None
-        assert ledger.held == make_ranges({0: [(0, self.now.held)]} if self.now.held else {}), self._recent()
+        self._judge_ledger(table, self.now)
         assert_whole(table)
         known = {snapshot: moment.sorted() for snapshot, moment in self.heads.items()}
         for snapshot in table.snapshots():
             rows = read_rows(table, _COLUMNS, snapshot.snapshot_id)
             assert rows == known.get(snapshot.snapshot_id, rows), f"snapshot {snapshot.snapshot_id} changed"
+            if snapshot.snapshot_id in known:
+                self._judge_ledger(_rolled_back(table, snapshot.snapshot_id), self.heads[snapshot.snapshot_id])
         assert_replaced_purely(table, _COLUMNS, known)
         assert {name: ref.snapshot_id for name, ref in table.refs().items() if name in self.tags} == self.tags
         if "side" in table.refs():
             assert table.refs()["side"].snapshot_id in known
+
+    def _judge_ledger(self, table: Table, moment: Moment) -> None:
+        """Each commit of ours brings one offset."""
+        ledger = read_ledger(table)
+        assert ledger is not None
+        assert ledger.held == make_ranges({0: [(0, moment.held)]} if moment.held else {}), self._recent()
 
     def _recent(self) -> str:
         """The last snapshots, for who has to find out what went wrong."""
@@ -290,6 +296,12 @@ class Ground:
     def data_files(self) -> int:
         """How many the current snapshot reads."""
         return len(self.table.inspect.data_files())
+
+
+def _rolled_back(table: Table, snapshot_id: int) -> Table:
+    """The table as it would be, if somebody made this snapshot the current one."""
+    metadata = table.metadata.model_copy(update={"current_snapshot_id": snapshot_id})
+    return Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
 
 
 class Backup:

@@ -31,6 +31,7 @@
     │  ├─ TableMissingError
     │  ├─ TableReplacedError             same name, other uuid
     │  ├─ TableDiffersError              the table is not what its declaration says
+    │  ├─ NoEventTimeError               no column says when a row happened
     │  ├─ DropImpossibleError            it can't be dropped so that it can be had back
     │  ├─ UndoImpossibleError            no dropped table can be had back under this name
     │  ├─ PurgeRefusedError              its files may be somebody else's too
@@ -474,6 +475,17 @@ class TableDiffersError(TableError):
         super().__init__(
             f"Cannot write {table}: the table differs from its declaration: {'; '.join(differences)}. Nothing was changed. "
             f"{would}Make the declaration say what the table is, or declare a new table."
+        )
+
+
+class NoEventTimeError(TableError):
+    """A slice of event time is asked of a table that does not say when its rows happened; `found` says what it says."""
+
+    def __init__(self, table: str, found: str) -> None:
+        self.table, self.found = table, found
+        super().__init__(
+            f"Cannot read a slice of event time of {table}: found {found}, expected the name of a timestamp or timestamptz "
+            f"column. Declare it for this table (event_time: {{column: ...}}), or read the table whole."
         )
 
 

@@ -8,17 +8,52 @@ more than an hour ahead of now begin no slice: they belong to the one in which t
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Final, Literal, Self
 
 from lakehouse_assets.model.offsets import TopicPartition
 
 MAX_AHEAD_MS = 3_600_000
+EVENT_TIME_COLUMN_KEY: Final = "lakehouse.event-time-column"  # table property: the column by which readers slice the rows
 
 Every = Literal["hour", "day"]
 Boundaries = Mapping[TopicPartition, Mapping[int, int]]  # topic partition -> time in ms -> offset
 
 _KEY_FORMATS: dict[Every, str] = {"hour": "%Y-%m-%d-%H:%M", "day": "%Y-%m-%d"}
 _LENGTHS: dict[Every, timedelta] = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSlice:
+    """A range of event time, ms since 1970: from `start_ms` on, up to but not at `stop_ms`.
+
+    Raises:
+        ValueError: it ends before it begins, or where it begins.
+    """
+
+    start_ms: int
+    stop_ms: int
+
+    def __post_init__(self) -> None:
+        if self.stop_ms <= self.start_ms:
+            raise ValueError(f"the slice {self} ends no later than it begins")
+
+    @classmethod
+    def between(cls, start: datetime, stop: datetime) -> Self:
+        """The slice of two aware datetimes."""
+        return cls(to_ms(start), to_ms(stop))
+
+    @property
+    def start(self) -> datetime:
+        """The first moment of it, in UTC."""
+        return datetime.fromtimestamp(self.start_ms / 1000, UTC)
+
+    @property
+    def stop(self) -> datetime:
+        """The first moment after it, in UTC."""
+        return datetime.fromtimestamp(self.stop_ms / 1000, UTC)
+
+    def __str__(self) -> str:
+        return f"{self.start:%Y-%m-%dT%H:%M:%SZ} to {self.stop:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @dataclass(frozen=True, slots=True)

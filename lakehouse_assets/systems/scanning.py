@@ -1,7 +1,8 @@
 """A table as Arrow's own kind of dataset, for engines that scan those: they ask for columns and a condition, and get a stream.
 
 Hides how an Iceberg table is read: its files, one after the other, in batches. Memory is a few batches of the columns asked
-for, whatever the size of the table. Every scan reads the same snapshot.
+for, whatever the size of the table. Every scan reads the same snapshot. A slice of event time is left to the files: those of
+other partitions, or whose bounds lie outside, are not opened, nor are row groups.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow.fs import LocalFileSystem
 from pyiceberg.conversions import from_bytes
-from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan, Reference
+from pyiceberg.expressions.literals import literal
 from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files, schema_to_pyarrow
 from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import DateType, IntegerType, LongType, StringType, TimestampType, TimestamptzType
+
+from lakehouse_assets.model.errors import NoEventTimeError
+from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY, TimeSlice
 
 _BOUNDED = (IntegerType, LongType, DateType, TimestampType, TimestamptzType, StringType)
 
@@ -30,10 +36,24 @@ class TableDataset(ds.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     are read. `failure` is what a scan raised, which engines wrap in words of their own.
     """
 
-    def __init__(self, table: Table) -> None:
-        """`table` is read as it is now."""
+    def __init__(self, table: Table, snapshot_id: int | None = None, within: TimeSlice | None = None) -> None:
+        """`table` is read as it was when it was loaded, or as it was at a snapshot, with the columns of that time.
+
+        With `within`, only rows whose event time lies in it, by the column that the table names; rows without one are left out.
+
+        Raises:
+            NoEventTimeError: the table names no column of event time.
+        """
+        head = table.metadata.current_snapshot_id
         self._table = table
-        self._schema = schema_to_pyarrow(table.schema(), include_field_ids=False)
+        self._scan = table.scan(
+            AlwaysTrue() if within is None else _happened(table, within),
+            # The head with the columns of now: a change of columns alone makes no snapshot.
+            snapshot_id=None if snapshot_id == head else snapshot_id,
+        )
+        self._columns = self._scan.projection()
+        self._schema = schema_to_pyarrow(self._columns, include_field_ids=False)
+        self.snapshot_id = head if snapshot_id is None else snapshot_id
         self.failure: Exception | None = None
 
     @property
@@ -55,9 +75,9 @@ class TableDataset(ds.Dataset):  # type: ignore[misc]  # pyarrow is untyped
 
     def _read(self, columns: Sequence[str], condition: Any) -> Iterator[pa.RecordBatch]:
         schema = select_columns(self._schema, columns)
-        scan = self._table.scan(selected_fields=tuple(columns))
-        reader = ArrowScan(self._table.metadata, self._table.io, scan.projection(), AlwaysTrue())
-        for task in _may_match(list(scan.plan_files()), self._table, self._schema, condition):
+        projection = self._scan.update(selected_fields=tuple(columns)).projection()
+        reader = ArrowScan(self._table.metadata, self._table.io, projection, self._scan.row_filter)
+        for task in _may_match(list(self._scan.plan_files()), self._columns, self._schema, condition):
             for batch in _stream(reader, self._table, task):
                 whole = batch.select(schema.names).cast(schema)
                 kept = whole if condition is None else pa.Table.from_batches([whole]).filter(condition)
@@ -83,23 +103,43 @@ def select_columns(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([schema.field(name) for name in columns])
 
 
-def _may_match(tasks: list[FileScanTask], table: Table, schema: pa.Schema, condition: Any) -> list[FileScanTask]:
+def _happened(table: Table, within: TimeSlice) -> BooleanExpression:
+    column = Reference(require_event_time_column(table))
+    start, stop = (literal(time_ms * 1000) for time_ms in (within.start_ms, within.stop_ms))
+    return And(GreaterThanOrEqual(term=column, value=start), LessThan(term=column, value=stop))
+
+
+def require_event_time_column(table: Table) -> str:
+    """The column that says when a row of the table happened.
+
+    Raises:
+        NoEventTimeError: the table names none, or what is none.
+    """
+    column = table.properties.get(EVENT_TIME_COLUMN_KEY)
+    field = next((field for field in table.schema().fields if field.name == column), None)
+    if field is None or not isinstance(field.field_type, (TimestampType, TimestamptzType)):
+        found = f"no table property {EVENT_TIME_COLUMN_KEY}" if column is None else f"{EVENT_TIME_COLUMN_KEY}={column!r}"
+        raise NoEventTimeError(".".join(table.name()), found)
+    return field.name
+
+
+def _may_match(tasks: list[FileScanTask], columns: Schema, schema: pa.Schema, condition: Any) -> list[FileScanTask]:
     """Without the files whose bounds say that no row fulfils the condition. Arrow itself judges what follows from what."""
     if condition is None or not tasks:
         return tasks
     files = ds.ParquetFileFormat()  # never opened: a fragment is a number with what is known of its rows
-    known = [_known_of(task.file, table, schema) for task in tasks]
+    known = [_known_of(task.file, columns, schema) for task in tasks]
     nowhere = LocalFileSystem()
     fragments = [files.make_fragment(str(i), nowhere, partition_expression=fact) for i, fact in enumerate(known)]
     matching = ds.FileSystemDataset(fragments, schema, files, nowhere).get_fragments(condition)
     return [tasks[int(fragment.path)] for fragment in matching]
 
 
-def _known_of(file: DataFile, table: Table, schema: pa.Schema) -> pc.Expression:
+def _known_of(file: DataFile, columns: Schema, schema: pa.Schema) -> pc.Expression:
     """That each value is null or within its bounds. Not of floats: bounds say nothing of NaN."""
     known: list[pc.Expression] = []
     lowers, uppers = file.lower_bounds or {}, file.upper_bounds or {}
-    for field in table.schema().fields:
+    for field in columns.fields:
         lower, upper = lowers.get(field.field_id), uppers.get(field.field_id)
         if lower is None or upper is None or not isinstance(field.field_type, _BOUNDED):
             continue

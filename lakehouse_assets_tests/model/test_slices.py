@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_assets.model.slices import SliceClock, boundary_times, slice_offsets, to_ms
+from lakehouse_assets.model.slices import SliceClock, TimeSlice, boundary_times, slice_offsets, to_ms
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 HOURS, DAYS = SliceClock("hour", START), SliceClock("day", START)
@@ -87,3 +87,16 @@ def test_neighbouring_partitions_share_a_boundary_so_nothing_lies_between_them()
     slices = [slice_offsets(HOURS, key, boundaries, {})[0] for key in keys]
 
     assert slices == [(0, 10), (10, 20), (20, 30), (30, 40)]
+
+
+def test_a_slice_of_time_that_does_not_last_is_refused() -> None:
+    with pytest.raises(ValueError, match="ends no later than it begins"):
+        TimeSlice(HOUR_MS, HOUR_MS)
+
+
+def test_a_slice_of_time_says_in_utc_from_when_to_when() -> None:
+    within = TimeSlice.between(START, START + timedelta(hours=1))
+
+    assert str(within) == "2026-11-01T00:00:00Z to 2026-11-01T01:00:00Z"
+    assert (within.start, within.stop) == (START, START + timedelta(hours=1))
+    assert within.stop_ms - within.start_ms == HOUR_MS

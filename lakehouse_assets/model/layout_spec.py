@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from lakehouse_assets.model import fields, transforms
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.mistakes import Mistake
+from lakehouse_assets.model.slices import Every
 from lakehouse_assets.model.written import format_moment
 
 EARLIEST_PARTITION = datetime(2026, 1, 1, tzinfo=UTC)  # older messages belong to the first partition
@@ -61,7 +62,7 @@ PartitionField = Annotated[
 class PartitionsSpec(Declared):
     """The asset's time partitions, in UTC: what one click in the UI replaces."""
 
-    every: Literal["hour", "day"] = Field(default="hour", description="Length of a partition.")
+    every: Every = Field(default="hour", description="Length of a partition.")
     start: fields.Moment = Field(
         default=EARLIEST_PARTITION,
         description="Start of the first partition, in UTC, on a full hour or day. Older messages belong to "
@@ -71,9 +72,21 @@ class PartitionsSpec(Declared):
     @field_validator("start")
     @classmethod
     def _start_is_a_boundary(cls, start: datetime, info: ValidationInfo) -> datetime:
-        every = info.data.get("every")
-        hour = 0 if every == "day" else start.hour
-        boundary = start.replace(hour=hour, minute=0, second=0, microsecond=0)
-        if every is not None and start != boundary:
-            raise ValueError(Mistake(format_moment(start), f"a full {every} in UTC", format_moment(boundary)))
-        return start
+        return require_boundary(start, info.data.get("every"))
+
+
+def require_boundary(start: datetime, every: Every | None) -> datetime:
+    """`start`, which must be a full hour or day; with None it may be anything.
+
+    Raises:
+        ValueError: it is none.
+    """
+    boundary = start if every is None else begin_of(start, every)
+    if start != boundary:
+        raise ValueError(Mistake(format_moment(start), f"a full {every} in UTC", format_moment(boundary)))
+    return start
+
+
+def begin_of(moment: datetime, every: Every) -> datetime:
+    """The full hour or day in which a moment lies."""
+    return moment.replace(hour=0 if every == "day" else moment.hour, minute=0, second=0, microsecond=0)

@@ -6,9 +6,9 @@ property survives expiry and foreign writers, the summary survives rollback; whi
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lakehouse_assets.model.offsets import NO_OFFSETS, OffsetRange, RangeSet, TopicPartition, TopicRanges
 
@@ -16,6 +16,7 @@ LEDGER_KEY = "lakehouse.ledger"
 COMMIT_ID_KEY = "lakehouse.commit-id"
 OPERATION_KEY = "lakehouse.operation"
 _VERSION = 1
+Key = TypeVar("Key", TopicPartition, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Ledger:
     after the ranges have joined.
 
     `event_ms` is the largest event time of a row, `settled_ms` what it was when the topic partition was last held without a
-    hole, `watermark_ms` the event-time watermark; see `model.watermark`.
+    hole, `watermark_ms` the event-time watermark, `late_rows` are rows by the beginning of the hour in which they happened, ms
+    since 1970, and which was complete when they came; see `model.watermark`.
 
     The last three say where it was written: in which table, by which snapshot; None before the first one.
     """
@@ -62,6 +64,7 @@ class Ledger:
     event_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
     settled_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
     watermark_ms: int | None = None
+    late_rows: Mapping[int, int] = field(default_factory=dict)
     table_uuid: str | None = None
     snapshot_id: int | None = None
     sequence_number: int | None = None
@@ -152,6 +155,13 @@ class Ledger:
             settled_ms=settled_ms,
         )
 
+    def never_before(self, other: "Ledger") -> "Ledger":
+        """The same ledger, of which what never goes back is as far as in the other one: watermark and late rows."""
+        told = [ms for ms in (self.watermark_ms, other.watermark_ms) if ms is not None]
+        return replace(
+            self, watermark_ms=max(told, default=None), late_rows=larger_of_both(self.late_rows, other.late_rows)
+        )
+
     def emptied(self) -> "Ledger":
         """Where the table began: the same topics and starts, nothing held, written by no snapshot."""
         return Ledger(self.topic_ids, self.start, table_uuid=self.table_uuid)
@@ -184,6 +194,8 @@ class Ledger:
         }
         if self.watermark_ms is not None:
             body["watermark-ms"] = self.watermark_ms
+        if self.late_rows:
+            body["late-rows"] = {str(hour_ms): count for hour_ms, count in sorted(self.late_rows.items())}
         if self.losses:
             body["losses"] = [
                 {"offsets": loss.offsets.to_lists(), "topics": loss.topics, "reason": loss.reason, "at": loss.at}
@@ -216,18 +228,17 @@ class Ledger:
             event_ms=_of_topics(topics, "event-ms"),
             settled_ms=_of_topics(topics, "settled-ms"),
             watermark_ms=body.get("watermark-ms"),
+            late_rows={int(hour_ms): count for hour_ms, count in body.get("late-rows", {}).items()},
             table_uuid=body["table-uuid"],
             snapshot_id=body["snapshot-id"],
             sequence_number=body["sequence-number"],
         )
 
 
-def larger_of_both(
-    one: Mapping[TopicPartition, int], other: Mapping[TopicPartition, int]
-) -> dict[TopicPartition, int]:
-    """The larger number of each topic partition, where both have one."""
-    every: Iterable[TopicPartition] = sorted(one.keys() | other.keys())
-    return {log: max(one.get(log, other.get(log, 0)), other.get(log, one.get(log, 0))) for log in every}
+def larger_of_both(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, int]:
+    """The larger number of each topic partition, or hour, where both have one."""
+    every = sorted(one.keys() | other.keys())
+    return {key: max(one.get(key, other.get(key, 0)), other.get(key, one.get(key, 0))) for key in every}
 
 
 def _event_times(ledger: Ledger, topic: str) -> dict[str, dict[str, int]]:

@@ -50,13 +50,14 @@ from lakehouse_assets.model.columns import (
 from lakehouse_assets.model.declared import Declared
 from lakehouse_assets.model.event_time_spec import EventTimeSpec
 from lakehouse_assets.model.facts import read_facts
-from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec
+from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec, begin_of
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.properties import read_named_column
 from lakehouse_assets.model.property_aliases import translate_properties
 from lakehouse_assets.model.rules import find_spec_mistakes
 from lakehouse_assets.model.schemas import SubjectVersion
+from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.source_spec import FORMATS_WITH_SCHEMA, SourceSpec
 from lakehouse_assets.model.types import DataType
 
@@ -272,6 +273,14 @@ class TableSpec(Declared):
         spec = self.model_copy(update={"columns": type(self)(**related, columns=columns).columns})
         spec._column_source = source
         return spec
+
+    @property
+    def event_slices(self) -> SliceClock | None:
+        """The slices of event time that are told to be complete; None for a table without event time."""
+        if self.event_time is None:
+            return None
+        every = self.event_time.every
+        return SliceClock(every, self.event_time.start or begin_of(self.partitions.start, every))
 
     @property
     def keeps_rest(self) -> bool:

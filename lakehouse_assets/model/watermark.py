@@ -14,6 +14,7 @@ from lakehouse_assets.model.ledger import Ledger, larger_of_both
 from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 
 WATERMARK_KEY: Final = "lakehouse.event-time-watermark"  # table property and summary: ms since 1970, as text
+EVENT_TIME_COLUMN_KEY: Final = "lakehouse.event-time-column"  # table property: the column whose times they are
 FLINK_STORES_KEY: Final = "flink.store-watermark"  # a table property by which people ask for the other one
 FLINK_WATERMARK_KEY: Final = "flink.current-watermark"
 HOUR_MS: Final = 3_600_000
@@ -44,8 +45,22 @@ class EventTimes:
             self.null_count + other.null_count,
         )
 
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """When the rows of a commit happened, to tell which are late.
+
+    `hours` as in `EventTimes`. Late rows are remembered until the slice (`slice_ms` long) in which they happened ended
+    `horizon_ms` before the watermark.
+    """
+
+    hours: Mapping[int, int]
+    slice_ms: int
+    horizon_ms: int
+
     def late(self, watermark_ms: int | None) -> dict[int, int]:
-        """Rows by hour that came when their hour was complete already."""
+        """Rows by hour, of those hours that were complete already."""
         if watermark_ms is None:
             return {}
         return {hour: count for hour, count in self.hours.items() if hour + HOUR_MS <= watermark_ms}
@@ -71,6 +86,14 @@ def move_watermark(ledger: Ledger, move: WatermarkMove, added: TopicRanges) -> L
     moved = replace(ledger, event_ms=event_ms, settled_ms={**ledger.settled_ms, **whole})
     found = find_watermark(moved.settled_ms, move.logs, move.idle, move.disorder_ms)
     return replace(moved, watermark_ms=later_of_both(found, ledger.watermark_ms))
+
+
+def count_late(ledger: Ledger, arrivals: Arrivals) -> Ledger:
+    """The ledger with the late ones among rows that arrive, before the watermark moves by them."""
+    late = Counter(ledger.late_rows) + Counter(arrivals.late(ledger.watermark_ms))
+    oldest_ms = (ledger.watermark_ms or 0) - arrivals.horizon_ms - arrivals.slice_ms
+    remembered = {hour: count for hour, count in late.items() if hour // arrivals.slice_ms * arrivals.slice_ms >= oldest_ms}
+    return replace(ledger, late_rows=remembered)
 
 
 def later_of_both(one: int | None, other: int | None) -> int | None:

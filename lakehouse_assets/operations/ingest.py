@@ -23,7 +23,7 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.model.watermark import EventTimes
 from lakehouse_assets.operations.decoding import resolve_columns
-from lakehouse_assets.operations.event_times import build_move
+from lakehouse_assets.operations.event_times import build_move, count_arrivals
 from lakehouse_assets.operations.pacing import Pace, Pacer
 from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
@@ -283,7 +283,7 @@ class _Run:
             now = describe_source(systems.source, spec)
             self._publish(table, batch, now)
             grown = now != description
-        has_gaps = any(stop_at is not None for _, stop_at in plan.ranges.values())
+        has_gaps = any(end is not None for _, end in plan.ranges.values())
         return not is_outdated() and not has_gaps
 
     def _forget_rowless(self, held: TopicRanges) -> None:
@@ -301,7 +301,7 @@ class _Run:
         source, spec = self._systems.source, self._spec
         stops = {log: b.stop for log, b in source.read_bounds(spec.table, description.logs).items()}
         try:
-            delivery = build_delivery(table, description, batch)
+            delivery = build_delivery(spec, table, description, batch)
             delivery = replace(delivery, properties=refuse_other_tables(spec, table, self._met | batch.tables))
             if spec.event_time is not None:
                 ledger = self._ledger.with_rows(batch.ranges, batch.last_row, batch.newest_ms)
@@ -345,7 +345,7 @@ class _Run:
         return merge.publish(head, delivery)
 
 
-def build_delivery(table: Table, description: SourceDescription, batch: StagedBatch) -> Delivery:
+def build_delivery(spec: TableSpec, table: Table, description: SourceDescription, batch: StagedBatch) -> Delivery:
     """The rows of a batch on their way into `table`. The topics were described after they were read."""
     return Delivery(
         topic_ids=description.topic_ids,
@@ -354,6 +354,7 @@ def build_delivery(table: Table, description: SourceDescription, batch: StagedBa
         last_row=batch.last_row,
         newest_ms=batch.newest_ms,
         base=Base.of(table),
+        arrivals=count_arrivals(spec, batch.event_times),
     )
 
 
@@ -365,6 +366,7 @@ def build_report(
     merged: Merged | None = None,
 ) -> CommitReport:
     """Put a landed commit into numbers. `stops`: ends of the logs, just before the commit. `merged`: of an upsert table."""
+    arrivals = count_arrivals(spec, batch.event_times)
     bad = batch.bad if merged is None else batch.bad.joined(merged.set_aside)
     totals = read_totals(landed.metadata.snapshot_by_id(landed.snapshot_id))
     return CommitReport(
@@ -394,6 +396,6 @@ def build_report(
         delete_file_count=totals.delete_files,
         dead_rows=totals.dead_rows,
         watermark_ms=landed.ledger.watermark_ms,
-        late_rows=batch.event_times.late(landed.before.watermark_ms),
+        late_rows=arrivals.late(landed.before.watermark_ms) if arrivals else {},
         event_times=batch.event_times,
     )

@@ -236,7 +236,11 @@ class _Fold:
             # Counted once; the other shares are of the same messages.
             done = self._batch
             self._batch = replace(
-                StagedBatch.empty(), ranges=done.ranges, good_offsets=done.good_offsets, tables=done.tables
+                StagedBatch.empty(),
+                ranges=done.ranges,
+                good_offsets=done.good_offsets,
+                tables=done.tables,
+                event_times=done.event_times,  # which share has a late row is not known, so each says that they came
             )
             return True
 
@@ -249,8 +253,8 @@ class _Fold:
         changes = replace(changes, truncated=None, old_keys=None)
         several = len(description.logs) > 1
         merge = ChangeMerge(systems, spec, self._ledger, changes, self._cache, self._refuse_moved, several)
-        batch = replace(StagedBatch.empty(), ranges=self._batch.ranges)
-        return merge.publish(head, replace(build_delivery(self._table, description, batch), again=True))
+        batch = replace(StagedBatch.empty(), ranges=self._batch.ranges, event_times=self._batch.event_times)
+        return merge.publish(head, replace(build_delivery(spec, self._table, description, batch), again=True))
 
     def _refuse_moved(self, head: Table) -> None:
         """Raise unless the table holds exactly what was read up to."""

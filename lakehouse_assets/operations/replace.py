@@ -235,7 +235,7 @@ def _publish_slice(
     # a crash in between leaves a message in both, which the next attempt mends, and never in neither.
     check = partial(_refuse_if_kafka_has_less, spec=spec, plan=plan, taken=taken, batch=batch)
     try:
-        delivery = replace(build_delivery(table, description, batch), ranges=plan.ranges, replaces=taken.swap, again=True)
+        delivery = replace(build_delivery(spec, table, description, batch), ranges=plan.ranges, replaces=taken.swap, again=True)
         if batch.bad.count:
             settle(systems, spec, ledger, plan.ranges, batch.bad, batch.bad.offsets)
         landed = swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size, check, may_be_empty=batch.bad.count > 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from lakehouse_assets.decode.decoded import Decoder, Messages
@@ -29,7 +30,9 @@ from lakehouse_assets.model.errors import (
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.watermark import EventTimes
 from lakehouse_assets.operations.decoding import resolve_columns, table_decoder
+from lakehouse_assets.operations.event_times import count_arrivals, read_hours
 from lakehouse_assets.operations.ingest import open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, settle
 from lakehouse_assets.operations.retrying import retry_transient
@@ -83,7 +86,7 @@ def _replay_once(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -
     _refuse_other_topic(spec, quarantine, ledger)
     writer = build_writer(table, spec.buffer_size)
     try:
-        moved, result = _stage(table_decoder(systems, spec, table), table, quarantine, writer)
+        moved, result, times = _stage(spec, table_decoder(systems, spec, table), table, quarantine, writer)
         staged = writer.finish()
     finally:
         writer.abandon()
@@ -100,6 +103,7 @@ def _replay_once(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -
             base=Base.of(table),
             replaces=taken.swap,
             again=True,
+            arrivals=count_arrivals(spec, times),
         )
         swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
     except CommitOutcomeUnknownError:
@@ -119,9 +123,13 @@ def _refuse_other_topic(spec: TableSpec, quarantine: Table, ledger: Ledger) -> N
 
 
 def _stage(
-    decoder: Decoder, table: Table, quarantine: Table, writer: StagingWriter
-) -> tuple[TopicRanges, ReplayResult]:
-    """Write the rows; which offsets leave the quarantine, and counts. Memory: one batch of a file, and the writer's buffer."""
+    spec: TableSpec, decoder: Decoder, table: Table, quarantine: Table, writer: StagingWriter
+) -> tuple[TopicRanges, ReplayResult, EventTimes]:
+    """Write the rows; which offsets leave the quarantine, counts, and when the rows happened.
+
+    Memory: one batch of a file, and the writer's buffer.
+    """
+    times = EventTimes()
     runs: dict[TopicPartition, list[tuple[int, int]]] = {}
     says_topic = position_columns(table.schema()).topic is not None
     moved = still_bad = filtered = 0
@@ -135,6 +143,9 @@ def _stage(
         if len(rows):
             kept = batch.take(pa.array(rows))
             found = decoded.table.append_column(KAFKA_TOPIC, kept.column("topic")) if says_topic else decoded.table
+            if spec.event_time is not None:
+                stamps_ms = pc.fill_null(kept.column("timestamp").cast(pa.int64()), 0).to_numpy() // 1000
+                times = times.joined(read_hours(spec.event_time, decoded.table, stamps_ms))
             writer.add(
                 found.append_column(KAFKA_PARTITION, kept.column(columns.partition))
                 .append_column(KAFKA_OFFSET, kept.column(columns.offset))
@@ -144,7 +155,7 @@ def _stage(
         offsets = read_offsets(settled, columns)
         for log, mine in split_by_log(settled, columns, ""):
             runs.setdefault(log, []).extend(list_runs(np.sort(offsets[mine])))
-    return TopicRanges.of(runs), ReplayResult(moved, still_bad, filtered)
+    return TopicRanges.of(runs), ReplayResult(moved, still_bad, filtered), times
 
 
 def _messages(batch: pa.RecordBatch) -> Messages:

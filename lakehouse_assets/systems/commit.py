@@ -38,6 +38,7 @@ from lakehouse_assets.model.errors import (
     LakehouseError,
     LedgerLostError,
     StaleOffsetsError,
+    TableDiffersError,
     TableMissingError,
     TableReplacedError,
     TopicReplacedError,
@@ -45,23 +46,25 @@ from lakehouse_assets.model.errors import (
 from lakehouse_assets.model.ledger import COMMIT_ID_KEY, LEDGER_KEY, OPERATION_KEY, Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.watermark import (
-    FLINK_STORES_KEY,
-    FLINK_WATERMARK_KEY,
-    WATERMARK_KEY,
+    Arrivals,
     WatermarkMove,
-    later_of_both,
+    count_late,
     move_watermark,
 )
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
 from lakehouse_assets.systems.datafiles import refuse_other_base
-from lakehouse_assets.systems.history import read_ledger
+from lakehouse_assets.systems.history import read_ledger, read_promised_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
 from lakehouse_assets.systems.schema import Base
 from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
+from lakehouse_assets.systems.table_times import watermark_notes
 from lakehouse_assets.systems.tombstones import carried_notes
 
 ATTEMPTS = 10
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.05, 2.0
+
+
+Notes = Callable[[Table, int], Mapping[str, str]]  # the head, and the id of the snapshot that is made on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,9 @@ class Delivery:
     `newest_ms` per topic partition as in `Ledger`. With
     `replaces`, the rows of `ranges` that the table has are taken out in the same snapshot: `replaces` answers for the head it
     is given, with data files to take out and rewritten ones to put in, or raises CommitConflictError. With `maintains`, our
-    word for it, rows and offsets stay what they are, whoever's the table is.
+    word for it, rows and offsets stay what they are, whoever's the table is. With `derives`, the rows are computed from other
+    tables: it answers with properties for the head and the id of the snapshot that is made. `summary` is what else the snapshot
+    says.
     """
 
     topic_ids: Mapping[str, str]
@@ -86,15 +91,20 @@ class Delivery:
     by_key: bool = False
     amends: "Callable[[Ledger], Ledger] | None" = None
     maintains: str | None = None
+    derives: "Notes | None" = None
+    arrivals: Arrivals | None = None
     watermark: WatermarkMove | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    summary: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def operation(self) -> str:
-        """Our own word for the summary: `ingest`, `replace-slice`, `fold-again`, `amend-ledger`, or one of maintenance."""
+        """Our word for the summary: `ingest`, `replace-slice`, `fold-again`, `amend-ledger`, `derive-slice`, or upkeep's."""
         if self.maintains is not None:
             return self.maintains
+        if self.derives is not None:
+            return "derive-slice"
         if self.amends is not None:
             return "amend-ledger"
         if not self.again:
@@ -117,6 +127,22 @@ class Delivery:
         and what else the head says go on; a table that never had a ledger gets none.
         """
         return cls({}, NO_OFFSETS, (), {}, {}, Base.of(table), replaces=replaces, maintains=operation)
+
+    @classmethod
+    def deriving(
+        cls, table: Table, replaces: "Callable[[Table], Change]", notes: "Notes", summary: Mapping[str, str]
+    ) -> "Delivery":
+        """Rows that were computed from other tables, into one that holds nothing else and has no ledger.
+
+        `replaces` answers for the head that it is given, or raises CommitConflictError. `notes` is asked in the same attempt,
+        after it, so what it reads in the head's properties is what its answer replaces.
+        """
+        return cls({}, NO_OFFSETS, (), {}, {}, Base.of(table), replaces=replaces, derives=notes, summary=summary)
+
+    @property
+    def needs_ledger(self) -> bool:
+        """Whether only a table that is filled from Kafka may take it."""
+        return self.maintains is None and self.derives is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +218,7 @@ class _Commit:
         if own is None:
             return None
         with catalog_errors(self.catalog.name, f"read the ledger of {self.name}"):
-            ledger = _own_ledger(table) if _has_ledger(table) or not self.delivery.maintains else Ledger({})
+            ledger = _own_ledger(table) if _has_ledger(table) or self.delivery.needs_ledger else Ledger({})
             return self._land(table.metadata, ledger, own.manifest_list)
 
     def _try(self) -> Landed | None:
@@ -249,16 +275,18 @@ class _Commit:
 def _judge(name: str, table: Table, delivery: Delivery) -> Ledger | None:
     """Decide on the snapshot that this attempt builds on, whether it may; return the ledger that is true for it.
 
-    None: the table is nobody's who reads Kafka, and is only maintained.
+    It says what never goes back as far as any snapshot said it. None: the table is nobody's who reads Kafka.
     """
     metadata = table.metadata
     if metadata.table_uuid != delivery.base.table_uuid:
         raise TableReplacedError(name, str(delivery.base.table_uuid), str(metadata.table_uuid))
     refuse_other_base(table, [delivery.base])
-    if delivery.maintains and not _has_ledger(table):
+    if not delivery.needs_ledger and not _has_ledger(table):
         return None
-    ledger = read_ledger(table)
-    if ledger is None:
+    if delivery.derives is not None:
+        raise TableDiffersError(name, ["it is filled from Kafka, so rows that are computed have no place in it"])
+    ledger, promised = read_ledger(table), read_promised_ledger(table)
+    if ledger is None or promised is None:
         raise LedgerLostError(name, "it holds no ledger any more")
     for topic in delivery.ranges.topics:
         if topic not in ledger.topic_ids:
@@ -267,13 +295,14 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger | None:
             raise TopicReplacedError(name, topic, ledger.topic_ids[topic], delivery.topic_ids[topic])
     if not delivery.again and (overlap := ledger.held & delivery.ranges):
         raise StaleOffsetsError(name, str(overlap))
-    return ledger
+    return ledger.never_before(promised)
 
 
 def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int) -> Ledger:
     """The ledger that the attempt carries, signed by its snapshot."""
     moved = before.with_rows(delivery.ranges, delivery.last_row, delivery.newest_ms)
-    moved = replace(moved, watermark_ms=later_of_both(moved.watermark_ms, _read_watermark(table)))
+    if delivery.arrivals is not None:
+        moved = count_late(moved, delivery.arrivals)
     if delivery.watermark is not None:
         moved = move_watermark(moved, delivery.watermark, delivery.ranges)
     if delivery.by_key:
@@ -291,24 +320,13 @@ def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger | None
     change = replace(swap, added=(*delivery.files, *swap.added))
     ledger = {LEDGER_KEY: signed.to_json()} if signed is not None else {}
     carried = carried_notes(builder.table) if delivery.maintains else {}
-    watermark = _watermark_notes(builder.table, signed)
-    summary = {**carried, **ledger, **watermark, COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
-    properties = {**delivery.properties, **ledger, **watermark}
+    watermark = watermark_notes(builder.table, signed.watermark_ms) if signed is not None else {}
+    derived = delivery.derives(builder.table, builder.snapshot_id) if delivery.derives is not None else {}
+    summary = {**carried, **ledger, **watermark, **delivery.summary}
+    summary |= {COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
+    properties = {**delivery.properties, **derived, **ledger, **watermark}
     made = builder.build(change, summary)
     return (*made, SetPropertiesUpdate(updates=properties)) if properties else made
-
-
-def _read_watermark(table: Table) -> int | None:
-    text = table.metadata.properties.get(WATERMARK_KEY)
-    return int(text) if text is not None and text.lstrip("-").isdigit() else None
-
-
-def _watermark_notes(table: Table, signed: Ledger | None) -> dict[str, str]:
-    """The watermark where any engine finds it; also under the name by which Flink's users ask for it."""
-    if signed is None or signed.watermark_ms is None:
-        return {}
-    names = (WATERMARK_KEY, FLINK_WATERMARK_KEY) if table.properties.get(FLINK_STORES_KEY) == "true" else (WATERMARK_KEY,)
-    return dict.fromkeys(names, str(signed.watermark_ms))
 
 
 def _requirements(table: Table) -> tuple[TableRequirement, ...]:

@@ -29,14 +29,13 @@ def read_ledger(table: Table) -> Ledger | None:
         TableReplacedError: the ledger was written in another table.
     """
     name = table_name(table)
-    text = table.metadata.properties.get(LEDGER_KEY)
+    ledger = read_promised_ledger(table)
     current = table.metadata.current_snapshot()
-    if text is None:
+    if ledger is None:
         row_count = _row_count(current)
         if row_count:
             raise LedgerMissingError(name, row_count)
         return None
-    ledger = _parse(name, text)
     if ledger.table_uuid is not None and ledger.table_uuid != str(table.metadata.table_uuid):
         raise TableReplacedError(name, ledger.table_uuid, str(table.metadata.table_uuid))
     if ledger.snapshot_id is None:
@@ -44,6 +43,16 @@ def read_ledger(table: Table) -> Ledger | None:
     if current is None:
         raise LedgerLostError(name, f"snapshot {ledger.snapshot_id} wrote the ledger, but the table has no snapshot now")
     return _ledger_of_ancestry(table, ledger, current)
+
+
+def read_promised_ledger(table: Table) -> Ledger | None:
+    """The ledger that was committed last, whatever became of that snapshot; None for a table that has none.
+
+    Raises:
+        LedgerLostError: it can't be read.
+    """
+    text = table.metadata.properties.get(LEDGER_KEY)
+    return _parse(table_name(table), text) if text is not None else None
 
 
 def _ledger_of_ancestry(table: Table, ledger: Ledger, current: Snapshot) -> Ledger:

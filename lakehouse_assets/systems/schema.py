@@ -34,6 +34,7 @@ from lakehouse_assets.model.columns import (
 from lakehouse_assets.model.layout_spec import PartitionFieldSpec
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
+from lakehouse_assets.model.watermark import EVENT_TIME_COLUMN_KEY
 
 MODE_KEY: Final = "lakehouse.mode"  # of an upsert table; rows that were appended don't hold each key once
 FORMAT_VERSION: Final = 2  # the one that snapshots are written in
@@ -61,6 +62,8 @@ class TableShape:
             properties["comment"] = spec.description
         if spec.is_upsert:
             properties[MODE_KEY] = spec.mode
+        if spec.event_time is not None:
+            properties[EVENT_TIME_COLUMN_KEY] = spec.event_time.column
         return cls(spec.table, schema, build_partition_spec(spec, schema), properties, spec.on_schema_change)
 
     @classmethod

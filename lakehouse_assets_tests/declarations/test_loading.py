@@ -136,6 +136,12 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
     [
         ("follow: true", ("follow", "the key 'follow'", ALL_KEYS, None)),
         ("event_time: {column: id}", ("event_time.column", "'id' of type long", "a column of type timestamp or timestamptz", None)),
+        ("event_time: {column: at, start: '2026-11-01T00:30'}", (
+            "event_time.start", "2026-11-01T00:30:00Z", "a full hour in UTC", "2026-11-01T00:00:00Z")),
+        ("event_time: {column: at, follow_clock: true}", (
+            "event_time", "follow_clock without idle_after", "idle_after: from when on no message means no row", None)),
+        ("event_time: {column: at, keep_tags: 7d}", (
+            "event_time", "keep_tags without complete_for", "complete_for: day, which makes the tags", None)),
         ("max_bad_share: 2", ("max_bad_share", "2", "at most 1.0", None)),
         ("on_bad_record: skip", ("on_bad_record", "'skip'", "quarantine, fail", None)),
         ("on_schema_change: drop", ("on_schema_change", "'drop'", "evolve, quarantine, fail", None)),

@@ -26,6 +26,8 @@ def ledgers(draw: st.DrawFn) -> Ledger:
         newest_ms=draw(NUMBERS),
         out_of_order=draw(st.frozensets(TOPICS)),
         losses=tuple(draw(st.lists(LOSSES, max_size=2))),
+        watermark_ms=draw(st.none() | st.integers(-(2**40), 2**60)),
+        late_rows=draw(st.dictionaries(st.integers(-(2**40), 2**50), st.integers(1, 2**40), max_size=3)),
         table_uuid=draw(st.none() | st.uuids().map(str)),
         snapshot_id=draw(st.none() | st.integers(1, 2**63 - 1)),
         sequence_number=draw(st.none() | st.integers(1, 2**31)),

@@ -11,6 +11,7 @@ from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.operations.compacting import run_compact
 from lakehouse_assets.operations.maintenance import MaintenanceTask
+from lakehouse_assets.systems.table_times import TableTimes, read_table_times
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import roll_back
 from lakehouse_assets_tests.operations.lake import Lake, clock_ms, hours_ago
@@ -100,6 +101,24 @@ def test_times_far_ahead_and_missing_ones_are_counted_and_late_rows_by_their_hou
     send(table, 0, now - 3 * HOUR, now - 3 * HOUR + MINUTE, now - 30 * MINUTE, now + MINUTE)
     table.ingest()
     assert table.reports[-1].late_rows == {now - 3 * HOUR: 2}
+    assert read_table_times(table.reopened().table) == TableTimes("at", now - MINUTE, {now - 3 * HOUR: 2})
+
+
+def test_what_an_hour_again_puts_into_complete_hours_is_late_too_and_a_rollback_forgets_none_of_it(lake: Open) -> None:
+    table, now = lake(), hours_ago(0)
+    for partition in (0, 1):
+        send(table, partition, now - 3 * HOUR, now)
+    table.ingest()
+    first = table.reopened().table.metadata.current_snapshot_id
+    table.replace(table.key(hours_ago(0)))
+    late = {now - 3 * HOUR: 2}
+    assert read_table_times(table.reopened().table).late_rows == late
+
+    assert first is not None
+    roll_back(table.table, first)
+    send(table, 0, now - 2 * HOUR)
+    table.reopened().ingest()
+    assert read_table_times(table.reopened().table).late_rows == late | {now - 2 * HOUR: 1}
 
 
 def test_an_idle_topic_partition_stops_holding_it_and_what_flink_asks_for_is_there(lake: Open) -> None:

@@ -21,6 +21,7 @@ from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import Boundaries, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.bad_share import BadShare
 from lakehouse_assets.operations.decoding import resolve_columns
 from lakehouse_assets.operations.ingest import (
     CACHE_SHARE,
@@ -196,7 +197,8 @@ class _Fold:
         systems, spec = self._systems, self._spec
         intake = open_change_intake(systems, spec, self._table, spec.buffer_size, spilled.add)
         quarantine = quarantine_stager(systems, spec, self._ledger)
-        stager = Stager(spec, dict.fromkeys(ranges.partitions, begin_ms), self._now_ms, intake, quarantine)
+        newest_ms, bad_share = dict.fromkeys(ranges.partitions, begin_ms), BadShare(spec)
+        stager = Stager(spec, newest_ms, self._now_ms, intake, quarantine, share=bad_share)
         bounds = {log: (held.ranges[0].start, held.stop) for log, held in ranges.partitions.items()}
         told_at = time.monotonic()
 

@@ -22,6 +22,7 @@ from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.bad_share import BadShare
 from lakehouse_assets.operations.decoding import resolve_columns
 from lakehouse_assets.operations.ingest import CommitReport, build_delivery, build_report, open_table
 from lakehouse_assets.operations.intake import open_intake
@@ -220,7 +221,7 @@ def _stage_slice(
     if not plan.ranges:
         return StagedBatch.empty()
     intake, quarantine = open_intake(systems, spec, table, spec.buffer_size), quarantine_stager(systems, spec, ledger)
-    stager = Stager(spec, plan.newest_ms, now_ms, intake, quarantine)
+    stager = Stager(spec, plan.newest_ms, now_ms, intake, quarantine, share=BadShare(spec))
     ranges = {log: (held.ranges[0].start, held.stop) for log, held in plan.ranges.partitions.items()}
     with systems.source.reader(spec.table, ranges) as reader:
         return next(stager.stage(reader, stop, whole=True), None)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lakehouse_assets.model.errors import BadRecordError, TooManyBadRecordsError, UnaccountedRecordsError
+from lakehouse_assets.model.errors import BadRecordError, UnaccountedRecordsError
 from lakehouse_assets.model.offsets import NO_OFFSETS, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.unknown import UnknownFields
 from lakehouse_assets.model.watermark import EventTimes
+from lakehouse_assets.operations.bad_share import BadShare
 from lakehouse_assets.operations.event_times import read_event_times
 from lakehouse_assets.operations.intake import Intake, Reading
 from lakehouse_assets.operations.quarantine import BadMessage, Quarantined, QuarantineStager
@@ -26,8 +27,6 @@ from lakehouse_assets.systems.kafka_reader import RangeReader
 from lakehouse_assets.systems.messages import MessageBatch
 from lakehouse_assets.systems.parquet import StagedFile
 from lakehouse_assets.systems.positions import list_runs
-
-_FEWEST_JUDGED = 1000  # of fewer messages, the share of bad ones says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class StagedBatch:
     `tables`: of the source, that these are of.
     `slice_rows` counts rows, or changes, by the beginning of their slice (ms since 1970).
     `read_count` = good messages + `bad.count` + `skipped_count`; of the good ones, `filtered_count` were left out by `where`.
+    `example` says of one of the bad ones where it is, and why.
     """
 
     ranges: TopicRanges
@@ -52,6 +52,7 @@ class StagedBatch:
     skipped_count: int
     filtered_count: int = 0
     bad: Quarantined = Quarantined()
+    example: str | None = None
     unknown: UnknownFields = UnknownFields()
     changes: tuple[Changes, ...] = ()
     tables: frozenset[str] = frozenset()
@@ -81,11 +82,17 @@ class StagedBatch:
             skipped_count=self.skipped_count + other.skipped_count,
             filtered_count=self.filtered_count + other.filtered_count,
             bad=self.bad.joined(other.bad),
+            example=self.example or other.example,
             unknown=self.unknown.joined(other.unknown),
             changes=self.changes + other.changes,
             tables=self.tables | other.tables,
             event_times=self.event_times.joined(other.event_times),
         )
+
+    @property
+    def wanted_count(self) -> int:
+        """Messages that were to become rows."""
+        return self.read_count - self.skipped_count - self.filtered_count
 
     @property
     def locations(self) -> list[str]:
@@ -107,13 +114,16 @@ class _Tally:
     good_count: int = 0
     skipped_count: int = 0
     filtered_count: int = 0
-    example: BadRecordError | None = None
+    example: str | None = None
     unknown: UnknownFields = UnknownFields()
     event_times: EventTimes = EventTimes()
 
 
 class Stager:
-    """Stages messages for one table. Not shared between threads. `slowdown`: see `operations.pacing`."""
+    """Stages messages for one table. Not shared between threads. `slowdown`: see `operations.pacing`.
+
+    `share` judges what is handed over; without it, who joins it with that of others does.
+    """
 
     def __init__(
         self,
@@ -123,13 +133,15 @@ class Stager:
         intake: Intake,
         quarantine: QuarantineStager,
         slowdown: int = 1,
+        *,
+        share: BadShare | None,
     ) -> None:
+        self._share = share
         self._spec, self._now_ms, self._intake, self._quarantine = spec, now_ms, intake, quarantine
         self._slowdown = slowdown
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._newest_ms = dict(newest_ms)
         self._handed_over = float("-inf")
-        self._seen = (0, 0)  # bad ones, and all that were to become rows, of what was handed over
 
     def stage(
         self,
@@ -195,7 +207,7 @@ class Stager:
             return first
         if reading.bad:
             self._quarantine.add(batch, reading.bad)
-            tally.example = tally.example or self._bad_record(batch, reading.bad[0])
+            tally.example = tally.example or self._bad_record(batch, reading.bad[0]).finding
         if len(batch):
             self._keep(batch, reading, tally)
         return None
@@ -223,16 +235,6 @@ class Stager:
     def _bad_record(self, batch: MessageBatch, bad: BadMessage) -> BadRecordError:
         return BadRecordError(self._spec.table, *batch.position(bad.at), bad.reason)
 
-    def _judge_share(self, tally: _Tally) -> None:
-        """Raise if so many are bad, of this batch or of all since the start, that the declaration must be wrong."""
-        batch = (self._quarantine.count, tally.read_count - tally.skipped_count - tally.filtered_count)
-        self._seen = (self._seen[0] + batch[0], self._seen[1] + batch[1])
-        for bad, read in (batch, self._seen):
-            if read >= _FEWEST_JUDGED and bad > read * self._spec.max_bad_share and tally.example is not None:
-                raise TooManyBadRecordsError(
-                    self._spec.table, bad, read, self._spec.max_bad_share, tally.example.finding
-                )
-
     def _slice_begins(self, batch: MessageBatch) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
         """Beginning of the slice of each message: that of the newest plausible stamp up to and including it."""
         latest = self._now_ms() + MAX_AHEAD_MS
@@ -246,7 +248,9 @@ class Stager:
         return begins
 
     def _hand_over(self, tally: _Tally, stops: Mapping[TopicPartition, int]) -> StagedBatch:
-        self._judge_share(tally)
+        if self._share is not None:
+            wanted = tally.read_count - tally.skipped_count - tally.filtered_count
+            self._share.judge(self._quarantine.count, wanted, tally.example)
         self._handed_over = time.monotonic()
         kept = self._intake.finish()
         batch = StagedBatch(
@@ -261,6 +265,7 @@ class Stager:
             skipped_count=tally.skipped_count,
             filtered_count=tally.filtered_count,
             bad=self._quarantine.finish(),
+            example=tally.example,
             unknown=tally.unknown,
             changes=(kept.changes,) if kept.changes is not None else (),
             tables=kept.tables,

@@ -18,10 +18,11 @@ from typing import Literal
 
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import LakehouseError, WorkerLostError
+from lakehouse_assets.model.errors import LakehouseError, TooManyBadRecordsError, WorkerLostError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.operations.bad_share import BadShare
 from lakehouse_assets.operations.intake import open_intake
 from lakehouse_assets.operations.quarantine import quarantine_stager
 from lakehouse_assets.operations.staging import StagedBatch, Stager
@@ -69,13 +70,13 @@ def stage_batches(
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
         intake, quarantine = open_intake(systems, spec, table, spec.buffer_size), quarantine_stager(systems, spec, ledger)
-        stager = Stager(spec, ledger.newest_ms, now_ms, intake, quarantine, slowdown)
+        stager = Stager(spec, ledger.newest_ms, now_ms, intake, quarantine, slowdown, share=BadShare(spec))
         with systems.source.reader(spec.table, ranges) as reader:
             yield from stager.stage(reader, stop)
         return
     crew = _Crew(spec, [_Share(systems.settings, spec, ledger, share, slowdown) for share in shares])
     try:
-        yield from crew.batches(stop)
+        yield from crew.batches(table, stop)
     finally:
         crew.dismiss(table)
 
@@ -92,7 +93,7 @@ class _Crew:
     """The worker processes of one plan."""
 
     def __init__(self, spec: TableSpec, shares: list[_Share]) -> None:
-        self._spec = spec
+        self._spec, self._share = spec, BadShare(spec)
         context = multiprocessing.get_context("spawn")
         self._stop: Event = context.Event()
         self._members: dict[Connection, BaseProcess] = {}
@@ -104,8 +105,13 @@ class _Crew:
             theirs.close()
             self._members[ours] = process
 
-    def batches(self, stop: Callable[[], bool]) -> Iterator[StagedBatch]:
-        """One batch per commit: the shares of all workers that are ready at about the same time."""
+    def batches(self, table: Table, stop: Callable[[], bool]) -> Iterator[StagedBatch]:
+        """One batch per commit: the shares of all workers that are ready at about the same time.
+
+        Raises:
+            TooManyBadRecordsError: nothing of the batch lands.
+            LakehouseError: whatever staging raises.
+        """
         working = dict(self._members)
         while working:
             if stop() or self._quiet >= working.keys():
@@ -116,6 +122,11 @@ class _Crew:
                 first, *rest = gathered.values()
                 for other in rest:
                     first = first.joined(other)
+                try:
+                    self._share.judge(first.bad.count, first.wanted_count, first.example)
+                except TooManyBadRecordsError:
+                    delete_staged(table.io, first.locations)
+                    raise
                 yield first
             if failure is not None:
                 raise failure
@@ -192,7 +203,8 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     table = require_table(systems.catalog, spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
     intake, quarantine = open_intake(systems, spec, table, buffer_bytes), quarantine_stager(systems, spec, share.ledger)
-    stager = Stager(spec, share.ledger.newest_ms, lambda: int(time.time() * 1000), intake, quarantine, share.slowdown)
+    newest_ms, slowdown = share.ledger.newest_ms, share.slowdown
+    stager = Stager(spec, newest_ms, lambda: int(time.time() * 1000), intake, quarantine, slowdown, share=None)
     with systems.source.reader(spec.table, share.ranges) as reader:
         has_said_so = False
 

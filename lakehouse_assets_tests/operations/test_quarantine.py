@@ -132,6 +132,17 @@ def test_a_trickle_of_bad_messages_alone_stops_the_table_once_it_is_a_thousand(l
     table.assert_holds({}, bad={0: list(range(600))}, lag=600)
 
 
+def test_the_share_of_bad_messages_is_that_of_all_processes_together(lake: MakeLake) -> None:
+    table = lake(topic_partitions=2, workers=2)
+    for p in (0, 1):
+        table.broker.produce(table.topic, [BAD] * 600, partition=p)
+
+    with pytest.raises(TooManyBadRecordsError, match=r"1,200 of 1,200 .*offset 0 can't become a row"):
+        table.ingest()
+
+    assert table.lag() >= 600  # where one process was late, the other's may have landed before it
+
+
 def list_crashes(commits: int, every: bool) -> list[int]:
     """Which of the effects just seen to crash before: all, or each commit and what follows it."""
     effects = [seen.split()[0] for seen in EFFECTS.seen]

@@ -2,7 +2,9 @@
 
 Merge-on-read writes new rows beside the old ones and marks those as deleted; copy-on-write writes touched files again. Either
 way small files are written again together with new rows that are not much fewer, as a log-structured merge does: after any
-number of commits a partition has few small files, and each row was written again a few times only.
+number of commits a partition has few small files, and each row was written again a few times only. A file of which every commit
+marks some rows is written again earlier, as soon as that costs each commit no more than marking does, so that readers meet few
+files with deletes and few deleted rows; about one such file with each commit, so that no commit takes much longer than others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,21 +77,37 @@ def plan_merge(
     for file in files:
         if file.place in new_rows and file.size_bytes <= small_file_bytes and fates[file.path] is not Fate.DROP:
             small.setdefault(file.place, []).append(file)
+    early: list[tuple[float, FileState]] = []
     for place, members in small.items():
         written = new_rows[place] + sum(file.left_rows for file in members if fates[file.path] is Fate.REWRITE)
         for file in sorted(members, key=lambda file: file.left_rows):
             if fates[file.path] is Fate.REWRITE:
                 continue
             if file.left_rows > max(_GROWTH * written, FEW_ROWS):
+                # What this commit writes gathered in so many commits like it, each of which marked rows of the file.
+                if fates[file.path] is Fate.MARK:
+                    early.append((file.left_rows * new_rows[place] / written, file))
                 break
             fates[file.path] = Fate.REWRITE
             written += file.left_rows
+    fates |= dict.fromkeys(_choose_early(early, FEW_ROWS * len(new_rows)), Fate.REWRITE)
     return MergePlan(
         fates,
         new_rows=sum(new_rows.values()),
         marked_rows=sum(file.taken_rows for file in files if fates[file.path] is Fate.MARK),
         rewritten_rows=sum(file.left_rows for file in files if fates[file.path] is Fate.REWRITE),
     )
+
+
+def _choose_early(candidates: Sequence[tuple[float, FileState]], budget_rows: int) -> list[str]:
+    """Files that are worth it, by the rows that writing them again costs each commit; the cheapest first, at least one."""
+    chosen: list[str] = []
+    for cost_rows, file in sorted(candidates, key=lambda candidate: candidate[0]):
+        if cost_rows > FEW_ROWS or (chosen and file.left_rows > budget_rows):
+            break
+        chosen.append(file.path)
+        budget_rows -= file.left_rows
+    return chosen
 
 
 def _fate_alone(file: FileState, copy_on_write: bool) -> Fate:

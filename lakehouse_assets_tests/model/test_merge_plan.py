@@ -1,5 +1,7 @@
 """Whatever a table looks like, a plan of a merge loses no row, and small files stay few."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +70,28 @@ def test_after_many_commits_a_partition_has_few_small_files_and_rows_were_writte
     assert sum(file.rows for file in files) == batch * commits
     assert len(files) <= 2 + commits.bit_length()
     assert written <= batch * commits * 3 * (2 + commits.bit_length())
+
+
+def test_files_that_every_commit_marks_are_written_again_one_at_a_time_and_keep_few_deleted_rows() -> None:
+    rows, batch, places, commits = 60_000, 125, [(0, place) for place in range(16)], 100
+    files = [FileState(f"first {place}", place, rows, rows, 1) for place in places]
+    rewritten = 0
+    for commit in range(commits):
+        files = [replace(file, taken_rows=batch if file.rows >= rows else 0) for file in files]
+        plan = plan_merge(files, dict.fromkeys(places, batch), copy_on_write=False)
+        again = [file for file in files if plan.fates[file.path] is Fate.REWRITE]
+        files = [replace(file, live_rows=file.left_rows) for file in files if file not in again]
+        for place in places:
+            written = batch + sum(file.left_rows for file in again if file.place == place)
+            files.append(FileState(f"{commit} {place}", place, written, written, 1))
+        rewritten += plan.rewritten_rows
+
+        assert len(files) <= 2 * len(places)
+        assert len([file for file in again if file.rows >= rows]) <= 1
+        assert all(file.live_rows >= 0.92 * file.rows for file in files)
+
+    assert sum(file.live_rows for file in files) == rows * len(places)
+    assert rewritten <= commits * 2 * FEW_ROWS * len(places)
 
 
 def test_a_plan_says_what_it_does() -> None:

@@ -22,11 +22,13 @@ from lakehouse_assets.cli.verbs import (
     new,
     orphans,
     peek,
+    pin,
     plan,
     query,
     replay,
     schema,
     status,
+    unpin,
     validate,
 )
 from lakehouse_assets.model.errors import LakehouseError, UnknownTableError
@@ -58,6 +60,8 @@ VERBS: Mapping[str, Verb] = {
     "ingest": ingest,
     "status": status,
     "query": query,
+    "pin": pin,
+    "unpin": unpin,
     "replay": replay,
     "accept-loss": accept_loss,
     "compact": compact,

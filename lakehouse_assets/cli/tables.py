@@ -45,7 +45,7 @@ def choose_policies(environment: Environment, catalog: "Catalog", names: Sequenc
         DeclarationError: its declaration is wrong.
         CatalogUnavailableError, CatalogAccessError
     """
-    from lakehouse_assets.systems.catalog import list_tables, load_table
+    from lakehouse_assets.systems.catalog import find_table
 
     declared = load_declarations(environment.tables_dir)
     policies = {table: policy for spec in declared.tables for table, policy in spec.maintained_tables.items()}
@@ -53,9 +53,7 @@ def choose_policies(environment: Environment, catalog: "Catalog", names: Sequenc
     for name in names:
         if name in wrong:
             raise wrong[name]
-        if "." not in name or load_table(catalog, name) is None:
-            known = list_tables(catalog)
-            raise UnknownTableError(name, known, nearest(name, known), catalog=catalog.name, is_declared=name in policies)
+        find_table(catalog, name, policies)
     return {name: policies.get(name, MaintenanceSpec()) for name in names} if names else policies
 
 

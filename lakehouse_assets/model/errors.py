@@ -32,6 +32,8 @@
     │  ├─ TableReplacedError             same name, other uuid
     │  ├─ TableDiffersError              the table is not what its declaration says
     │  ├─ NoEventTimeError               no column says when a row happened
+    │  ├─ SnapshotMissingError           no such tag, snapshot or time
+    │  ├─ PinTakenError                  the name of a tag means another snapshot
     │  ├─ DropImpossibleError            it can't be dropped so that it can be had back
     │  ├─ UndoImpossibleError            no dropped table can be had back under this name
     │  ├─ PurgeRefusedError              its files may be somebody else's too
@@ -486,6 +488,32 @@ class NoEventTimeError(TableError):
         super().__init__(
             f"Cannot read a slice of event time of {table}: found {found}, expected the name of a timestamp or timestamptz "
             f"column. Declare it for this table (event_time: {{column: ...}}), or read the table whole."
+        )
+
+
+class SnapshotMissingError(TableError):
+    """A table has no snapshot that a tag, an id or a time means; `reason` says why."""
+
+    def __init__(self, table: str, as_of: str, reason: str, refs: Sequence[str], suggestion: str | None) -> None:
+        self.table, self.as_of, self.reason, self.refs, self.suggestion = table, as_of, reason, tuple(refs), suggestion
+        more = f" and {len(refs) - _NAMED} more" if len(refs) > _NAMED else ""
+        hint = f" Did you mean {suggestion!r}?" if suggestion else ""
+        super().__init__(
+            f"Cannot find {table} as of {as_of!r}: {reason}. Expected one of its branches and tags "
+            f"({', '.join(refs[:_NAMED]) or 'none'}{more}), the id of a snapshot, or a time in UTC as 2026-11-01T14:00.{hint}"
+        )
+
+
+class PinTakenError(TableError):
+    """A branch, or the tag of another snapshot, bears the name that a tag is to get."""
+
+    def __init__(self, table: str, name: str, snapshot_id: int, wanted_id: int, *, is_branch: bool) -> None:
+        self.table, self.name, self.snapshot_id, self.wanted_id, self.is_branch = table, name, snapshot_id, wanted_id, is_branch
+        is_there = "a branch bears this name" if is_branch else f"the tag is there and means snapshot {snapshot_id}"
+        remedy = "" if is_branch else f", or remove it first: lakehouse unpin {table} {name}"
+        super().__init__(
+            f"Cannot pin snapshot {wanted_id} of {table} as {name!r}: {is_there}. Nothing was changed. "
+            f"Choose another name{remedy}."
         )
 
 

@@ -5,7 +5,7 @@ every catalog and storage that ingestion reaches can be queried. The engine itse
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -13,12 +13,15 @@ from tempfile import TemporaryDirectory
 import duckdb
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import LakehouseError, QueryError, UnknownTableError
-from lakehouse_assets.model.mistakes import nearest
-from lakehouse_assets.systems.catalog import catalog_errors, list_tables, load_table
+from lakehouse_assets.model.as_of import AsOf
+from lakehouse_assets.model.errors import LakehouseError, QueryError
+from lakehouse_assets.systems.catalog import catalog_errors, find_table
+from lakehouse_assets.systems.pins import resolve_as_of
 from lakehouse_assets.systems.scanning import TableDataset
 
+_NOW: Mapping[str | None, AsOf] = {}
 _BATCH_ROWS = 2048
 _OWN_SCHEMAS = ("information_schema", "pg_catalog")
 _PICTURE = re.compile(r"\n+LINE \d+:")
@@ -34,20 +37,28 @@ class Answer:
 
 
 @contextmanager
-def answer_query(catalog: Catalog, sql: str, declared: Collection[str] = ()) -> Iterator[Answer]:
+def answer_query(
+    catalog: Catalog, sql: str, declared: Collection[str] = (), as_of: Mapping[str | None, AsOf] = _NOW
+) -> Iterator[Answer]:
     """Run one statement that only reads; its rows are computed while they are read. `declared` tables may not be there yet.
 
+    `as_of` says by name as of what a table is read; under None, all others.
+
     Raises, here or while rows are read:
-        QueryError: it is no single query, or the engine does not accept it.
+        QueryError: it is no single query, or the engine does not accept it; or `as_of` names a table that it does not read.
         UnknownTableError: the catalog has no such table.
+        SnapshotMissingError: `as_of` means no snapshot of the table.
         CatalogUnavailableError, CatalogAccessError, StorageError
     """
     datasets: list[TableDataset] = []
     with TemporaryDirectory(prefix="lakehouse-query-") as spill, _connect(spill) as connection:
         with _engine_errors(catalog, datasets):
             statement = _read_statement(connection, sql)
-            for namespace, name in sorted(_named_tables(connection, statement)):
-                datasets.append(_open_dataset(catalog, namespace, name, declared))
+            named = sorted(_named_tables(connection, statement))
+            _refuse_unread(as_of, {_join(*parts) for parts in named})
+            for namespace, name in named:
+                table = find_table(catalog, _join(namespace, name), declared)
+                datasets.append(_open_dataset(table, as_of.get(_join(namespace, name), as_of.get(None))))
                 _create_view(connection, namespace, name, datasets[-1])
             connection.execute("SET lock_configuration = true")
             reader = connection.execute(statement).to_arrow_reader(_BATCH_ROWS)
@@ -114,6 +125,10 @@ def _named_tables(connection: duckdb.DuckDBPyConnection, statement: str) -> set[
     return found
 
 
+def _join(namespace: str, name: str) -> str:
+    return f"{namespace}.{name}" if namespace else name
+
+
 def _split_name(text: str) -> list[str]:
     """`"a b".c AS d` is `a b` and `c`: what follows the name says how it is used."""
     parts: list[str] = []
@@ -127,19 +142,14 @@ def _split_name(text: str) -> list[str]:
     return parts
 
 
-def _open_dataset(catalog: Catalog, namespace: str, name: str, declared: Collection[str]) -> TableDataset:
-    full_name = f"{namespace}.{name}" if namespace else name
-    table = load_table(catalog, full_name) if namespace else None
-    if table is not None:
-        return TableDataset(table)
-    known = list_tables(catalog)
-    raise UnknownTableError(
-        full_name,
-        known,
-        nearest(full_name, known) or next((other for other in known if other.endswith(f".{name}")), None),
-        catalog=catalog.name,
-        is_declared=full_name in declared,
-    )
+def _open_dataset(table: Table, as_of: AsOf | None) -> TableDataset:
+    return TableDataset(table, None if as_of is None else resolve_as_of(table, as_of))
+
+
+def _refuse_unread(as_of: Mapping[str | None, AsOf], named: Collection[str]) -> None:
+    for table in as_of.keys() - {None, *named}:
+        expected = ", ".join(sorted(named)) or "none, for it names none"
+        raise QueryError(f"found {table!r} as the table to read as of {as_of[table]!r}, expected one that it names: {expected}")
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, namespace: str, name: str, dataset: TableDataset) -> None:

@@ -5,7 +5,7 @@ Hides which catalog it is, and translates what catalogs and storages raise. Crea
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 
@@ -49,8 +49,10 @@ from lakehouse_assets.model.errors import (
     StorageError,
     TableDiffersError,
     TableMissingError,
+    UnknownTableError,
 )
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
+from lakehouse_assets.model.mistakes import nearest
 from lakehouse_assets.systems import metadata_cache, rest_patience
 from lakehouse_assets.systems.evolution import DECLARED_KEY, Declared, Fit, judge_fit
 from lakehouse_assets.systems.history import read_ledger
@@ -141,6 +143,22 @@ def require_table(catalog: Catalog, name: str) -> Table:
     if table is None:
         raise TableMissingError(name)
     return table
+
+
+def find_table(catalog: Catalog, name: str, declared: Collection[str] = ()) -> Table:
+    """The table that somebody names, as it is now. Read-only. Those of `declared` may not be there yet.
+
+    Raises:
+        UnknownTableError: there is none of that name; it says which is nearest.
+        CatalogUnavailableError, CatalogAccessError, StorageError
+    """
+    namespace, _, last = name.rpartition(".")
+    table = load_table(catalog, name) if namespace else None
+    if table is not None:
+        return table
+    known = list_tables(catalog)
+    suggestion = nearest(name, known) or next((other for other in known if other.endswith(f".{last}")), None)
+    raise UnknownTableError(name, known, suggestion, catalog=catalog.name, is_declared=name in declared)
 
 
 def list_tables(catalog: Catalog) -> list[str]:

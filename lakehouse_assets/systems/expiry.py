@@ -79,10 +79,15 @@ def judge_retention(table: Table, now_ms: int) -> Retention:
         )
         for name, ref in metadata.refs.items()
     ]
-    return plan_retention(versions, refs, _read_rules(table), now_ms)
+    return plan_retention(versions, refs, read_rules(table), now_ms)
 
 
-def _read_rules(table: Table) -> RetentionRules:
+def read_rules(table: Table) -> RetentionRules:
+    """What its properties say of its snapshots, branches and tags.
+
+    Raises:
+        ConfigurationError: one of them is no number.
+    """
     age_ms, least, ref_age_ms = (_read_number(table, name) for name in (_MAX_AGE, _MIN_SNAPSHOTS, _MAX_REF_AGE))
     usual = RetentionRules()
     return RetentionRules(

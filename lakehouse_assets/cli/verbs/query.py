@@ -28,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=_read_limit, help=f"rows to print, 0 for all (default: {_SHOWN_ROWS}; with --json and --csv all)"
     )
+    parser.add_argument(
+        "--as-of", action="append", default=[], metavar="[TABLE=]TAG|ID|TIME",
+        help="read every table, or one, as it was: a tag, the id of a snapshot, or a time in UTC",
+    )  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     add_json(form)
     form.add_argument("--csv", action="store_true", help="comma-separated values with a line of names")
@@ -37,6 +41,11 @@ def _read_limit(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a number of rows, or 0")
     return int(text)
+
+
+def _read_as_of(text: str) -> tuple[str | None, str]:
+    table, separator, as_of = text.rpartition("=")
+    return (table if separator else None), as_of
 
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
@@ -49,7 +58,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     catalog = open_catalog(environment)
     declared = {spec.table for spec in load_declarations(environment.tables_dir).tables}
     sql = sys.stdin.read() if arguments.sql == "-" else arguments.sql
-    with answer_query(catalog, sql, declared) as answer:
+    with answer_query(catalog, sql, declared, dict(map(_read_as_of, arguments.as_of))) as answer:
         rows = (row for batch in answer.batches for row in read_rows(batch))
         limit = arguments.limit
         if limit is None and not arguments.json and not arguments.csv:

@@ -26,7 +26,9 @@ from lakehouse_assets.orchestration.metadata import (
 )
 from lakehouse_assets.orchestration.names import (
     INGEST_TAG,
+    KAFKA_TIME,
     ROWLESS_TAG,
+    SLICES_TAG,
     definition_name,
     quarantine_key,
     table_key,
@@ -100,6 +102,7 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
                 metadata=table_metadata(spec),
                 group_name=spec.namespace,
                 owners=list(spec.owners),
+                tags={SLICES_TAG: KAFKA_TIME},
                 kinds={"iceberg", "upsert"} if spec.is_upsert else {"iceberg"},
             )
         ],

@@ -8,11 +8,20 @@ INGEST_TAG = "lakehouse/ingest"  # at most one run per value: `dagster.yaml` lim
 ROWLESS_TAG = "lakehouse/rowless"  # JSON: offsets that the run read and that held no row
 MAINTENANCE_TAG = "lakehouse/maintenance"  # the name of the job; `dagster.yaml` keeps slots free for ingestion
 TABLE_TAG = "lakehouse/table"
+COMPLETE_SUFFIX = "__complete"
+SLICES_TAG = "lakehouse/slices"  # of an asset: by which time it is partitioned
+KAFKA_TIME = "kafka"
 
 
 def table_key(spec: TableSpec) -> AssetKey:
     """`namespace/name`."""
     return AssetKey([spec.namespace, spec.name])
+
+
+def complete_key(table: str) -> AssetKey:
+    """`namespace/name__complete`: the slices of event time of which a table has all rows. What comes after it depends on it."""
+    namespace, name = table.split(".")
+    return AssetKey([namespace, f"{name}{COMPLETE_SUFFIX}"])
 
 
 def quarantine_key(spec: TableSpec) -> AssetKey:

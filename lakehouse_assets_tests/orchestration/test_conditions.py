@@ -1,0 +1,297 @@
+"""When partitions downstream of tables are asked for, as Dagster evaluates it, tick by tick."""
+
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from lakehouse_assets.orchestration.conditions import OnLate, hour_is_complete
+from lakehouse_assets.orchestration.names import KAFKA_TIME, SLICES_TAG
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+COMPLETE = dg.AssetKey(["ods", "flights__complete"])
+FLIGHTS = dg.AssetKey(["ods", "flights"])
+ROLLUP = dg.AssetKey(["dm", "delays"])
+
+
+def hours(end_offset: int = 0, start: datetime = START) -> dg.HourlyPartitionsDefinition:
+    return dg.HourlyPartitionsDefinition(start, end_offset=end_offset)
+
+
+def days(end_offset: int = 0) -> dg.DailyPartitionsDefinition:
+    return dg.DailyPartitionsDefinition(START, end_offset=end_offset)
+
+
+def hour(number: int) -> str:
+    return (START + timedelta(hours=number)).strftime("%Y-%m-%d-%H:00")
+
+
+def day(number: int) -> str:
+    return (START + timedelta(days=number)).strftime("%Y-%m-%d")
+
+
+class World:
+    """Assets, their events, and a daemon whose clock the test moves."""
+
+    def __init__(self, instance: dg.DagsterInstance, *downstream: dg.AssetsDefinition) -> None:
+        table = dg.AssetSpec(FLIGHTS, partitions_def=hours(1), tags={SLICES_TAG: KAFKA_TIME})
+        complete = dg.AssetSpec(COMPLETE, deps=[table], partitions_def=hours(1))
+        self.instance = instance
+        self.defs = dg.Definitions(assets=[table, complete, *downstream])
+        self.cursor: Any = None
+        self.now = START
+
+    def completed(self, *numbers: int) -> None:
+        """Hours of event time become complete, or are reported again."""
+        for number in numbers:
+            self.updated(COMPLETE, hour(number))
+
+    def updated(self, key: dg.AssetKey, partition: str | None) -> None:
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
+
+    def tick(self, at: float) -> set[str | None]:
+        """Partitions of the roll-up that are asked for, `at` hours after the start."""
+        self.now = START + timedelta(hours=at)
+        result = dg.evaluate_automation_conditions(
+            defs=self.defs, instance=self.instance, evaluation_time=self.now, cursor=self.cursor
+        )
+        self.cursor = result.cursor
+        return set(result.get_requested_partitions(ROLLUP))
+
+    def started(self, partition: str) -> dg.DagsterRun:
+        """A run of the roll-up that works."""
+        return self.instance.create_run_for_job(
+            self._job, asset_selection=frozenset({ROLLUP}), tags={"dagster/partition": partition}, status=dg.DagsterRunStatus.STARTED
+        )
+
+    def ended(self, run: dg.DagsterRun) -> None:
+        """It has written what it read when it was started."""
+        self.updated(ROLLUP, run.tags["dagster/partition"])
+        self.instance.report_run_canceled(run)
+
+    def ran(self, partition: str, is_failing: bool = False) -> None:
+        """A whole run of the roll-up."""
+        done = self._job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[ROLLUP],
+            partition_key=partition,
+            raise_on_error=False,
+            tags={"fail": "yes"} if is_failing else {},
+        )
+        assert done.success is not is_failing
+
+    @property
+    def _job(self) -> dg.JobDefinition:
+        return self.defs.resolve_implicit_global_asset_job_def()
+
+
+def rollup(
+    condition: dg.AutomationCondition[Any],
+    partitions: dg.PartitionsDefinition[str] | None = None,
+    deps: Collection[Any] = (COMPLETE,),
+) -> dg.AssetsDefinition:
+    @dg.asset(key=ROLLUP, deps=deps, partitions_def=partitions or hours(), automation_condition=condition)
+    def delays(context: dg.AssetExecutionContext) -> None:
+        if context.run.tags.get("fail"):
+            raise RuntimeError("the test wants it")
+
+    return delays
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as opened:
+        yield opened
+
+
+def test_an_hour_runs_once_when_it_is_complete_and_never_before(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete()))
+    assert world.tick(3.1) == set()
+
+    world.completed(0, 1)
+    assert world.tick(3.2) == {hour(0), hour(1)}
+    assert world.tick(3.3) == set()
+    world.ran(hour(0))
+    world.ran(hour(1))
+    assert world.tick(3.4) == set()
+
+    world.completed(2)
+    assert world.tick(3.5) == {hour(2)}
+
+
+def test_a_new_asset_runs_for_everything_that_is_complete_already(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete()))
+    world.completed(*range(5))
+    assert world.tick(7) == {hour(number) for number in range(5)}
+    assert world.tick(7.1) == set()
+
+
+@pytest.mark.parametrize("on_late", ["report", "rerun"])
+def test_a_lost_cursor_runs_nothing_twice(instance: dg.DagsterInstance, on_late: OnLate) -> None:
+    world = World(instance, rollup(hour_is_complete(on_late)))
+    world.completed(0, 1, 2)
+    world.ran(hour(0))
+    assert world.tick(3) == {hour(1), hour(2)}
+    world.started(hour(1))
+    world.ran(hour(2))
+
+    world.cursor = None
+    assert world.tick(3.1) == set()
+
+
+def test_late_rows_leave_an_hour_as_it_is_or_run_it_again(instance: dg.DagsterInstance) -> None:
+    for on_late, expected in (("report", set()), ("rerun", {hour(0)})):
+        world = World(instance, rollup(hour_is_complete(on_late)))  # type: ignore[arg-type]
+        world.tick(1)
+        world.completed(0)
+        assert world.tick(1.1) == {hour(0)}
+        world.ran(hour(0))
+        assert world.tick(1.2) == set()
+
+        world.completed(0)
+        assert world.tick(1.3) == expected
+        assert world.tick(1.4) == set()
+        instance.wipe_assets([ROLLUP, COMPLETE])
+
+
+def test_rows_that_are_late_for_a_run_that_works_run_it_again_when_it_has_ended(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete("rerun")))
+    world.completed(0)
+    assert world.tick(1) == {hour(0)}
+    run = world.started(hour(0))
+    world.completed(0)  # after it has read, before it has written
+    assert world.tick(1.1) == set()
+    assert world.tick(1.2) == set()
+
+    world.ended(run)
+    assert world.tick(1.3) == {hour(0)}
+    assert world.tick(1.4) == set()
+
+
+def test_rows_that_are_late_between_a_tick_and_the_next_are_not_lost(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete("rerun")))
+    world.completed(0)
+    assert world.tick(1) == {hour(0)}
+    run = world.started(hour(0))
+    world.completed(0)
+    world.ended(run)
+    assert world.tick(1.1) == {hour(0)}
+    world.ran(hour(0))
+    assert world.tick(1.2) == set()
+
+
+@pytest.mark.parametrize("on_late", ["report", "rerun"])
+def test_a_run_that_failed_is_not_repeated_until_there_is_news(instance: dg.DagsterInstance, on_late: OnLate) -> None:
+    world = World(instance, rollup(hour_is_complete(on_late)))
+    world.completed(0)
+    assert world.tick(1) == {hour(0)}
+    world.ran(hour(0), is_failing=True)
+    for minute in range(1, 4):
+        assert world.tick(1 + minute / 60) == set()
+
+    world.completed(0)
+    assert world.tick(1.1) == ({hour(0)} if on_late == "rerun" else set())
+    world.completed(1)
+    assert world.tick(2) == {hour(1)}
+
+
+def test_a_day_waits_for_all_of_its_hours(instance: dg.DagsterInstance) -> None:
+    # Its own partitions include the running day, whose later hours do not exist yet.
+    world = World(instance, rollup(hour_is_complete(), days(end_offset=1)))
+    assert world.tick(5.5) == set()
+    world.completed(*range(5))
+    assert world.tick(5.6) == set()
+    world.completed(*range(5, 23))
+    assert world.tick(23.9) == set()
+    assert world.tick(30) == set()
+    world.completed(23)
+    assert world.tick(30.1) == {day(0)}
+    assert world.tick(30.2) == set()
+
+
+def test_a_running_hour_is_never_complete(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete(), hours(end_offset=1)))
+    world.completed(0)
+    assert world.tick(1.5) == {hour(0)}
+    assert world.tick(1.9) == set()
+
+
+def test_what_was_materialized_by_hand_too_early_runs_again_when_it_is_complete(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete()))
+    world.tick(1)
+    world.ran(hour(0))
+    assert world.tick(1.1) == set()
+    world.completed(0)
+    assert world.tick(1.2) == {hour(0)}
+    world.ran(hour(0))
+    assert world.tick(1.3) == set()
+
+
+def test_what_is_materialized_by_hand_meanwhile_is_not_asked_for(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete()))
+    world.completed(0)
+    run = world.started(hour(0))  # a new asset, which somebody fills before the first tick
+    assert world.tick(1) == set()
+    world.ended(run)
+    assert world.tick(1.1) == set()
+
+
+def test_nothing_runs_for_hours_before_the_tables_first_one(instance: dg.DagsterInstance) -> None:
+    world = World(instance, rollup(hour_is_complete(), hours(start=START - timedelta(days=2))))
+    world.completed(0)
+    assert world.tick(2) == {hour(0)}
+
+
+def test_tables_of_kafkas_hours_and_what_is_read_whole_hold_nothing_back(instance: dg.DagsterInstance) -> None:
+    @dg.asset(partitions_def=hours(1))
+    def aircraft() -> None: ...
+
+    condition = hour_is_complete("rerun", whole=[aircraft.key])
+    world = World(instance, rollup(condition, deps=(COMPLETE, FLIGHTS, aircraft)), aircraft)
+    world.completed(0)
+    assert world.tick(2) == {hour(0)}
+    world.ran(hour(0))
+    world.updated(FLIGHTS, hour(0))
+    world.updated(aircraft.key, hour(0))
+    assert world.tick(2.1) == set()
+
+
+def test_all_of_several_tables_must_be_complete(instance: dg.DagsterInstance) -> None:
+    weather = dg.AssetSpec(["ods", "weather__complete"], partitions_def=hours(1))
+    world = World(instance, rollup(hour_is_complete(), deps=(COMPLETE, weather)), weather)
+    world.completed(0, 1)
+    assert world.tick(2) == set()
+    world.updated(weather.key, hour(1))
+    assert world.tick(2.1) == {hour(1)}
+
+
+def test_a_chain_goes_link_by_link_also_over_a_failure(instance: dg.DagsterInstance) -> None:
+    hourly = dg.AssetKey(["dm", "hourly"])
+    middle = dg.AssetSpec(hourly, deps=[COMPLETE], partitions_def=hours(), automation_condition=hour_is_complete())
+    world = World(instance, rollup(hour_is_complete(), days(), deps=(hourly,)), dg.AssetsDefinition(specs=[middle]))
+    world.completed(*range(24))
+    assert world.tick(25) == set()
+    for number in range(23):
+        world.updated(hourly, hour(number))
+    assert world.tick(25.1) == set()
+    world.updated(hourly, hour(23))
+    assert world.tick(25.2) == {day(0)}
+
+
+def test_an_asset_may_depend_on_its_own_hour_before(instance: dg.DagsterInstance) -> None:
+    before = dg.AssetDep(ROLLUP, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1))
+    world = World(instance, rollup(hour_is_complete(), deps=(COMPLETE, before)))
+    world.completed(0, 1)
+    assert world.tick(3) == {hour(0)}
+    assert world.tick(3.1) == set()
+    world.ran(hour(0))
+    assert world.tick(3.2) == {hour(1)}
+
+
+def test_it_composes_with_dagsters_own_conditions(instance: dg.DagsterInstance) -> None:
+    recent = dg.AutomationCondition.in_latest_time_window(timedelta(hours=2))
+    world = World(instance, rollup(hour_is_complete() & recent))
+    world.completed(0, 1, 2, 3)
+    assert world.tick(4) == {hour(2), hour(3)}

@@ -11,6 +11,8 @@ from lakehouse_assets.orchestration.assets import (
 )
 from lakehouse_assets.orchestration.broken import build_broken_asset, build_broken_check, build_broken_sensor
 from lakehouse_assets.orchestration.checks import build_checks
+from lakehouse_assets.orchestration.completeness import build_complete_assets
+from lakehouse_assets.orchestration.conditions import build_automation_sensor
 from lakehouse_assets.orchestration.maintenance import build_maintenance
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.schedules import build_schedule
@@ -31,6 +33,7 @@ def build_definitions(environment: Environment) -> dg.Definitions:
         assets=[
             *build_topic_assets(tables),
             *(build_table_asset(spec) for spec in tables),
+            *build_complete_assets(tables),
             *(build_quarantine_asset(spec) for spec in tables if spec.on_bad_record == "quarantine"),
             *(build_broken_asset(broken) for broken in declared.broken),
         ],
@@ -42,6 +45,7 @@ def build_definitions(environment: Environment) -> dg.Definitions:
             *(build_offsets_sensor(spec) for spec in tables),
             *([build_broken_sensor(declared.broken)] if declared.broken else []),
             *upkeep.sensors,
+            build_automation_sensor(),
         ],
         jobs=upkeep.jobs,
         schedules=[*(schedule for schedule in schedules if schedule is not None), *upkeep.schedules],

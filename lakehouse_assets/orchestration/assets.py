@@ -35,6 +35,7 @@ from lakehouse_assets.orchestration.names import (
     topic_key,
     topic_keys,
 )
+from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.stopping import stop_at_boundary
 
@@ -81,13 +82,6 @@ def build_quarantine_asset(spec: TableSpec) -> dg.AssetSpec:
     )
 
 
-def build_partitions(spec: TableSpec) -> dg.TimeWindowPartitionsDefinition:
-    """Hours or days in UTC, the current one included."""
-    clock = SliceClock(spec.partitions.every, spec.partitions.start)
-    build = dg.HourlyPartitionsDefinition if clock.every == "hour" else dg.DailyPartitionsDefinition
-    return build(start_date=clock.start.strftime(clock.key_format), fmt=clock.key_format, timezone="UTC", end_offset=1)
-
-
 def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
     """The asset of a table. Materializing replaces slices, unless the configuration says `continue`."""
 
@@ -106,7 +100,7 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
                 kinds={"iceberg", "upsert"} if spec.is_upsert else {"iceberg"},
             )
         ],
-        partitions_def=build_partitions(spec),
+        partitions_def=build_partitions(SliceClock(spec.partitions.every, spec.partitions.start)),
         backfill_policy=dg.BackfillPolicy.single_run(),
         op_tags={"dagster/max_runtime": str(int(spec.run_time_limit.total_seconds()) + _RUN_MARGIN_SECONDS)},
     )

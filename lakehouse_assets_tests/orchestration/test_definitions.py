@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -9,7 +10,7 @@ import pytest
 
 from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.environment import Environment
-from lakehouse_assets.orchestration.names import topic_key
+from lakehouse_assets.orchestration.names import complete_key, topic_key
 
 GOOD = """
 table: ods.{name}
@@ -59,7 +60,7 @@ def test_a_table_is_an_asset_downstream_of_its_topic_with_checks_sensor_and_sche
     assert {check.name for check in graph.get_check_keys_for_assets({key})} == {
         "lag", "freshness", "continuity", "unique_offsets", "quarantine", "unknown_fields", "timestamps", "debt",
     }  # fmt: skip
-    assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations", "debt"}
+    assert {s.name for s in defs.sensors or ()} == {"ods__clicks__offsets", "broken_declarations", "debt", "downstream"}
     assert {s.name for s in defs.schedules or ()} >= {"ods__clicks__schedule", "compact_all"}
 
 
@@ -93,7 +94,7 @@ def test_the_log_of_changes_is_an_asset_of_its_own_with_sensor_and_checks(tmp_pa
     graph = defs.resolve_asset_graph()
     key = dg.AssetKey(["shop", "orders__changes"])
 
-    assert {sensor.name for sensor in defs.sensors or ()} == {"shop__orders__offsets", "shop__orders__changes__offsets", "debt"}
+    assert {sensor.name for sensor in defs.sensors or ()} == {"shop__orders__offsets", "shop__orders__changes__offsets", "debt", "downstream"}
     assert graph.get(key).parent_keys == {topic_key("shop.public.orders")}
     assert "unique_offsets" not in {check.name for check in graph.get_check_keys_for_assets({key})}
     columns = [column.name for column in graph.get(key).metadata["dagster/column_schema"].columns]
@@ -101,11 +102,22 @@ def test_the_log_of_changes_is_an_asset_of_its_own_with_sensor_and_checks(tmp_pa
     assert "in `shop.orders__changes`" in str(graph.get(dg.AssetKey(["shop", "orders"])).description)
 
 
+def test_a_table_with_event_times_has_an_asset_of_its_complete_slices(tmp_path: Path) -> None:
+    declared = "event_time: {column: at, every: day, start: 2026-11-01}"
+    (tmp_path / "clicks.yaml").write_text(GOOD.format(name="clicks") + f"  - {{name: at, type: timestamptz}}\n{declared}\n")
+    defs = _load(tmp_path)
+    dg.Definitions.validate_loadable(defs)
+    node = defs.resolve_asset_graph().get(complete_key("ods.clicks"))
+
+    assert (node.parent_keys, node.is_materializable) == ({dg.AssetKey(["ods", "clicks"])}, False)
+    assert node.partitions_def is not None
+    keys = node.partitions_def.get_partition_keys()
+    assert (keys[0], keys[-1]) == ("2026-11-01", datetime.now(UTC).strftime("%Y-%m-%d"))
+
+
 def test_the_current_hour_is_a_partition(tables: Path) -> None:
     partitions = _load(tables).resolve_asset_graph().get(dg.AssetKey(["ods", "clicks"])).partitions_def
     assert partitions is not None
-    from datetime import UTC, datetime
-
     assert partitions.get_last_partition_key() == datetime.now(UTC).strftime("%Y-%m-%d-%H:00")
 
 
@@ -140,5 +152,5 @@ def test_two_hundred_tables_load(tmp_path: Path) -> None:
 
     defs = _load(tmp_path)
 
-    assert len(defs.sensors or ()) == 201
+    assert len(defs.sensors or ()) == 202
     dg.Definitions.validate_loadable(defs)

@@ -1,0 +1,14 @@
+"""What your own Dagster assets need of this package, to come after its tables.
+
+@dg.asset(
+deps=[complete_key("ods.flights")],
+partitions_def=dg.HourlyPartitionsDefinition("2026-11-01-00:00"),
+automation_condition=hour_is_complete(),
+)
+def departures(context): ...
+"""
+
+from lakehouse_assets.orchestration.conditions import hour_is_complete
+from lakehouse_assets.orchestration.names import complete_key
+
+__all__ = ["complete_key", "hour_is_complete"]

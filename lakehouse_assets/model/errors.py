@@ -34,6 +34,8 @@
     │  ├─ NoEventTimeError               no column says when a row happened
     │  ├─ SnapshotMissingError           no such tag, snapshot or time
     │  ├─ PinTakenError                  the name of a tag means another snapshot
+    │  ├─ ResultTypeError                a column of computed rows can't be one of a table
+    │  ├─ RowsOutsideSliceError          computed rows that would not be replaced next time
     │  ├─ DropImpossibleError            it can't be dropped so that it can be had back
     │  ├─ UndoImpossibleError            no dropped table can be had back under this name
     │  ├─ PurgeRefusedError              its files may be somebody else's too
@@ -514,6 +516,29 @@ class PinTakenError(TableError):
         super().__init__(
             f"Cannot pin snapshot {wanted_id} of {table} as {name!r}: {is_there}. Nothing was changed. "
             f"Choose another name{remedy}."
+        )
+
+
+class ResultTypeError(TableError):
+    """A column of rows that are computed can't be one of a table."""
+
+    def __init__(self, table: str, column: str, found: str, remedy: str) -> None:
+        self.table, self.column, self.found = table, column, found
+        super().__init__(
+            f"Cannot write {table}: the column {column!r} of the computed rows is {found}. Nothing was written. Give it "
+            f"another type or name: {remedy}."
+        )
+
+
+class RowsOutsideSliceError(TableError):
+    """Rows that were computed for a slice did not happen in it; written, they would stay when it is computed again."""
+
+    def __init__(self, table: str, column: str, value: str, within: str, count: int) -> None:
+        self.table, self.column, self.value, self.within, self.count = table, column, value, within, count
+        super().__init__(
+            f"Cannot write the slice {within} of {table}: found {column} = {value} (of {count:,} such rows so far), expected "
+            f"times in the slice. Such a row would stay when the slice is computed again. Compute {column} from the event time "
+            "of the input, and leave out what lies elsewhere."
         )
 
 

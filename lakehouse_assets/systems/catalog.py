@@ -184,20 +184,20 @@ def ensure_table(
         CatalogUnavailableError, StorageError
     """
     for _ in range(_ATTEMPTS):
-        table = load_table(catalog, shape.name) or _create_table(catalog, shape, first_ledger())
+        table = load_table(catalog, shape.name) or create_table(catalog, shape, {LEDGER_KEY: first_ledger().to_json()})
         has_evolved = judged_before and shape.on_change == "evolve"
         fit = judge_fit(shape, table, Declared.of(shape) if has_evolved else Declared.read(table))
-        _refuse_misfit(shape, fit)
+        refuse_misfit(shape, fit)
         _refuse_other_mode(shape, table)
         with catalog_errors(catalog.name, f"read the ledger of {shape.name}"):
             ledger = read_ledger(table)
-        properties = {} if judged_before else _list_property_changes(shape, table)
+        properties = {} if judged_before else list_property_changes(shape, table)
         if ledger is None:
             properties = {**DEFAULT_PROPERTIES, **table.properties, **properties, LEDGER_KEY: first_ledger().to_json()}
         schema = fit.schema if shape.on_change == "evolve" and fit.must_evolve(docs=not judged_before) else None
         if ledger is not None and not properties and schema is None:
             return table, ledger
-        _alter(catalog, table, schema, properties)
+        alter_table(catalog, table, schema, properties)
     raise CommitConflictError(shape.name, f"others changed the table in {_ATTEMPTS} attempts to bring it to its declaration")
 
 
@@ -212,12 +212,17 @@ def plan_changes(catalog: Catalog, shape: TableShape) -> tuple[ColumnChange, ...
     if table is None:
         return ()
     fit = judge_fit(shape, table, Declared.read(table))
-    _refuse_misfit(shape, fit)
+    refuse_misfit(shape, fit)
     _refuse_other_mode(shape, table)
     return fit.changes if shape.on_change == "evolve" else ()
 
 
-def _refuse_misfit(shape: TableShape, fit: Fit) -> None:
+def refuse_misfit(shape: TableShape, fit: Fit) -> None:
+    """Raise if a table can't become what its declaration says, or may not.
+
+    Raises:
+        TableDiffersError
+    """
     if fit.refusals:
         raise TableDiffersError(shape.name, fit.refusals)
     structural = [change for change in fit.changes if not change.is_doc]
@@ -232,7 +237,7 @@ def _refuse_other_mode(shape: TableShape, table: Table) -> None:
         raise TableDiffersError(shape.name, [f"its rows came by mode {there}, and the declaration says {declared}"])
 
 
-def _list_property_changes(shape: TableShape, table: Table) -> dict[str, str]:
+def list_property_changes(shape: TableShape, table: Table) -> dict[str, str]:
     """What the declaration says of properties and the table does not have so."""
     wanted = dict(shape.properties)
     if shape.on_change == "evolve":
@@ -240,13 +245,13 @@ def _list_property_changes(shape: TableShape, table: Table) -> dict[str, str]:
     return {key: text for key, text in wanted.items() if table.properties.get(key) != text}
 
 
-def _create_table(catalog: Catalog, shape: TableShape, ledger: Ledger) -> Table:
-    properties = {
-        **DEFAULT_PROPERTIES,
-        **shape.properties,
-        DECLARED_KEY: Declared.of(shape).to_json(),
-        LEDGER_KEY: ledger.to_json(),
-    }
+def create_table(catalog: Catalog, shape: TableShape, others: Mapping[str, str] | None = None) -> Table:
+    """A new table, with other properties besides those of its shape; the one that somebody else made first, if somebody did.
+
+    Raises:
+        CatalogUnavailableError, CatalogAccessError, StorageError
+    """
+    properties = {**DEFAULT_PROPERTIES, **shape.properties, DECLARED_KEY: Declared.of(shape).to_json(), **(others or {})}
     with catalog_errors(catalog.name, f"create {shape.name}"):
         # The second is the SQL catalog's, of two that race; the namespace is there, which is all that is wanted.
         with suppress(NamespaceAlreadyExistsError, IntegrityError):
@@ -265,8 +270,8 @@ def _create_table(catalog: Catalog, shape: TableShape, ledger: Ledger) -> Table:
             return catalog.load_table(shape.name)  # another run was first: use its table
 
 
-def _alter(catalog: Catalog, table: Table, schema: Schema | None, properties: Mapping[str, str]) -> None:
-    """Without a snapshot, in one step, provided that the table is in the state in which it was looked at.
+def alter_table(catalog: Catalog, table: Table, schema: Schema | None, properties: Mapping[str, str]) -> None:
+    """Change columns and properties in one step, without a snapshot, if the table still is as it was looked at.
 
     A first ledger may be put into a table only while that has no rows, and a schema was judged against this one.
     """

@@ -108,6 +108,11 @@ def _fields(columns: Sequence[tuple[str, DataType, bool, str]]) -> list[NestedFi
 
 def build_partition_spec(spec: TableSpec, schema: Schema) -> PartitionSpec:
     """The partition spec that a new table gets."""
+    return build_layout(spec.partition_by, schema)
+
+
+def build_layout(partition_by: Sequence[PartitionFieldSpec], schema: Schema) -> PartitionSpec:
+    """A declared layout over these columns."""
     fields = [
         PartitionField(
             source_id=schema.find_field(declared.column).field_id,
@@ -115,7 +120,7 @@ def build_partition_spec(spec: TableSpec, schema: Schema) -> PartitionSpec:
             transform=_transform(declared),
             name=declared.field_name,
         )
-        for i, declared in enumerate(spec.partition_by)
+        for i, declared in enumerate(partition_by)
     ]
     return PartitionSpec(*fields)
 

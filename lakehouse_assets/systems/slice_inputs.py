@@ -1,0 +1,21 @@
+"""What a run notes of a table that it reads: in which state, and whether that is complete for a slice."""
+
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.slice_notes import InputState
+from lakehouse_assets.model.slices import TimeSlice
+from lakehouse_assets.systems.snapshots import table_name
+from lakehouse_assets.systems.table_times import read_watermark
+
+
+def describe_input(table: Table, snapshot_id: int | None = None, *, is_chosen: bool = False) -> InputState:
+    """The state in which a loaded table is read: its head, or with `is_chosen` a snapshot that somebody asked for."""
+    metadata = table.metadata
+    read = snapshot_id if is_chosen else metadata.current_snapshot_id
+    return InputState(table_name(table), str(metadata.table_uuid), read, metadata.next_sequence_number() - 1, is_chosen)
+
+
+def is_complete(table: Table, within: TimeSlice) -> bool:
+    """Whether the watermark of the table, as it was loaded, has passed the end of a slice."""
+    watermark_ms = read_watermark(table)
+    return watermark_ms is not None and watermark_ms >= within.stop_ms

@@ -80,10 +80,26 @@ def test_validate_takes_files_and_says_the_same_to_a_script(folder: Path, capsys
     assert (problem["line"], problem["path"], problem["suggestion"]) == (4, "schema[0].type", "long")
 
 
-def test_a_place_that_is_not_there_is_an_error_of_one_sentence(folder: Path, capsys: Output) -> None:
-    assert main(["validate", str(folder / "nowhere")]) == 1
+def test_a_place_that_is_not_there_is_a_wrong_call(folder: Path, capsys: Output) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["validate", str(folder / "nowhere")])
 
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert capsys.readouterr().err.endswith("/nowhere', which is no file and no folder\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ingset", "ods.clicks"], "found the command 'ingset'; allowed: dev, .* Did you mean 'ingest'\\?"),
+        (["peek", "ods.clicks", "--count", "0"], "found '0', expected a number of messages, at least 1"),
+        (["new", "ods.clicks", "--topic", "t", "--count", "-4"], "found '-4', expected a number of messages, at least 1"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong_and_what_is_nearest(arguments: list[str], said: str, capsys: Output) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+    assert re.search(said, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("verb", ["ingest", "plan", "peek", "status"])

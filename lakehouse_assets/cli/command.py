@@ -32,6 +32,7 @@ from lakehouse_assets.cli.verbs import (
     validate,
 )
 from lakehouse_assets.model.errors import LakehouseError, UnknownTableError
+from lakehouse_assets.model.mistakes import Mistake, nearest
 
 if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
@@ -76,7 +77,9 @@ VERBS: Mapping[str, Verb] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; 0 is success, 1 an error that was printed, 2 a wrong call, an unknown table among them."""
-    parsed = _build_parser().parse_args(arguments)
+    parser = _build_parser()
+    _refuse_unknown(parser, sys.argv[1:] if arguments is None else arguments)
+    parsed = parser.parse_args(arguments)
     try:
         code = _run(parsed)
         sys.stdout.flush()
@@ -98,6 +101,13 @@ def _run(parsed: argparse.Namespace) -> int:
     except LakehouseError as error:
         print(error, file=sys.stderr)
         return _WRONG_CALL if isinstance(error, UnknownTableError) else _FAILED
+
+
+def _refuse_unknown(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """The parser's own error names every command, and not which is meant."""
+    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if verb is not None and verb not in VERBS:
+        parser.error(str(Mistake(f"the command {verb!r}", ", ".join(VERBS), nearest(verb, VERBS))))
 
 
 def _build_parser() -> argparse.ArgumentParser:

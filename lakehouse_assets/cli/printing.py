@@ -15,6 +15,13 @@ def add_json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document a line, for scripts")
 
 
+def read_count(text: str) -> int:
+    """A number of messages to look at, as an argument."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number of messages, at least 1")
+    return int(text)
+
+
 def print_json(**parts: Any) -> None:
     """One document on one line."""
     print(json.dumps(parts, default=json_value))

@@ -35,7 +35,7 @@ def render_draft(table: str, topic: str, draft: Draft) -> str:
         *_about_columns(draft),
         "schema:",
         *map(_column, draft.columns),
-        *_left_out(draft.left_out, keeps_rest=draft.changes is None),
+        *_left_out(draft.left_out, keeps_rest=draft.format == "json"),
         "",
         *(_mode_of_rows() if draft.changes is None else _mode_of_changes(draft.changes)),
         *(_layout_by_time(draft) if draft.changes is None else _layout_by_key(draft.changes)),
@@ -67,9 +67,9 @@ def _about_columns(draft: Draft) -> Iterator[str]:
         if draft.format == "debezium-json" and not draft.changes.says_types:
             yield "# These messages have no schema. Dates, times, decimals and bytes look like numbers or base64 text; say what"
             yield "# they are, as type: date; type: timestamp, epoch: microseconds; type: decimal(12,2), encoding: base64."
-    if draft.subject is not None:
+    if draft.subject is not None and not draft.left_out:
         yield "# Without `schema:` and its lines, the columns are those of the newest version, and the table follows it."
-    elif draft.changes is None:
+    elif draft.subject is None and draft.changes is None:
         yield "# required: every message that was looked at has it. A message without it goes to the quarantine."
 
 

@@ -17,6 +17,10 @@ ROOT = "declaration"  # the path of a mistake that concerns the file as a whole
 _EXPECTED: Mapping[str, str] = {
     "string_type": "text",
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
     "bool_type": "true or false",
     "tuple_type": "a list, as [a, b]",
     "dict_type": "a mapping of names to values",

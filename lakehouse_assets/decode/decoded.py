@@ -1,14 +1,17 @@
 """What decoding gives, whatever the format: rows of good values, reasons for bad ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from lakehouse_assets.model.derived import DerivedColumn
 from lakehouse_assets.model.unknown import UnknownFields
+
+LeftOut = MutableMapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,25 @@ class Decoded:
 
 class BrokenSchema(Exception):
     """A schema is none, or none that can be used; says why in a clause."""
+
+
+def derive_each(fields: Iterable[Any], derive: Callable[[Any], DerivedColumn], left_out: LeftOut) -> list[DerivedColumn]:
+    """A column of each field of a schema. With `left_out`, fields that can't be one are put there by name, with the reason.
+
+    Raises:
+        BrokenSchema: a field can't be a column; with `left_out`, none can.
+    """
+    columns: list[DerivedColumn] = []
+    for each in fields:
+        try:
+            columns.append(derive(each))
+        except BrokenSchema as error:
+            if left_out is None:
+                raise
+            left_out[each.name] = str(error)
+    if not columns:
+        raise BrokenSchema("; ".join(left_out.values()) if left_out else "it has no fields")
+    return columns
 
 
 Headers = Sequence[tuple[str, bytes | None]]

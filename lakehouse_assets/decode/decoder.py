@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lakehouse_assets.decode.avro import derive as avro
 from lakehouse_assets.decode.avro.decoder import AvroDecoder
 from lakehouse_assets.decode.beside import MessageDecoder
-from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, ValueDecoder
+from lakehouse_assets.decode.decoded import BrokenSchema, Decoder, LeftOut, ValueDecoder
 from lakehouse_assets.decode.json_decoder import JsonDecoder
 from lakehouse_assets.decode.protobuf import derive as protobuf
 from lakehouse_assets.decode.protobuf.decoder import ProtobufDecoder
@@ -39,19 +39,19 @@ def build_message_decoder(spec: TableSpec, schemas: SchemaOf | RegisteredSchema)
     return MessageDecoder(columns, _build_value_decoder(spec, in_values, schemas) if in_values else None)
 
 
-def derive_columns(kind: str, schema: RegisteredSchema) -> list[DerivedColumn]:
-    """The columns of a table of messages in this format that declares none.
+def derive_columns(kind: str, schema: RegisteredSchema, left_out: LeftOut = None) -> list[DerivedColumn]:
+    """The columns of a table of messages in this format that declares none. `left_out`: see `derive_each`.
 
     Raises:
         BrokenSchema: the schema gives none; says why in a clause.
     """
     match kind:
         case "avro":
-            return avro.derive_columns(schema)
+            return avro.derive_columns(schema, left_out)
         case "debezium-avro":
-            return avro.derive_row_columns(schema)
+            return avro.derive_row_columns(schema, left_out)
         case "protobuf":
-            return protobuf.derive_columns(schema)
+            return protobuf.derive_columns(schema, left_out)
         case _:
             raise BrokenSchema(f"messages of {kind} have no schema")
 

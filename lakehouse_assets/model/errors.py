@@ -194,10 +194,13 @@ class SourceAccessError(SourceError):
 class TopicMissingError(SourceError):
     """The topic does not exist, or no topic matches the pattern."""
 
-    def __init__(self, table: str, topic: str, servers: str, *, is_pattern: bool = False) -> None:
-        self.table, self.topic, self.servers = table, topic, servers
+    def __init__(
+        self, table: str, topic: str, servers: str, *, is_pattern: bool = False, suggestion: str | None = None
+    ) -> None:
+        self.table, self.topic, self.servers, self.suggestion = table, topic, servers, suggestion
         fact = f"no topic on {servers} matches {topic!r}" if is_pattern else f"topic {topic!r} does not exist on {servers}"
-        super().__init__(f"Cannot read {table}: {fact}. Create it, or correct 'source' in the declaration.")
+        hint = f" Did you mean {suggestion!r}?" if suggestion else ""
+        super().__init__(f"Cannot read {table}: {fact}. Create it, or correct its name.{hint}")
 
 
 class TopicGoneError(SourceError):

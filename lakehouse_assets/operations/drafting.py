@@ -24,7 +24,7 @@ def draft_from_topic(systems: Systems, table: str, topic: str, count: int) -> Dr
 
     Raises:
         NothingToDraftError: there are no messages, or no field of theirs can be a column.
-        BrokenSchemaError: the newest schema of the topic's subject gives no columns.
+        BrokenSchemaError: the newest schema of the topic's subject gives no column.
         SourceError, RegistryError
     """
     messages, total = _sample(systems, table, topic, count)
@@ -43,8 +43,9 @@ def _draft_from_registry(systems: Systems, topic: str, messages: ChangeMessages,
     place = f"the registry's subject {source.subject}, version {source.version}"
     is_envelope = is_debezium_envelope(source.schema)
     kind = "debezium-avro" if is_envelope else source.schema.kind.lower()
+    left_out: dict[str, str] = {}
     try:
-        derived = derive_columns(kind, source.schema)
+        derived = derive_columns(kind, source.schema, left_out)
     except BrokenSchema as error:
         raise BrokenSchemaError(place, str(error)) from None
     names = name_columns(column.name for column in derived)
@@ -62,7 +63,7 @@ def _draft_from_registry(systems: Systems, topic: str, messages: ChangeMessages,
     )
     count = sum(value is not None for value in messages.values)
     changes = draft_rows(columns, key, messages, total) if is_envelope else None
-    return Draft(columns, {}, count, {}, kind, place, changes)
+    return Draft(columns, left_out, count, {}, kind, place, changes)
 
 
 def _find_key_fields(systems: Systems, topic: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from lakehouse_assets.model.errors import (
     SourceUnavailableError,
     TopicMissingError,
 )
+from lakehouse_assets.model.mistakes import nearest
 from lakehouse_assets.model.offsets import Bounds, LogBounds, TopicPartition
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries
 from lakehouse_assets.systems.kafka_codes import ACCESS, MISSING
@@ -81,8 +82,7 @@ class KafkaSource:
         Raises:
             TopicMissingError: none does.
         """
-        with self._errors(f"list the topics for {table}", table, pattern):
-            found = self._admin_client().list_topics(timeout=REQUEST_SECONDS).topics
+        found = self._list_topics(table)
         matching = sorted(name for name in found if re.fullmatch(pattern, name) and not name.startswith("__"))
         if not matching:
             raise TopicMissingError(table, pattern, self.servers, is_pattern=True)
@@ -99,12 +99,20 @@ class KafkaSource:
             futures = self._admin_client().describe_topics(TopicCollection(list(topics)), request_timeout=REQUEST_SECONDS)
         found = {}
         for topic in topics:
-            with self._errors(f"describe topic {topic!r} for {table}", table, topic):
-                found[topic] = futures[topic].result()
+            try:
+                with self._errors(f"describe topic {topic!r} for {table}", table, topic):
+                    found[topic] = futures[topic].result()
+            except TopicMissingError as error:
+                others = self._list_topics(table)
+                raise TopicMissingError(table, topic, self.servers, suggestion=nearest(topic, others)) from error
         return SourceDescription(
             {topic: str(description.topic_id) for topic, description in found.items()},
             tuple(sorted(TopicPartition(topic, p.id) for topic, d in found.items() for p in d.partitions)),
         )
+
+    def _list_topics(self, table: str) -> list[str]:
+        with self._errors(f"list the topics for {table}", table, ""):
+            return list(self._admin_client().list_topics(timeout=REQUEST_SECONDS).topics)
 
     def read_bounds(self, table: str, logs: Sequence[TopicPartition]) -> dict[TopicPartition, LogBounds]:
         """Oldest offset held and first offset not yet readable, per topic partition. Reads no message."""

@@ -124,11 +124,15 @@ def test_nothing_is_overwritten(clicks: str, folder: Path, capsys: Output) -> No
 def test_a_topic_without_messages_and_one_that_is_not_there_are_errors_of_one_line(
     folder: Path, topic: TopicFactory, capsys: Output
 ) -> None:
-    for name, begin in ((topic(), "Cannot draft a declaration of ods.clicks: "), ("nowhere", "Cannot read ods.clicks: ")):
+    empty = topic()
+    for name, begin, end in (
+        (empty, "Cannot draft a declaration of ods.clicks: ", ""),
+        (empty[:-1], "Cannot read ods.clicks: ", f"Did you mean '{empty}'?"),
+    ):
         assert main(["new", "ods.clicks", "--topic", name]) == 1
-        said = capsys.readouterr().err
+        (said,) = capsys.readouterr().err.splitlines()
         assert said.startswith(begin)
-        assert len(said.splitlines()) == 1
+        assert said.endswith(end)
     assert list(folder.iterdir()) == []
 
 

@@ -57,6 +57,23 @@ def test_the_columns_are_those_of_the_newest_version_and_every_message_becomes_a
     assert judge.query(load_table("ods.clicks"), sql) == [(1, None), (2, "x")]
 
 
+def test_a_field_that_no_column_can_hold_is_left_out_with_the_reason(
+    folder: Path, registry: Registry, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, schema = topic(), record(ID, {"name": "either", "type": ["int", "string"]})
+    broker.produce(name, messages(schema, [{"id": 1, "either": "x"}], registry.register(f"{name}-value", schema)))
+
+    assert main(["new", "ods.clicks", "--topic", name]) == 0
+
+    assert capsys.readouterr().err == "left out: 1 fields; the file says why\n"
+    text = (folder / "ods_clicks.yaml").read_text()
+    reason = "the field 'either' is one of int, string, and no type holds them all"
+    assert f'\n  # Left out:\n  #   "either": {reason}\n' in text
+    assert main(["validate"]) == 0
+    assert main(["ingest", "ods.clicks"]) == 0
+    assert judge.query(load_table("ods.clicks"), "SELECT id FROM {table}") == [(1,)]
+
+
 def test_protobuf_messages_are_drafted_from_their_registered_schema_too(
     folder: Path, registry: Registry, topic: TopicFactory, broker: Broker, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.cli.printing import add_json, print_json
+from lakehouse_assets.cli.printing import add_json, print_json, read_count
 from lakehouse_assets.model.written import read_table_name, read_topic
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the verb takes."""
     parser.add_argument("table", type=_reads(read_table_name), help="namespace.name of the new table")
     parser.add_argument("--topic", required=True, type=_reads(read_topic), help="the Kafka topic")
-    parser.add_argument("--count", type=int, default=_SAMPLED, help=f"how many messages to look at (default: {_SAMPLED:,})")
+    parser.add_argument("--count", type=read_count, default=_SAMPLED, help=f"how many messages to read (default: {_SAMPLED:,})")
     parser.add_argument("--dry-run", action="store_true", help="print the declaration, write nothing")
     add_json(parser)
 
@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
             print("no message says what names a row: fill in 'key'", file=sys.stderr)
         if draft.left_out or draft.unreadable:
             left, bad = len(draft.left_out), sum(draft.unreadable.values())
-            print(f"left out: {left} fields; {bad:,} messages that are no JSON objects; the file says why", file=sys.stderr)
+            messages = f"; {bad:,} messages that are no JSON objects" if bad else ""
+            print(f"left out: {left} fields{messages}; the file says why", file=sys.stderr)
     return 0
 
 

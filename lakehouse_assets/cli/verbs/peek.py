@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from lakehouse_assets.cli.printing import add_json, json_value, print_json
+from lakehouse_assets.cli.printing import add_json, json_value, print_json, read_count
 
 if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
@@ -22,7 +22,8 @@ _SKIPPED = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the verb takes."""
     parser.add_argument("table", help="namespace.name")
-    parser.add_argument("--count", type=int, default=_PEEKED, help=f"how many, over all topic partitions (default: {_PEEKED})")
+    about = f"how many, over all topic partitions (default: {_PEEKED})"
+    parser.add_argument("--count", type=read_count, default=_PEEKED, help=about)
     add_json(parser)
 
 

@@ -16,8 +16,14 @@ _FACTS = ("file", "line", "path", "found", "allowed", "suggestion")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the verb takes."""
-    parser.add_argument("place", nargs="*", type=Path, help="files or folders (default: the folder of declarations)")
+    parser.add_argument("place", nargs="*", type=_read_place, help="files or folders (default: the folder of declarations)")
     add_json(parser)
+
+
+def _read_place(text: str) -> Path:
+    if not (place := Path(text)).exists():
+        raise argparse.ArgumentTypeError(f"found {text!r}, which is no file and no folder")
+    return place
 
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:

@@ -15,7 +15,7 @@ from lakehouse_assets.decode.avro.schema import (
     Union,
     parse_schema,
 )
-from lakehouse_assets.decode.decoded import BrokenSchema
+from lakehouse_assets.decode.decoded import BrokenSchema, LeftOut, derive_each
 from lakehouse_assets.model.derived import DerivedColumn
 from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import (
@@ -38,18 +38,20 @@ _TYPES = {
 _JOINED = [({"int", "long"}, "long"), ({"float", "double"}, "double"), ({"int", "float", "double"}, "double")]
 
 
-def derive_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
+def derive_columns(schema: RegisteredSchema, left_out: LeftOut = None) -> list[DerivedColumn]:
     """One column for each field; optional where null is allowed, or a default stands in for a message without it.
+
+    `left_out`: see `derive_each`.
 
     Raises:
         BrokenSchema: the schema is none, is no record, or a field has no type that a column could have.
     """
     if schema.kind != "AVRO":
         raise BrokenSchema(f"it is a schema of {schema.kind}, expected AVRO")
-    return _Deriver(are_local=False).columns(parse_schema(schema.text, schema.references))
+    return _Deriver(are_local=False).columns(parse_schema(schema.text, schema.references), left_out)
 
 
-def derive_row_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
+def derive_row_columns(schema: RegisteredSchema, left_out: LeftOut = None) -> list[DerivedColumn]:
     """One column for each field of the rows in an envelope of Debezium's, where times with a zone are text, others numbers.
 
     Raises:
@@ -61,7 +63,7 @@ def derive_row_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
     row = next((field.node for field in root.fields if field.name == "after"), None) if isinstance(root, Record) else None
     if row is None:
         raise BrokenSchema("it has no field 'after', expected Debezium's envelope")
-    return _Deriver(are_local=True).columns(branch_of(row))
+    return _Deriver(are_local=True).columns(branch_of(row), left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,11 @@ class _Deriver:
 
     are_local: bool
 
-    def columns(self, root: Node | None) -> list[DerivedColumn]:
+    def columns(self, root: Node | None, left_out: LeftOut) -> list[DerivedColumn]:
         """One for each field of a record."""
         if not isinstance(root, Record) or not root.fields:
             raise BrokenSchema("it is no record with fields")
-        return [self._column(field, root) for field in root.fields]
+        return derive_each(root.fields, lambda field: self._column(field, root), left_out)
 
     def _column(self, field: Field, root: Record) -> DerivedColumn:
         branches = field.node.branches if isinstance(field.node, Union) else (field.node,)

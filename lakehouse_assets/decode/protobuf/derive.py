@@ -2,7 +2,7 @@
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from lakehouse_assets.decode.decoded import BrokenSchema
+from lakehouse_assets.decode.decoded import BrokenSchema, LeftOut, derive_each
 from lakehouse_assets.decode.protobuf.conversions import KINDS
 from lakehouse_assets.decode.protobuf.plan import TIMESTAMP, WRAPPERS
 from lakehouse_assets.decode.protobuf.schema import compile_schema
@@ -11,8 +11,10 @@ from lakehouse_assets.model.schemas import RegisteredSchema
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructField, StructType
 
 
-def derive_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
+def derive_columns(schema: RegisteredSchema, left_out: LeftOut = None) -> list[DerivedColumn]:
     """One optional column for each field: of most, Protobuf does not say whether they have to be there.
+
+    `left_out`: see `derive_each`.
 
     Raises:
         BrokenSchema: the schema is none, has no message with fields, or a field has no type that a column could have.
@@ -23,7 +25,11 @@ def derive_columns(schema: RegisteredSchema) -> list[DerivedColumn]:
     message = compile_schema(schema.text, schema.references).find_message((0,))
     if message is None or not message.fields:
         raise BrokenSchema("its first message has no fields, or there is none")
-    return [DerivedColumn(field.name, _type(field, field.name, (message,)), required=False) for field in message.fields]
+
+    def derive(field: FieldDescriptor) -> DerivedColumn:
+        return DerivedColumn(field.name, _type(field, field.name, (message,)), required=False)
+
+    return derive_each(message.fields, derive, left_out)
 
 
 def _type(field: FieldDescriptor, place: str, inside: tuple[Descriptor, ...]) -> DataType:

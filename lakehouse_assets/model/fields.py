@@ -89,6 +89,19 @@ def _format_source_start(value: str | datetime) -> str:
     return value if isinstance(value, str) else written.format_moment(value)
 
 
+def _read_follow(value: object) -> object:
+    if isinstance(value, (bool, written.DailyWindow)):
+        return value
+    try:
+        return written.DailyWindow.read(value)
+    except ValueError:
+        raise ValueError(Mistake(describe(value), "true, false, or a part of the day in UTC, as 08:00-20:00")) from None
+
+
+def _format_follow(value: bool | written.DailyWindow) -> object:
+    return value if isinstance(value, bool) else str(value)
+
+
 def _read_key_place(value: object) -> tuple[str, ...]:
     if value is True or value == ():
         return ()
@@ -119,6 +132,17 @@ DailyWindow = Annotated[
     Written(
         written.DailyWindow.read,
         {"type": "string", "pattern": written.DAILY_WINDOW_PATTERN, "examples": ["22:00-05:00"]},
+    ),
+]
+Follow = Annotated[
+    bool | written.DailyWindow,
+    Written(
+        _read_follow,
+        {
+            "anyOf": [{"type": "boolean"}, {"type": "string", "pattern": written.DAILY_WINDOW_PATTERN}],
+            "examples": [True, "08:00-20:00"],
+        },
+        _format_follow,
     ),
 ]
 Moment = Annotated[datetime, Written(written.read_moment, _MOMENT_SCHEMA, written.format_moment)]

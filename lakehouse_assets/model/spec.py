@@ -17,7 +17,7 @@ parts; what this package finds is a `ValueError(Mistake(...))` in it.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -172,6 +172,11 @@ class TableSpec(Declared):
     run_time_limit: fields.Duration = Field(
         default=timedelta(minutes=5),
         description="How long one run of the sensor drains the topic before it hands over, as 5m.",
+    )
+    follow: fields.Follow = Field(
+        default=False,
+        description="Whether runs stay while the topic is hot and hand over to each other without a gap, where others end once "
+        "the table is caught up; or the part of the day, in UTC, in which they do, as 08:00-20:00.",
     )
     workers: int = Field(
         default=1, strict=True, ge=1, le=64, description="Processes that stage files for one commit."
@@ -330,6 +335,10 @@ class TableSpec(Declared):
     def has_row_per_message(self) -> bool:
         """Whether each message that is not left out is one row, for good."""
         return not self.is_upsert and self.state is None
+
+    def follows_at(self, now: datetime) -> bool:
+        """Whether a run that works at that time stays while the topic is hot."""
+        return self.follow if isinstance(self.follow, bool) else self.follow.contains(now)
 
     @property
     def namespace(self) -> str:

@@ -7,7 +7,7 @@ at most orphan files; the next one starts from the ledger and needs no repair.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from pyiceberg.table import Table
@@ -108,21 +108,14 @@ class IngestResult:
     rowless: TopicRanges = NO_OFFSETS
 
 
-@dataclass(frozen=True, slots=True)
-class IngestPlan:
-    """What to read next: per topic partition `(start, stop)`; stop None means on and on."""
-
-    ranges: Ranges
-
-
 def plan_ingest(
     table: str,
     ledger: Ledger,
     rowless: TopicRanges,
     bounds: Bounds,
     until: Mapping[TopicPartition, int] | None = None,
-) -> IngestPlan:
-    """Choose the next range of each topic partition from what the ledger lacks. Pure.
+) -> Ranges:
+    """Choose the next range of each topic partition from what the ledger lacks; without a stop it means on and on. Pure.
 
     `rowless` was read already in this run, and held no row.
 
@@ -147,7 +140,7 @@ def plan_ingest(
         else:
             start = first.start if first is not None else max(done[log].stop, ledger.start_of(log), bound.low)
             ranges[log] = (start, None)
-    return IngestPlan(ranges)
+    return ranges
 
 
 def open_table(
@@ -196,17 +189,19 @@ def run_ingest(
     on_retry: Callable[[LakehouseError, float], None],
     now_ms: Callable[[], int],
     until: Mapping[TopicPartition, int] | None = None,
+    patience: timedelta | None = None,
 ) -> IngestResult:
-    """Drain the topic into the table until it is quiet for a commit interval, the time limit is reached, or `stop()`.
+    """Drain the topic into the table until it is quiet for the `patience`, the time limit is reached, or `stop()`.
 
-    With `until`, until the table is there: no further, and without a time limit. Ends at a commit boundary in every case.
-    Errors that can pass by themselves are tried again with growing waits; every commit that lands starts the count anew.
+    The patience is a commit interval unless it is given. With `until`, until the table is there: no further, and without a time
+    limit. Ends at a commit boundary in every case. Errors that can pass by themselves are tried again with growing waits; every
+    commit that lands starts the count anew.
 
     Raises:
         LakehouseError: of the tree; a retryable one only after several failures in a row.
     """
     deadline = time.monotonic() + spec.run_time_limit.total_seconds() if until is None else float("inf")
-    state = _Run(systems, spec, on_commit, now_ms, lambda: stop() or time.monotonic() >= deadline, until)
+    state = _Run(systems, spec, on_commit, now_ms, lambda: stop() or time.monotonic() >= deadline, until, patience)
     while True:
         finished = retry_transient(state.drain_once, stop, on_retry, lambda: state.commits)
         if stop():
@@ -228,8 +223,9 @@ class _Run:
         now_ms: Callable[[], int],
         stop: Callable[[], bool],
         until: Mapping[TopicPartition, int] | None,
+        patience: timedelta | None,
     ) -> None:
-        self._until = until
+        self._until, self._patience = until, patience
         self._systems, self._spec, self._on_commit = systems, spec, on_commit
         self._declared = spec
         self._now_ms, self._stop = now_ms, stop
@@ -266,7 +262,7 @@ class _Run:
         self._ledger = ledger
         self._unsettled = find_unsettled(systems, spec, ledger)
         plan = plan_ingest(spec.table, ledger, self._rowless_ranges, bounds, self._until)
-        if not plan.ranges:
+        if not plan:
             return True
         self._pacer.look(table.metadata, lambda: table)
         slowdown, grown = self._pacer.pace.slowdown, False
@@ -277,13 +273,14 @@ class _Run:
         def stop() -> bool:
             return is_outdated() or self._stop()
 
-        for batch in stage_batches(systems, spec, table, ledger, plan.ranges, stop, self._now_ms, slowdown):
+        pace = (slowdown, self._patience)
+        for batch in stage_batches(systems, spec, table, ledger, plan, stop, self._now_ms, *pace):
             # A topic created again under its name has other messages at these offsets. Its id is looked up after they were
             # read, so an equal id proves that they come from the topic that the ledger means.
             now = describe_source(systems.source, spec)
             self._publish(table, batch, now)
             grown = now != description
-        has_gaps = any(end is not None for _, end in plan.ranges.values())
+        has_gaps = any(end is not None for _, end in plan.values())
         return not is_outdated() and not has_gaps
 
     def _forget_rowless(self, held: TopicRanges) -> None:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
 
@@ -120,9 +121,10 @@ class _Tally:
 
 
 class Stager:
-    """Stages messages for one table. Not shared between threads. `slowdown`: see `operations.pacing`.
+    """Stages messages for one table. Not shared between threads.
 
-    `share` judges what is handed over; without it, who joins it with that of others does.
+    `slowdown`: see `operations.pacing`. `patience`: how long a log without new messages is not quiet yet; a commit interval
+    unless it is given. `share` judges what is handed over; without it, who joins it with that of others does.
     """
 
     def __init__(
@@ -133,12 +135,14 @@ class Stager:
         intake: Intake,
         quarantine: QuarantineStager,
         slowdown: int = 1,
+        patience: timedelta | None = None,
         *,
         share: BadShare | None,
     ) -> None:
         self._share = share
         self._spec, self._now_ms, self._intake, self._quarantine = spec, now_ms, intake, quarantine
         self._slowdown = slowdown
+        self._patience_seconds = (patience or spec.commit_interval).total_seconds()
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._newest_ms = dict(newest_ms)
         self._handed_over = float("-inf")
@@ -153,7 +157,7 @@ class Stager:
     ) -> Iterator[StagedBatch]:
         """Yield a batch at each commit boundary; end when the ranges are read, the log is quiet, or `stop()`.
 
-        The log is quiet when nothing came for a commit interval; then `ends_when_quiet()` is asked, again and again.
+        The log is quiet when nothing came for the `patience`; then `ends_when_quiet()` is asked, again and again.
         With `whole`, boundaries are ignored: one batch of everything, and none if `stop()` came first.
 
         Raises:
@@ -162,7 +166,6 @@ class Stager:
             TooManyBadRecordsError: most can't; nothing of the batch lands.
             RegistryError: a schema can't be had; nothing of the batch lands.
         """
-        interval = self._spec.commit_interval.total_seconds()
         tally, offsets = _Tally(dict(reader.next_offsets)), dict(reader.next_offsets)
         quiet_since = time.monotonic()
         try:
@@ -180,8 +183,8 @@ class Stager:
                         yield self._hand_over(tally, offsets)
                         tally = _Tally(offsets)
                         continue  # the commit took its time: look again before calling the log quiet
-                    is_quiet = not tally.read_count and arrival.is_last_there_is and time.monotonic() - quiet_since >= interval
-                    if is_quiet and ends_when_quiet():
+                    is_quiet = not tally.read_count and arrival.is_last_there_is
+                    if is_quiet and time.monotonic() - quiet_since >= self._patience_seconds and ends_when_quiet():
                         break
             if offsets != tally.starts and (not whole or reader.is_finished):
                 yield self._hand_over(tally, offsets)

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -33,7 +34,7 @@ from lakehouse_assets.systems.parquet import delete_staged
 
 _GATHER_SECONDS = 1.0  # a batch waits so long for the other workers' share of the same commit
 _END_SECONDS = 30.0
-_QUIET: Literal["quiet"] = "quiet"  # nothing came for a commit interval
+_QUIET: Literal["quiet"] = "quiet"  # nothing came for as long as it is patient
 
 _Said = StagedBatch | Literal["quiet"] | LakehouseError | None  # what a worker says; None at its end
 
@@ -47,6 +48,7 @@ class _Share:
     ledger: Ledger
     ranges: Ranges
     slowdown: int
+    patience: timedelta | None
 
 
 def stage_batches(
@@ -58,10 +60,11 @@ def stage_batches(
     stop: Callable[[], bool],
     now_ms: Callable[[], int],
     slowdown: int,
+    patience: timedelta | None = None,
 ) -> Iterator[StagedBatch]:
     """Stage `ranges` with as many processes as the spec says, one batch for each commit. `ledger`: what the table has.
 
-    Commits lie `slowdown` times the declared interval apart.
+    Commits lie `slowdown` times the declared interval apart. The end: when nothing came for the `patience`, see `Stager`.
 
     Raises:
         WorkerLostError: a worker process died.
@@ -70,11 +73,11 @@ def stage_batches(
     shares = deal_out(ranges, spec.workers)
     if len(shares) <= 1:
         intake, quarantine = open_intake(systems, spec, table, spec.buffer_size), quarantine_stager(systems, spec, ledger)
-        stager = Stager(spec, ledger.newest_ms, now_ms, intake, quarantine, slowdown, share=BadShare(spec))
+        stager = Stager(spec, ledger.newest_ms, now_ms, intake, quarantine, slowdown, patience, share=BadShare(spec))
         with systems.source.reader(spec.table, ranges) as reader:
             yield from stager.stage(reader, stop)
         return
-    crew = _Crew(spec, [_Share(systems.settings, spec, ledger, share, slowdown) for share in shares])
+    crew = _Crew(spec, [_Share(systems.settings, spec, ledger, share, slowdown, patience) for share in shares])
     try:
         yield from crew.batches(table, stop)
     finally:
@@ -203,8 +206,8 @@ def _stage_share(share: _Share, connection: Connection, stop: Callable[[], bool]
     table = require_table(systems.catalog, spec.table)
     buffer_bytes = spec.buffer_size // spec.workers
     intake, quarantine = open_intake(systems, spec, table, buffer_bytes), quarantine_stager(systems, spec, share.ledger)
-    newest_ms, slowdown = share.ledger.newest_ms, share.slowdown
-    stager = Stager(spec, newest_ms, lambda: int(time.time() * 1000), intake, quarantine, slowdown, share=None)
+    now_ms, pace = (lambda: int(time.time() * 1000)), (share.slowdown, share.patience)
+    stager = Stager(spec, share.ledger.newest_ms, now_ms, intake, quarantine, *pace, share=None)
     with systems.source.reader(spec.table, share.ranges) as reader:
         has_said_so = False
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -15,6 +16,7 @@ from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.orchestration.checks import evaluate_checks
+from lakehouse_assets.orchestration.following import Relay
 from lakehouse_assets.orchestration.metadata import (
     Metadata,
     commit_line,
@@ -25,7 +27,6 @@ from lakehouse_assets.orchestration.metadata import (
     table_metadata,
 )
 from lakehouse_assets.orchestration.names import (
-    INGEST_TAG,
     KAFKA_TIME,
     ROWLESS_TAG,
     SLICES_TAG,
@@ -46,13 +47,12 @@ if TYPE_CHECKING:
 _CHECK_SECONDS = 60
 _CHECK_SHARE = 20  # the time between two checks, in the time that they take
 _PARTITION_ROWS = "dagster/partition_row_count"  # Dagster's own word; only a replaced slice is known as a whole
-_RUN_MARGIN_SECONDS = 600  # over the time a run gives itself, before Dagster takes it for dead
 
 
 class MaterializeConfig(dg.Config):
-    """How to materialize. The default is right for people; the sensor says `continue`."""
+    """How to materialize. The default is right for people; the sensor says `continue`, or `follow`."""
 
-    mode: Literal["replace", "continue"] = "replace"
+    mode: Literal["replace", "continue", "follow"] = "replace"
 
 
 def build_topic_assets(specs: Sequence[TableSpec]) -> list[dg.AssetSpec]:
@@ -102,7 +102,6 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
         ],
         partitions_def=build_partitions(SliceClock(spec.partitions.every, spec.partitions.start)),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags={"dagster/max_runtime": str(int(spec.run_time_limit.total_seconds()) + _RUN_MARGIN_SECONDS)},
     )
     def table(
         context: dg.AssetExecutionContext, config: MaterializeConfig, lakehouse: LakehouseResource
@@ -110,8 +109,8 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
         run = _TableRun(context, spec)
         with stop_at_boundary() as stop:
             try:
-                if config.mode == "continue":
-                    run.ingest(lakehouse, stop)
+                if config.mode != "replace":
+                    run.ingest(lakehouse, stop, follows=config.mode == "follow")
                 elif spec.is_upsert:
                     yield from run.fold_again(lakehouse, stop)
                 else:
@@ -131,18 +130,26 @@ class _TableRun:
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._next_check = float("-inf")
 
-    def ingest(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> None:
+    def ingest(self, lakehouse: LakehouseResource, stop: Callable[[], bool], *, follows: bool) -> None:
+        from lakehouse_assets.operations.following import run_follow
         from lakehouse_assets.operations.ingest import run_ingest
+        from lakehouse_assets.operations.status import read_status
 
         systems = lakehouse.systems()
+        relay = Relay(self._context.instance, self._context.run, self._spec, stop, follows=follows)
+        if relay.succeeds:
+            read_status(systems, self._spec)  # opens every connection, so that nothing is left to do but to go on
+        relay.begin()
 
         def report(commit: "CommitReport") -> None:
             self._report_commit(commit)
             self._record_checks(systems)
 
-        result = run_ingest(systems, self._spec, stop=stop, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms)
+        end = relay.find_reason_to_end
+        ingest = partial(run_follow, find_reason_to_end=end) if follows else partial(run_ingest, stop=stop)
+        result = ingest(systems, self._spec, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms)
         self._context.instance.add_run_tags(
-            self._context.run.run_id, {INGEST_TAG: self._spec.table, ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
+            self._context.run.run_id, {ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
         )
         self._context.log.info(f"{result.ended}: {result.row_count:,} rows in {result.commits} commits")
 

@@ -5,12 +5,24 @@ from dagster import AssetKey
 from lakehouse_assets.model.spec import TableSpec
 
 INGEST_TAG = "lakehouse/ingest"  # at most one run per value: `dagster.yaml` limits it, the sensor looks for it
+FOLLOW_TAG = "lakehouse/follow"  # of a run that stays while its topic is hot: which declaration it goes by
+SIGN_TAG = "lakehouse/sign-of-life"  # of such a run, about twice a minute: seconds since 1970
 ROWLESS_TAG = "lakehouse/rowless"  # JSON: offsets that the run read and that held no row
 MAINTENANCE_TAG = "lakehouse/maintenance"  # the name of the job; `dagster.yaml` keeps slots free for ingestion
 TABLE_TAG = "lakehouse/table"
 COMPLETE_SUFFIX = "__complete"
 SLICES_TAG = "lakehouse/slices"  # of an asset: by which time it is partitioned
 KAFKA_TIME = "kafka"
+
+
+def next_up(spec: TableSpec) -> str:
+    """The value of INGEST_TAG of a run that is to take the table over from one that follows it."""
+    return f"{spec.table}:next"
+
+
+def ready(spec: TableSpec) -> str:
+    """The value of INGEST_TAG of the same run once it has started, and only waits for the last commit of the other one."""
+    return f"{spec.table}:ready"
 
 
 def table_key(spec: TableSpec) -> AssetKey:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,7 +18,22 @@ from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.orchestration.checks import lag_evaluation
-from lakehouse_assets.orchestration.names import INGEST_TAG, ROWLESS_TAG, definition_name, table_key
+from lakehouse_assets.orchestration.following import (
+    HAND_OVER_AFTER,
+    LEFT_ALONE_AFTER,
+    bury_silent,
+    digest,
+    needs_successor,
+)
+from lakehouse_assets.orchestration.names import (
+    FOLLOW_TAG,
+    INGEST_TAG,
+    ROWLESS_TAG,
+    definition_name,
+    next_up,
+    ready,
+    table_key,
+)
 from lakehouse_assets.orchestration.resources import LakehouseResource
 
 if TYPE_CHECKING:
@@ -25,7 +41,8 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS = 5  # the daemon's own loop; less has no effect
 _EVALUATE_SECONDS = 60  # the lag check is recorded when it changes its mind, else about so often
-_REMEMBERED_RUNS = 8
+_REMEMBERED_RUNS = 20
+_RUN_MARGIN_SECONDS = 600  # over the time a run gives itself, before Dagster takes it for dead
 _WAITING = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED}
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10, 600
 
@@ -57,6 +74,7 @@ class _Tick:
     def evaluate(self) -> dg.SensorResult:
         from lakehouse_assets.operations.status import read_status
 
+        bury_silent(self.context.instance, self.spec, datetime.now(UTC))
         runs = _latest_runs(self.context.instance, self.spec)
         try:
             status = read_status(self.lakehouse.systems(), self.spec, _rowless(runs))
@@ -67,13 +85,15 @@ class _Tick:
         reason = self._reason_to_wait(status, runs)
         if reason is not None:
             return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=cursor)
-        return dg.SensorResult(run_requests=[build_ingest_request(self.spec)], asset_events=events, cursor=cursor)
+        request = build_ingest_request(self.spec, succeeds=_unfinished(runs) is not None)
+        return dg.SensorResult(run_requests=[request], asset_events=events, cursor=cursor)
 
     def _reason_to_wait(self, status: "TableStatus", runs: Sequence[dg.RunRecord]) -> str | None:
         behind = f"{self.spec.table} is {status.lag:,} messages behind {self.spec.source.label!r}"
-        if not status.lag:
+        wants_successor = needs_successor(runs, self.spec, datetime.now(UTC))
+        if not status.lag and not wants_successor:
             return f"{self.spec.table} has everything: {behind.removeprefix(self.spec.table + ' is ')}."
-        if (run := _unfinished(runs)) is not None:
+        if not wants_successor and (run := _unfinished(runs)) is not None:
             return f"{behind}; run {run.run_id[:8]} is {describe_progress(run)}."
         pause = _seconds_to_wait(runs, time.time())
         if pause > 0:
@@ -108,15 +128,25 @@ class _Tick:
         )
 
 
-def build_ingest_request(spec: TableSpec) -> dg.RunRequest:
-    """A run that goes on from the ledger. Its partition is the current one; it reports every slice that it touches."""
+def build_ingest_request(spec: TableSpec, *, succeeds: bool = False) -> dg.RunRequest:
+    """A run that goes on from the ledger. Its partition is the current one; it reports every slice that it touches.
+
+    `succeeds`: it takes the table over from a run that works on it.
+    """
     clock = SliceClock(spec.partitions.every, spec.partitions.start)
+    follows = spec.follows_at(datetime.now(UTC))
+    limit = HAND_OVER_AFTER + LEFT_ALONE_AFTER if follows else spec.run_time_limit
     return dg.RunRequest(
         partition_key=clock.key(int(time.time() * 1000)),
         asset_selection=[table_key(spec)],
         asset_check_keys=[],
-        run_config={"ops": {definition_name(spec, "table"): {"config": {"mode": "continue"}}}},
-        tags={INGEST_TAG: spec.table, "dagster/priority": "10"},
+        run_config={"ops": {definition_name(spec, "table"): {"config": {"mode": "follow" if follows else "continue"}}}},
+        tags={
+            INGEST_TAG: next_up(spec) if succeeds else spec.table,
+            "dagster/priority": "10",
+            "dagster/max_runtime": str(int(limit.total_seconds()) + _RUN_MARGIN_SECONDS),
+            **({FOLLOW_TAG: digest(spec)} if follows else {}),
+        },
     )
 
 
@@ -131,7 +161,8 @@ def find_unfinished(instance: dg.DagsterInstance, spec: TableSpec) -> dg.Dagster
 
 
 def _latest_runs(instance: dg.DagsterInstance, spec: TableSpec) -> Sequence[dg.RunRecord]:
-    return instance.get_run_records(dg.RunsFilter(tags={INGEST_TAG: spec.table}), limit=_REMEMBERED_RUNS)
+    tags = {INGEST_TAG: [spec.table, ready(spec), next_up(spec)]}
+    return instance.get_run_records(dg.RunsFilter(tags=tags), limit=_REMEMBERED_RUNS)
 
 
 def _unfinished(runs: Sequence[dg.RunRecord]) -> dg.DagsterRun | None:

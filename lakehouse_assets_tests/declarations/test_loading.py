@@ -22,7 +22,7 @@ schema:
 NO_TAGS = "plain values without tags"
 ALL_KEYS = (
     "table, description, owners, source, schema, where, mode, key, on_delete, keep_change_log, event_time, partition_by, partitions, "
-    "commit_interval, commit_size, run_time_limit, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, "
+    "commit_interval, commit_size, run_time_limit, follow, workers, buffer_size, on_bad_record, max_bad_share, on_schema_change, "
     "schedule, checks, maintenance, properties"
 )
 
@@ -134,7 +134,7 @@ def test_every_mistake_of_a_file_is_reported_with_its_line(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("follow: true", ("follow", "the key 'follow'", ALL_KEYS, None)),
+        ("follow: 8-20", ("follow", "'8-20'", "true, false, or a part of the day in UTC, as 08:00-20:00", None)),
         ("event_time: {column: id}", ("event_time.column", "'id' of type long", "a column of type timestamp or timestamptz", None)),
         ("event_time: {column: at, start: '2026-11-01T00:30'}", (
             "event_time.start", "2026-11-01T00:30:00Z", "a full hour in UTC", "2026-11-01T00:00:00Z")),

@@ -3,6 +3,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -59,6 +60,7 @@ def test_a_minimal_declaration_has_the_documented_defaults() -> None:
     assert (spec.partitions.every, spec.partitions.start) == ("hour", datetime(2026, 1, 1, tzinfo=UTC))
     assert spec.commit_interval == timedelta(seconds=10)
     assert spec.run_time_limit == timedelta(minutes=5)
+    assert spec.follow is False
     assert (spec.workers, spec.buffer_size, spec.commit_size) == (1, 256 * 2**20, 2**30)
     assert (spec.on_bad_record, spec.schedule, spec.properties) == ("quarantine", None, {})
     assert (spec.checks.max_lag, spec.checks.max_age) == (1_000_000, timedelta(minutes=15))
@@ -435,3 +437,14 @@ def test_an_expression_stands_alone_and_makes_a_primitive_value() -> None:
         assert list(find_mistakes(schema=[*CLICK_COLUMNS, {**derived, **beside}])) == [f"schema.{len(CLICK_COLUMNS)}.expr"]
     assert list(find_mistakes(schema=[derived])) == ["schema"]
     assert list(find_mistakes(where=5)) == ["where"]
+
+
+@pytest.mark.parametrize(
+    ("follow", "hours"),
+    [(True, range(24)), (False, range(0)), ("08:00-10:00", (8, 9)), ("23:00-01:00", (0, 23))],
+)
+def test_a_table_is_followed_at_the_hours_in_utc_that_its_declaration_names(follow: object, hours: Iterable[int]) -> None:
+    spec = TableSpec.model_validate(MINIMAL | {"follow": follow})
+
+    assert [hour for hour in range(24) if spec.follows_at(datetime(2026, 11, 1, hour, tzinfo=UTC))] == list(hours)
+    assert TableSpec.model_validate(spec.model_dump(mode="json", by_alias=True)) == spec

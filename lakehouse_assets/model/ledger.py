@@ -49,7 +49,8 @@ class Ledger:
 
     `event_ms` is the largest event time of a row, `settled_ms` what it was when the topic partition was last held without a
     hole, `watermark_ms` the event-time watermark, `late_rows` are rows by the beginning of the hour in which they happened, ms
-    since 1970, and which was complete when they came; see `model.watermark`.
+    since 1970, and which was complete when they came; see `model.watermark`. `began_ms` is since when a topic partition without
+    messages has been without.
 
     The last three say where it was written: in which table, by which snapshot; None before the first one.
     """
@@ -65,6 +66,7 @@ class Ledger:
     settled_ms: Mapping[TopicPartition, int] = field(default_factory=dict)
     watermark_ms: int | None = None
     late_rows: Mapping[int, int] = field(default_factory=dict)
+    began_ms: int | None = None
     table_uuid: str | None = None
     snapshot_id: int | None = None
     sequence_number: int | None = None
@@ -156,10 +158,14 @@ class Ledger:
         )
 
     def never_before(self, other: "Ledger") -> "Ledger":
-        """The same ledger, of which what never goes back is as far as in the other one: watermark and late rows."""
-        told = [ms for ms in (self.watermark_ms, other.watermark_ms) if ms is not None]
+        """The same ledger, of which what never goes back is as far as in the other one: watermark, late rows, the beginning."""
+        watermarks = [ms for ms in (self.watermark_ms, other.watermark_ms) if ms is not None]
+        beginnings = [ms for ms in (self.began_ms, other.began_ms) if ms is not None]
         return replace(
-            self, watermark_ms=max(told, default=None), late_rows=larger_of_both(self.late_rows, other.late_rows)
+            self,
+            watermark_ms=max(watermarks, default=None),
+            late_rows=larger_of_both(self.late_rows, other.late_rows),
+            began_ms=min(beginnings, default=None),
         )
 
     def emptied(self) -> "Ledger":
@@ -194,6 +200,8 @@ class Ledger:
         }
         if self.watermark_ms is not None:
             body["watermark-ms"] = self.watermark_ms
+        if self.began_ms is not None:
+            body["began-ms"] = self.began_ms
         if self.late_rows:
             body["late-rows"] = {str(hour_ms): count for hour_ms, count in sorted(self.late_rows.items())}
         if self.losses:
@@ -229,6 +237,7 @@ class Ledger:
             settled_ms=_of_topics(topics, "settled-ms"),
             watermark_ms=body.get("watermark-ms"),
             late_rows={int(hour_ms): count for hour_ms, count in body.get("late-rows", {}).items()},
+            began_ms=body.get("began-ms"),
             table_uuid=body["table-uuid"],
             snapshot_id=body["snapshot-id"],
             sequence_number=body["sequence-number"],

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lakehouse_assets.model.errors import LakehouseError
-from lakehouse_assets.model.offsets import TopicRanges
+from lakehouse_assets.model.offsets import NO_OFFSETS, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.decoding import resolve_columns
+from lakehouse_assets.operations.idling import run_idle_move
 from lakehouse_assets.operations.ingest import CommitReport, open_table, run_ingest
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.status import read_status
@@ -72,14 +73,18 @@ def run_drain(
         tally.add(report)
         on_progress(tally.left.span, report)
 
+    rowless = NO_OFFSETS
     while tally.left and not stop():
         result = run_ingest(
             systems, spec, stop=lambda: stop() or not tally.left, on_commit=hear, on_retry=on_retry, now_ms=now_ms
         )
+        rowless = result.rowless
         if result.ended == "caught up":
             break  # what is left held no row
         # Another run may have brought some of it meanwhile.
-        tally.left &= read_status(systems, spec, result.rowless).missing
+        tally.left &= read_status(systems, spec, rowless).missing
+    if not stop():
+        run_idle_move(systems, spec, read_status(systems, spec, rowless), now_ms())
     return DrainResult(
         commits=tally.commits,
         row_count=tally.row_count,

@@ -1,6 +1,6 @@
 """Reads from a batch when its rows happened, for the event-time watermark."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,14 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.table import Table
 
+from lakehouse_assets.model.completeness import HOUR_MS, DayTags
 from lakehouse_assets.model.event_time_spec import EventTimeSpec
 from lakehouse_assets.model.ledger import Ledger
-from lakehouse_assets.model.offsets import TopicPartition
+from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.model.watermark import HOUR_MS, Arrivals, EventTimes, WatermarkMove
+from lakehouse_assets.model.watermark import Arrivals, EventTimes, WatermarkMove
 from lakehouse_assets.operations.intake import Reading
 from lakehouse_assets.systems.messages import MessageBatch
 
+_MS = timedelta(milliseconds=1)
 Times = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -37,7 +39,7 @@ def count_arrivals(spec: TableSpec, times: EventTimes) -> Arrivals | None:
     """What makes late rows of a commit heard of; None for a table without event time."""
     if spec.event_time is None or spec.event_slices is None:
         return None
-    return Arrivals(times.hours, spec.event_slices.length_ms, spec.event_time.late_horizon // timedelta(milliseconds=1))
+    return Arrivals(times, spec.event_slices.length_ms, spec.event_time.late_horizon // _MS)
 
 
 def _read_times(spec: EventTimeSpec, rows: pa.Table, stamps_ms: Times) -> tuple[EventTimes, Times, Mask]:
@@ -45,7 +47,7 @@ def _read_times(spec: EventTimeSpec, rows: pa.Table, stamps_ms: Times) -> tuple[
     times = rows.column(spec.column)
     happened = pc.is_valid(times).to_numpy()
     event_ms = pc.fill_null(times.cast(pa.timestamp("us", times.type.tz)).cast(pa.int64()), 0).to_numpy() // 1000
-    ahead = happened & (event_ms > stamps_ms + spec.max_ahead // timedelta(milliseconds=1))
+    ahead = happened & (event_ms > stamps_ms + spec.max_ahead // _MS)
     told = happened & ~ahead
     hours, counts = np.unique(event_ms[happened] // HOUR_MS, return_counts=True)
     by_hour = {int(hour) * HOUR_MS: int(count) for hour, count in zip(hours, counts, strict=True)}
@@ -53,27 +55,42 @@ def _read_times(spec: EventTimeSpec, rows: pa.Table, stamps_ms: Times) -> tuple[
 
 
 def build_move(
-    spec: EventTimeSpec, table: Table, ledger: Ledger, times: EventTimes, stops: Mapping[TopicPartition, int], now_ms: int
+    spec: TableSpec,
+    table: Table,
+    ledger: Ledger,
+    newest_ms: Mapping[TopicPartition, int],
+    logs: Collection[TopicPartition],
+    missing: TopicRanges,
+    now_ms: int,
 ) -> WatermarkMove:
-    """What a commit does to the watermark. `ledger` has its offsets already; `stops` are the ends of all topic partitions."""
-    idle = _find_idle(spec, table, ledger, stops, now_ms)
-    return WatermarkMove(times.newest_ms, frozenset(stops), idle, spec.max_disorder // timedelta(milliseconds=1))
+    """What a commit does to the watermark of a table with event time.
 
-
-def _find_idle(
-    spec: EventTimeSpec, table: Table, ledger: Ledger, stops: Mapping[TopicPartition, int], now_ms: int
-) -> frozenset[TopicPartition]:
-    """Topic partitions of which the table has everything up to `stops`, and which had no message for `idle_after`.
-
-    One without any message is as old as the first commit of the table that is known.
+    `newest_ms` are the largest event times that it brings. `ledger` has its offsets already; `missing` is what the table lacks
+    of all `logs` that there are.
     """
-    if spec.idle_after is None:
-        return frozenset()
-    began_ms = min((snapshot.timestamp_ms for snapshot in table.metadata.snapshots), default=None)
-    quiet_since = now_ms - spec.idle_after // timedelta(milliseconds=1)
-    missing = ledger.missing(stops)
-    last_ms = {log: ledger.newest_ms.get(log, began_ms) for log in stops}
-    return frozenset(log for log, at in last_ms.items() if at is not None and at <= quiet_since and not missing[log])
+    declared = spec.event_time
+    assert declared is not None  # noqa: S101 - there is nothing to move otherwise
+    began_ms = ledger.began_ms
+    if began_ms is None:
+        known_ms = (snapshot.timestamp_ms for snapshot in table.metadata.snapshots)
+        began_ms = min(known_ms, default=table.metadata.last_updated_ms)
+    quiet_since_ms = now_ms - declared.idle_after // _MS if declared.idle_after is not None else None
+    last_ms = {log: ledger.newest_ms.get(log, began_ms) for log in logs if not missing[log]}
+    return WatermarkMove(
+        newest_ms=newest_ms,
+        logs=frozenset(logs),
+        idle=frozenset(log for log, at in last_ms.items() if quiet_since_ms is not None and at <= quiet_since_ms),
+        disorder_ms=declared.max_disorder // _MS,
+        clock_ms=quiet_since_ms if declared.follow_clock else None,
+        began_ms=began_ms,
+        tags=_build_tags(spec),
+    )
+
+
+def _build_tags(spec: TableSpec) -> DayTags | None:
+    if spec.event_time is None or spec.event_slices is None or spec.event_time.complete_for is None:
+        return None
+    return DayTags(spec.event_slices.start_ms, spec.event_time.keep_tags // _MS)
 
 
 def _newest(batch: MessageBatch, reading: Reading, event_ms: Times, told: Mask) -> Mapping[TopicPartition, int]:

@@ -63,8 +63,7 @@ class CommitReport:
     `column_source`: the schema that gave `derived_columns`, where none are declared. `merge`: what the changes of an upsert
     table did; `row_count` and `slice_rows` are the changes that were read then. `dead_rows`: rows in data files that
     `delete_file_count` files mark as gone; `total_rows` are the others. `pace`: with which it came.
-    `watermark_ms`: the event-time watermark since this commit; `late_rows`: rows by the hour in which they happened (ms since
-    1970) and which was complete before this commit.
+    `watermark_ms`: the event-time watermark since this commit; `late_rows`: rows by the hour in which they happened, if over.
     """
 
     table: str
@@ -302,7 +301,8 @@ class _Run:
             delivery = replace(delivery, properties=refuse_other_tables(spec, table, self._met | batch.tables))
             if spec.event_time is not None:
                 ledger = self._ledger.with_rows(batch.ranges, batch.last_row, batch.newest_ms)
-                move = build_move(spec.event_time, table, ledger, batch.event_times, stops, self._now_ms())
+                newest_ms, missing = batch.event_times.newest_ms, ledger.missing(stops)
+                move = build_move(spec, table, ledger, newest_ms, stops, missing, self._now_ms())
                 delivery = replace(delivery, watermark=move)
             if batch.bad.count or self._unsettled & batch.ranges:
                 read_again = batch.good_offsets | batch.bad.offsets
@@ -363,7 +363,6 @@ def build_report(
     merged: Merged | None = None,
 ) -> CommitReport:
     """Put a landed commit into numbers. `stops`: ends of the logs, just before the commit. `merged`: of an upsert table."""
-    arrivals = count_arrivals(spec, batch.event_times)
     bad = batch.bad if merged is None else batch.bad.joined(merged.set_aside)
     totals = read_totals(landed.metadata.snapshot_by_id(landed.snapshot_id))
     return CommitReport(
@@ -393,6 +392,6 @@ def build_report(
         delete_file_count=totals.delete_files,
         dead_rows=totals.dead_rows,
         watermark_ms=landed.ledger.watermark_ms,
-        late_rows=arrivals.late(landed.before.watermark_ms) if arrivals else {},
+        late_rows=batch.event_times.late(landed.before.watermark_ms),
         event_times=batch.event_times,
     )

@@ -40,7 +40,7 @@ class TableStatus:
     """Where a table and its topics stand. `ledger` is None before the table's first use; then its lag is the topics' length.
 
     `commits` are the newest snapshots, newest first. `lag` counts offsets that are missing: an upper bound on messages.
-    `committed_ms` is the time of the current snapshot, `totals` what it holds.
+    `committed_ms` is the time of the current snapshot, `totals` what it holds; `table` is as it was looked at.
     """
 
     topic_ids: Mapping[str, str]
@@ -50,6 +50,7 @@ class TableStatus:
     committed_ms: int | None
     commits: tuple[CommitSummary, ...] = ()
     totals: Totals = Totals(0, 0, 0)
+    table: Table | None = None
 
     @property
     def lag(self) -> int:
@@ -86,7 +87,7 @@ def read_status(systems: Systems, spec: TableSpec, rowless: TopicRanges = NO_OFF
     current = table.metadata.current_snapshot()
     committed_ms = current.timestamp_ms if current else None
     commits, totals = _newest_commits(table), read_totals(current)
-    return TableStatus(description.topic_ids, ledger, bounds, missing, committed_ms, commits, totals)
+    return TableStatus(description.topic_ids, ledger, bounds, missing, committed_ms, commits, totals, table)
 
 
 def list_topics(source: KafkaSource, spec: TableSpec) -> tuple[str, ...]:

@@ -72,12 +72,16 @@ class _Tick:
     lakehouse: LakehouseResource
 
     def evaluate(self) -> dg.SensorResult:
+        from lakehouse_assets.operations.idling import run_idle_move
         from lakehouse_assets.operations.status import read_status
 
         bury_silent(self.context.instance, self.spec, datetime.now(UTC))
         runs = _latest_runs(self.context.instance, self.spec)
         try:
             status = read_status(self.lakehouse.systems(), self.spec, _rowless(runs))
+            if not status.lag:
+                # An empty commit is cheaper here than in a process of its own.
+                run_idle_move(self.lakehouse.systems(), self.spec, status, int(time.time() * 1000))
         except LakehouseError as error:
             self._record_failure(error)
             raise dg.Failure(description=str(error)) from error
@@ -91,7 +95,8 @@ class _Tick:
     def _reason_to_wait(self, status: "TableStatus", runs: Sequence[dg.RunRecord]) -> str | None:
         behind = f"{self.spec.table} is {status.lag:,} messages behind {self.spec.source.label!r}"
         wants_successor = needs_successor(runs, self.spec, datetime.now(UTC))
-        if not status.lag and not wants_successor:
+        is_to_be_made = status.ledger is None and self._follows_clock
+        if not status.lag and not wants_successor and not is_to_be_made:
             return f"{self.spec.table} has everything: {behind.removeprefix(self.spec.table + ' is ')}."
         if not wants_successor and (run := _unfinished(runs)) is not None:
             return f"{behind}; run {run.run_id[:8]} is {describe_progress(run)}."
@@ -100,6 +105,11 @@ class _Tick:
             failed = runs[0].dagster_run.run_id[:8]
             return f"{behind}; run {failed} failed, its page says why. Next attempt in {pause:.0f} s, or materialize by hand."
         return None
+
+    @property
+    def _follows_clock(self) -> bool:
+        """Whether the table says something though its topics never had a message: then it must be there."""
+        return self.spec.event_time is not None and self.spec.event_time.follow_clock
 
     def _lag_events(self, status: "TableStatus", is_working: bool) -> tuple[list[dg.AssetCheckEvaluation], str]:
         """The lag check, when it is due. A run that works records it itself; then only a change is worth an event."""

@@ -56,7 +56,7 @@ from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import read_ledger, read_promised_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
 from lakehouse_assets.systems.schema import Base
-from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
+from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name, tag_snapshot
 from lakehouse_assets.systems.table_times import watermark_notes
 from lakehouse_assets.systems.tombstones import carried_notes
 
@@ -100,13 +100,13 @@ class Delivery:
 
     @property
     def operation(self) -> str:
-        """Our word for the summary: `ingest`, `replace-slice`, `fold-again`, `amend-ledger`, `derive-slice`, or upkeep's."""
+        """Our word for it in the summary; maintenance has its own."""
         if self.maintains is not None:
             return self.maintains
         if self.derives is not None:
             return "derive-slice"
         if self.amends is not None:
-            return "amend-ledger"
+            return "amend-ledger" if self.watermark is None else "move-watermark"
         if not self.again:
             return "ingest"
         return "fold-again" if self.by_key else "replace-slice"
@@ -118,6 +118,17 @@ class Delivery:
         It makes a snapshot all the same: without one, a commit that was judged before would not notice, and undo it.
         """
         return cls({}, NO_OFFSETS, (), {}, {}, Base.of(table), amends=amend)
+
+    @classmethod
+    def moving(cls, table: Table, move: WatermarkMove, held: TopicRanges) -> "Delivery":
+        """The watermark alone, of a table that holds `held`: no file. What it holds else by then is a conflict."""
+
+        def judge(ledger: Ledger) -> Ledger:
+            if ledger.held != held:
+                raise CommitConflictError(table_name(table), "it holds other offsets than those by which its topics are idle")
+            return ledger
+
+        return cls({}, NO_OFFSETS, (), {}, {}, Base.of(table), amends=judge, watermark=move)
 
     @classmethod
     def maintaining(cls, table: Table, operation: str, replaces: "Callable[[Table], Change]") -> "Delivery":
@@ -230,7 +241,7 @@ class _Commit:
         builder = SnapshotBuilder(table, self.snapshot_id)
         self.tried.append(builder)
         with catalog_errors(self.catalog.name, f"write a snapshot of {self.name}"):
-            updates = _updates(builder, self.delivery, signed)
+            updates = _updates(builder, self.delivery, self.before, signed)
         try:
             response = self.catalog.commit_table(table, _requirements(table), updates)
         except CommitFailedException:
@@ -314,19 +325,33 @@ def _advance(before: Ledger, table: Table, delivery: Delivery, snapshot_id: int)
     )
 
 
-def _updates(builder: SnapshotBuilder, delivery: Delivery, signed: Ledger | None) -> tuple[TableUpdate, ...]:
+def _updates(
+    builder: SnapshotBuilder, delivery: Delivery, before: Ledger, signed: Ledger | None
+) -> tuple[TableUpdate, ...]:
     """Write the snapshot's metadata files; what must be committed together."""
     swap = delivery.replaces(builder.table) if delivery.replaces is not None else Change(())
     change = replace(swap, added=(*delivery.files, *swap.added))
     ledger = {LEDGER_KEY: signed.to_json()} if signed is not None else {}
-    carried = carried_notes(builder.table) if delivery.maintains else {}
+    carried = carried_notes(builder.table) if delivery.maintains or delivery.amends else {}
     watermark = watermark_notes(builder.table, signed.watermark_ms) if signed is not None else {}
     derived = delivery.derives(builder.table, builder.snapshot_id) if delivery.derives is not None else {}
     summary = {**carried, **ledger, **watermark, **delivery.summary}
     summary |= {COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
     properties = {**delivery.properties, **derived, **ledger, **watermark}
     made = builder.build(change, summary)
-    return (*made, SetPropertiesUpdate(updates=properties)) if properties else made
+    tags = _tag_days(builder, delivery.watermark, before, signed) if signed is not None else ()
+    return (*made, *tags, *((SetPropertiesUpdate(updates=properties),) if properties else ()))
+
+
+def _tag_days(
+    builder: SnapshotBuilder, move: WatermarkMove | None, before: Ledger, signed: Ledger
+) -> tuple[TableUpdate, ...]:
+    """The days that are complete by this snapshot bear its name from now on. A tag that is there stays what it is."""
+    if move is None or move.tags is None:
+        return ()
+    names = move.tags.list_closed(before.watermark_ms, signed.watermark_ms)
+    there = builder.table.metadata.refs
+    return tuple(tag_snapshot(name, builder.snapshot_id, move.tags.keep_ms) for name in names if name not in there)
 
 
 def _requirements(table: Table) -> tuple[TableRequirement, ...]:

@@ -32,9 +32,9 @@ from lakehouse_assets.model.columns import (
     PositionColumns,
 )
 from lakehouse_assets.model.layout_spec import PartitionFieldSpec
+from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.types import DataType, ListType, MapType, Primitive, StructType
-from lakehouse_assets.model.watermark import EVENT_TIME_COLUMN_KEY
 
 MODE_KEY: Final = "lakehouse.mode"  # of an upsert table; rows that were appended don't hold each key once
 FORMAT_VERSION: Final = 2  # the one that snapshots are written in

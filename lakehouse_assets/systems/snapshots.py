@@ -50,6 +50,13 @@ def ancestors(table: Table, newest: Snapshot | None) -> Iterator[Snapshot]:
         snapshot = table.metadata.snapshot_by_id(parent) if parent is not None else None
 
 
+def tag_snapshot(name: str, snapshot_id: int, keep_ms: int | None) -> SetSnapshotRefUpdate:
+    """A tag on a snapshot; expiry keeps both for `keep_ms` from when the snapshot was made, with None as the table says."""
+    return SetSnapshotRefUpdate.model_validate(
+        {"ref-name": name, "type": SnapshotRefType.TAG, "snapshot-id": snapshot_id, "max-ref-age-ms": keep_ms}
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """What a snapshot holds by its summary, from which writers may leave it out: 0 then.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from pyiceberg.table import Table
 
+from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY
 from lakehouse_assets.model.watermark import (
-    EVENT_TIME_COLUMN_KEY,
     FLINK_STORES_KEY,
     FLINK_WATERMARK_KEY,
     WATERMARK_KEY,

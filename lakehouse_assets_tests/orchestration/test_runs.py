@@ -17,6 +17,7 @@ from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.reading import load_table
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.conftest import TopicFactory
+from lakehouse_assets_tests.waiting import wait_until
 
 HOUR_MS = 3_600_000
 KEY = dg.AssetKey(["ods", "clicks"])
@@ -377,3 +378,20 @@ def test_pausing_the_sensor_loses_nothing(platform: Platform, broker: Broker, cl
     assert _table_ids() == [0, 1, 2]
 
 
+
+
+def test_ticks_over_silent_topics_let_the_watermark_follow_the_clock(platform: Platform, clicks: str, tmp_path: Path) -> None:
+    event_time = "event_time: {column: at, max_disorder: 0s, idle_after: 1s, follow_clock: true}"
+    properties = "properties: {flink.max-continuous-empty-commits: 1}"
+    declaration = DECLARATION.format(topic=clicks, on_bad_record="quarantine") + "  - {name: at, type: timestamptz}\n"
+    (tmp_path / "tables" / "clicks.yaml").write_text(f"{declaration}{event_time}\n{properties}\n")
+    platform.defs = build_definitions(Environment.read())
+
+    (request,) = platform.tick().run_requests or ()
+    assert platform.run_requested(request).success
+    wait_until(lambda: platform.tick() and "lakehouse.event-time-watermark" in load_table("ods.clicks").properties, 30)
+
+    watermark_ms = int(load_table("ods.clicks").properties["lakehouse.event-time-watermark"])
+    assert time.time() * 1000 - 60_000 < watermark_ms < time.time() * 1000 - 1_000
+    assert "has everything" in str(platform.tick().skip_reason)
+    assert len(load_table("ods.clicks").metadata.snapshots) == 1

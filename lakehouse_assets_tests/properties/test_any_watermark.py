@@ -1,13 +1,14 @@
 """The event-time watermark of any arrivals never goes back, and is never ahead of a row that is still to come."""
 
 import random
+from collections.abc import Collection
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
-from lakehouse_assets.model.watermark import WatermarkMove, find_watermark, move_watermark
+from lakehouse_assets.model.watermark import WatermarkMove, move_watermark
 
 DISORDER_MS = 1000
 LOGS = [TopicPartition("clicks", number) for number in range(3)]
@@ -52,8 +53,22 @@ def test_a_topic_partition_without_rows_holds_it_until_it_is_idle_and_all_idle_o
     first, second, third = LOGS
     settled = {first: 5000, second: 9000}
 
-    assert find_watermark(settled, LOGS, (), 1000) is None
-    assert find_watermark(settled, LOGS, (third,), 1000) == 4000
-    assert find_watermark(settled, LOGS, (first, third), 1000) == 8000
-    assert find_watermark(settled, LOGS, LOGS, 1000) == 8000
-    assert find_watermark({}, LOGS, LOGS, 1000) is None
+    assert _move(()).find(settled) is None
+    assert _move((third,)).find(settled) == 4000
+    assert _move((first, third)).find(settled) == 8000
+    assert _move(LOGS).find(settled) == 8000
+    assert _move(LOGS).find({}) is None
+
+
+def test_the_clock_moves_it_where_all_are_idle_and_only_forward() -> None:
+    first, second, third = LOGS
+
+    assert _move(LOGS, clock_ms=70_000).find({first: 5000, second: 9000}) == 69_000
+    assert _move(LOGS, clock_ms=7_000).find({first: 5000, second: 9000}) == 8_000
+    assert _move(LOGS, clock_ms=70_000).find({}) == 69_000
+    assert _move((first, second), clock_ms=70_000).find({third: 3_000}) == 2_000
+    assert _move((first, second), clock_ms=70_000).find({}) is None
+
+
+def _move(idle: Collection[TopicPartition], clock_ms: int | None = None) -> WatermarkMove:
+    return WatermarkMove({}, frozenset(LOGS), frozenset(idle), 1000, clock_ms)

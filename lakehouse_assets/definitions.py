@@ -11,7 +11,7 @@ from lakehouse_assets.orchestration.assets import (
 )
 from lakehouse_assets.orchestration.broken import build_broken_asset, build_broken_check, build_broken_sensor
 from lakehouse_assets.orchestration.checks import build_checks
-from lakehouse_assets.orchestration.completeness import build_complete_assets
+from lakehouse_assets.orchestration.completeness import build_complete_assets, build_complete_sensors
 from lakehouse_assets.orchestration.conditions import build_automation_sensor
 from lakehouse_assets.orchestration.maintenance import build_maintenance
 from lakehouse_assets.orchestration.resources import LakehouseResource
@@ -45,6 +45,7 @@ def build_definitions(environment: Environment) -> dg.Definitions:
             *(build_offsets_sensor(spec) for spec in tables),
             *([build_broken_sensor(declared.broken)] if declared.broken else []),
             *upkeep.sensors,
+            *build_complete_sensors(tables),
             build_automation_sensor(),
         ],
         jobs=upkeep.jobs,

@@ -295,3 +295,15 @@ def test_it_composes_with_dagsters_own_conditions(instance: dg.DagsterInstance) 
     world = World(instance, rollup(hour_is_complete() & recent))
     world.completed(0, 1, 2, 3)
     assert world.tick(4) == {hour(2), hour(3)}
+
+
+def test_what_failed_is_tried_again_where_another_condition_says_so(instance: dg.DagsterInstance) -> None:
+    failed = dg.AutomationCondition.cron_tick_passed("0 * * * *") & dg.AutomationCondition.execution_failed()
+    world = World(instance, rollup(hour_is_complete() | failed))
+    world.completed(0)
+    assert world.tick(1.1) == {hour(0)}
+    world.ran(hour(0), is_failing=True)
+    assert world.tick(1.9) == set()
+    assert world.tick(2.1) == {hour(0)}
+    world.ran(hour(0))
+    assert world.tick(3.1) == set()

@@ -48,7 +48,7 @@ def choose_policies(environment: Environment, catalog: "Catalog", names: Sequenc
     from lakehouse_assets.systems.catalog import find_table
 
     declared = load_declarations(environment.tables_dir)
-    policies = {table: policy for spec in declared.tables for table, policy in spec.maintained_tables.items()}
+    policies = dict(declared.policies)
     wrong = {broken.name: broken.error for broken in declared.broken}
     for name in names:
         if name in wrong:

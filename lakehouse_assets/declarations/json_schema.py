@@ -9,23 +9,36 @@ from importlib.resources import files
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from lakehouse_assets.model.properties import ALLOWED_VALUES, PROPERTY_NAMES
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 from lakehouse_assets.model.written import format_duration
 
 SCHEMA_FILE = "table.schema.json"
 
 
 def build_json_schema() -> dict[str, Any]:
-    """The schema of one YAML file, from the models."""
-    schema = TableSpec.model_json_schema(by_alias=True, schema_generator=_Generator)
-    known = schema["properties"]["properties"]
-    known["properties"] = {name: {"description": _describe_property(name)} for name in PROPERTY_NAMES}
-    for model in (schema, *schema["$defs"].values()):
+    """The schema of one YAML file, from the models: a table that is computed where it has `sql`, else one of Kafka."""
+    names, made = models_json_schema(
+        [(TableSpec, "validation"), (SqlTableSpec, "validation")], by_alias=True, schema_generator=_Generator
+    )
+    models = made["$defs"]
+    filled, computed = names[(TableSpec, "validation")], names[(SqlTableSpec, "validation")]
+    for model in ("TableSpec", "SqlTableSpec"):
+        known = models[model]["properties"]["properties"]
+        known["properties"] = {name: {"description": _describe_property(name)} for name in PROPERTY_NAMES}
+    for model in models.values():
         del model["title"]  # a class of ours, of no use to those who write YAML
-    return {"$schema": GenerateJsonSchema.schema_dialect, **schema}
+    return {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        "type": "object",
+        "if": {"required": ["sql"]},
+        "then": computed,
+        "else": filled,
+        "$defs": models,
+    }
 
 
 def render_json_schema() -> str:

@@ -4,17 +4,21 @@ A broken file takes only its own tables out.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from lakehouse_assets.declarations.problems import list_expression_problems, list_problems
+from lakehouse_assets.declarations.problems import Location, list_expression_problems, list_problems
 from lakehouse_assets.declarations.python_file import load_python
+from lakehouse_assets.declarations.queries import Query, line_in_text, list_query_problems, read_query
 from lakehouse_assets.declarations.yaml_file import YamlFile, load_yaml
 from lakehouse_assets.model.errors import ConfigurationError, DeclarationError, Problem
+from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 from lakehouse_assets.model.written import TABLE_PATTERN
 
 FOLDER_SETTING = "LAKEHOUSE_TABLES_DIR"
@@ -41,15 +45,22 @@ class BrokenDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What a folder declares, in order of file name."""
+    """What a folder declares, in order of file name: tables that are filled from Kafka, and others that are computed by SQL."""
 
     specs: tuple[TableSpec, ...]
     broken: tuple[BrokenDeclaration, ...]
+    computed: tuple[SqlTableSpec, ...] = ()
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:
         """Every table that is filled: each that is declared, after it the log of its changes where it keeps one."""
         return tuple(table for spec in self.specs for table in (spec, spec.change_log) if table is not None)
+
+    @property
+    def policies(self) -> Mapping[str, MaintenanceSpec]:
+        """How each table is looked after that there is by these declarations, under its name."""
+        every: tuple[TableSpec | SqlTableSpec, ...] = (*self.tables, *self.computed)
+        return {table: policy for spec in every for table, policy in spec.maintained_tables.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +69,9 @@ class _Found:
 
     file: str
     line: int
-    spec: TableSpec | None = None
+    spec: TableSpec | SqlTableSpec | None = None
     table: str | None = None
+    query: Query | None = None
     problems: tuple[Problem, ...] = ()
 
 
@@ -78,8 +90,13 @@ def load_declarations(*places: Path) -> Declarations:
             broken.append(found)
         elif (earlier := first.setdefault(found.spec.table.lower(), found)) is not found:
             broken.append(_refuse_second(found, found.spec.table, earlier))
-    specs = tuple(found.spec for found in first.values() if found.spec is not None)
-    return Declarations(specs, tuple(_name_broken(broken, taken=set(first))))
+    refused = _refuse_queries(list(first.values()), broken)
+    right = [found.spec for name, found in first.items() if name not in refused]
+    return Declarations(
+        tuple(spec for spec in right if isinstance(spec, TableSpec)),
+        tuple(_name_broken([*broken, *refused.values()], taken=set(first) - set(refused))),
+        tuple(spec for spec in right if isinstance(spec, SqlTableSpec)),
+    )
 
 
 def _read_place(place: Path) -> Iterator[_Found]:
@@ -108,6 +125,8 @@ def _read_file(path: Path) -> Iterator[_Found]:
 def _read_yaml(path: Path) -> _Found:
     file = str(path)
     document = load_yaml(path, file)
+    if document.data is not None and "sql" in document.data:
+        return _read_sql(document, file)
     problems = list(document.problems)
     spec = None
     if document.data is not None:
@@ -122,6 +141,36 @@ def _read_yaml(path: Path) -> _Found:
         ordered = sorted(problems, key=lambda problem: problem.line)
         return _Found(file, 1, table=_read_table(document), problems=tuple(ordered))
     return _Found(file, document.line_of(("table",)), spec)
+
+
+def _read_sql(document: YamlFile, file: str) -> _Found:
+    """A table that is computed. Which tables it may read is known when all declarations are."""
+    problems: list[Problem] = list(document.problems)
+    try:
+        spec = SqlTableSpec.model_validate(document.data, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems += list_problems(error, file, document.line_of, SqlTableSpec)
+    else:
+        query = read_query(spec, file, line_in_text(document.line_of, spec.sql))
+        if isinstance(query, Query) and not problems:
+            return _Found(file, document.line_of(("table",)), spec, query=query)
+        problems += [query] if isinstance(query, Problem) else []
+    ordered = sorted(problems, key=lambda problem: problem.line)
+    return _Found(file, 1, table=_read_table(document), problems=tuple(ordered))
+
+
+def _refuse_queries(right: list[_Found], broken: list[_Found]) -> dict[str, _Found]:
+    """The tables, by their names in small letters, whose SQL reads what nobody declares, or in the end themselves."""
+    specs = [found.spec for found in right]
+    logs = [spec.change_log for spec in specs if isinstance(spec, TableSpec)]
+    tables = [table for spec in (*specs, *logs) if spec is not None for table in spec.maintained_tables]
+    tables += [found.table for found in broken if found.table is not None]  # what is wrong with them is told of them
+    queries = {found.query.spec.table: found for found in right if found.query is not None}
+    problems = list_query_problems([found.query for found in queries.values() if found.query is not None], tables)
+    return {
+        table.lower(): _Found(queries[table].file, queries[table].line, table=table, problems=tuple(found))
+        for table, found in problems.items()
+    }
 
 
 def _find_schema_file(spec: TableSpec, path: Path, file: str, line: int) -> tuple[TableSpec, list[Problem]]:
@@ -144,10 +193,21 @@ def _read_python(path: Path) -> Iterator[_Found]:
     file = str(path)
     loaded = load_python(path, file)
     for declared, line in loaded.specs:
+        if isinstance(declared, SqlTableSpec):
+            query = read_query(declared, file, partial(_stay_at, line))
+            if isinstance(query, Problem):
+                yield _Found(file, line, problems=(query,))
+            else:
+                yield _Found(file, line, declared, query=query)
+            continue
         spec, problems = _find_schema_file(declared, path, file, line)
         yield _Found(file, line, None if problems else spec, problems=tuple(problems))
     if loaded.problems:
         yield _Found(file, 1, problems=loaded.problems)
+
+
+def _stay_at(line: int, _place: Location, _line: int) -> int:
+    return line
 
 
 def _refuse_second(found: _Found, table: str, earlier: _Found) -> _Found:

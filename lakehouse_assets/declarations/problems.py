@@ -28,13 +28,16 @@ _EXPECTED: Mapping[str, str] = {
 
 
 def list_problems(
-    error: ValidationError, file: str, line_of: Callable[[Location, bool], int]
+    error: ValidationError,
+    file: str,
+    line_of: Callable[[Location, bool], int],
+    root: type[BaseModel] = TableSpec,
 ) -> list[Problem]:
-    """Every mistake in `error`, by line. `line_of` gets a place, and whether its key is meant."""
+    """Every mistake in `error`, by line. `line_of` gets a place, and whether its key is meant; the declaration is a `root`."""
     problems = []
     for details in error.errors(include_url=False):
         place = details["loc"]
-        mistake = _explain(details)
+        mistake = _explain(details, root)
         line = line_of(place, details["type"] in ("extra_forbidden", "missing"))
         problems.append(
             Problem(file, line, format_path(place), mistake.found, mistake.allowed, mistake.suggestion)
@@ -75,22 +78,22 @@ def _beside(path: str, key: str) -> str:
     return f"{parent}{dot}{key}"
 
 
-def _explain(details: ErrorDetails) -> Mistake:
+def _explain(details: ErrorDetails, root: type[BaseModel]) -> Mistake:
     place, found = details["loc"], details["input"]
-    model, field = _find_field(place)
+    model, field = _find_field(place, root)
     match details["type"]:
         case "value_error":
             cause = details["ctx"]["error"].args[0]
             return cause if isinstance(cause, Mistake) else Mistake(describe(found), str(cause))
         case "extra_forbidden":
-            return _explain_unknown_key(str(place[-1]), model)
+            return _explain_unknown_key(str(place[-1]), model, root)
         case "missing":
             return Mistake(f"no key {place[-1]!r}", f"{place[-1]}: {_first_sentence(field)}")
         case "literal_error":
             choices = [str(choice) for choice in _list_choices(field.annotation if field else None)]
             return Mistake(describe(found), ", ".join(choices), nearest(str(found), choices))
         case "model_type" | "model_attributes_type":
-            keys = list_keys(_find_model(field.annotation if field else TableSpec) or TableSpec)
+            keys = list_keys(_find_model(field.annotation if field else root) or root)
             return Mistake(describe(found), f"a mapping with the keys {', '.join(keys)}")
         case "greater_than_equal":
             return Mistake(describe(found), f"at least {details['ctx']['ge']}")
@@ -100,20 +103,20 @@ def _explain(details: ErrorDetails) -> Mistake:
             return Mistake(describe(found), _EXPECTED.get(kind, details["msg"]))
 
 
-def _explain_unknown_key(key: str, model: type[BaseModel]) -> Mistake:
+def _explain_unknown_key(key: str, model: type[BaseModel], root: type[BaseModel]) -> Mistake:
     """Suggest the nearest key of this model; failing that, the same key elsewhere in the declaration."""
     keys = list_keys(model)
     by_attribute = {name: _key(name, field) for name, field in model.model_fields.items()}
-    suggestion = by_attribute.get(key) or nearest(key, keys) or _find_key_elsewhere(key)
+    suggestion = by_attribute.get(key) or nearest(key, keys) or _find_key_elsewhere(key, root)
     return Mistake(f"the key {key!r}", ", ".join(keys), suggestion)
 
 
-def _find_key_elsewhere(key: str) -> str | None:
-    for name, field in TableSpec.model_fields.items():
+def _find_key_elsewhere(key: str, root: type[BaseModel]) -> str | None:
+    for name, field in root.model_fields.items():
         inner = _find_model(field.annotation)
         if inner and key in list_keys(inner):
             return f"{_key(name, field)}.{key}"
-    return key if key in list_keys(TableSpec) else None
+    return key if key in list_keys(root) else None
 
 
 def list_keys(model: type[BaseModel]) -> list[str]:
@@ -125,9 +128,9 @@ def _key(name: str, field: FieldInfo) -> str:
     return field.validation_alias if isinstance(field.validation_alias, str) else name
 
 
-def _find_field(place: Location) -> tuple[type[BaseModel], FieldInfo | None]:
+def _find_field(place: Location, root: type[BaseModel]) -> tuple[type[BaseModel], FieldInfo | None]:
     """The model that holds the place, and the field that it is in (None for an unknown key)."""
-    model: type[BaseModel] = TableSpec
+    model = root
     field: FieldInfo | None = None
     for part in place:
         if isinstance(part, int):

@@ -12,15 +12,16 @@ from lakehouse_assets.declarations.problems import Location, list_expression_pro
 from lakehouse_assets.model.errors import Problem
 from lakehouse_assets.model.mistakes import describe
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 
-_ALLOWED = "TABLES, a list of TableSpec (a file that declares no table begins with an underscore)"
+_ALLOWED = "TABLES, a list of TableSpec and SqlTableSpec (a file that declares no table begins with an underscore)"
 
 
 @dataclass(frozen=True, slots=True)
 class PythonFile:
     """The tables of a file, each with its line, and the mistakes of the file."""
 
-    specs: tuple[tuple[TableSpec, int], ...] = ()
+    specs: tuple[tuple[TableSpec | SqlTableSpec, int], ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -29,8 +30,8 @@ def load_python(path: Path, file: str) -> PythonFile:
     try:
         found = runpy.run_path(str(path), run_name=f"lakehouse_tables.{path.stem}")
     except ValidationError as error:
-        line = _find_line(error, path)
-        return PythonFile(problems=tuple(list_problems(error, file, lambda place, is_key: line)))
+        line, root = _find_line(error, path), SqlTableSpec if error.title == SqlTableSpec.__name__ else TableSpec
+        return PythonFile(problems=tuple(list_problems(error, file, lambda place, is_key: line, root)))
     # A user's file may raise anything, exit included; it must take only its own tables out.
     except (Exception, SystemExit) as error:  # noqa: BLE001
         text = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
@@ -43,7 +44,7 @@ def _take_tables(tables: object, path: Path, file: str) -> PythonFile:
     if not isinstance(tables, (list, tuple)):
         return PythonFile(problems=(Problem(file, lines.get((), 1), "TABLES", describe(tables), _ALLOWED),))
     whole = lines.get((), 1)
-    specs: list[tuple[TableSpec, int]] = []
+    specs: list[tuple[TableSpec | SqlTableSpec, int]] = []
     problems: list[Problem] = []
     for i, table in enumerate(tables):
         line = lines.get((i,), whole)
@@ -51,8 +52,10 @@ def _take_tables(tables: object, path: Path, file: str) -> PythonFile:
             found = _list_sql_problems(table, file, line, i)
             specs += [] if found else [(table, line)]
             problems += found
+        elif isinstance(table, SqlTableSpec):
+            specs.append((table, line))
         else:
-            problems.append(Problem(file, line, f"TABLES[{i}]", describe(table), "a TableSpec"))
+            problems.append(Problem(file, line, f"TABLES[{i}]", describe(table), "a TableSpec or SqlTableSpec"))
     return PythonFile(tuple(specs), tuple(problems))
 
 

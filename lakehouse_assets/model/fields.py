@@ -163,4 +163,7 @@ KeyPlace = Annotated[
     tuple[str, ...], Written(_read_key_place, {"anyOf": [{"const": True}, *_PATH_SCHEMAS]}, lambda path: list(path) or True)
 ]
 Sql = Annotated[str, Written(written.read_sql, {"type": "string", "minLength": 1, "maxLength": written.MAX_SQL_CHARACTERS})]
+Statement = Annotated[
+    str, Written(written.read_statement, {"type": "string", "minLength": 1, "maxLength": written.MAX_STATEMENT_CHARACTERS})
+]
 PropertyValue = Annotated[str, Written(read_property_value, {"type": ["string", "number", "boolean"]})]

@@ -23,6 +23,7 @@ DAILY_WINDOW_PATTERN = r"^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5]
 SIZE_PATTERN = r"^[0-9]+(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)$"
 RESERVED_PREFIX = "_kafka_"
 MAX_SQL_CHARACTERS = 4000  # "simple": what is longer belongs into a view
+MAX_STATEMENT_CHARACTERS = 40_000
 
 _DURATION_UNITS = {
     "d": timedelta(days=1),
@@ -69,9 +70,18 @@ def read_column_name(value: object) -> str:
 
 def read_sql(value: object) -> str:
     """The text of an SQL expression; whether it is one, DuckDB knows."""
-    if not isinstance(value, str) or not value.strip() or len(value) > MAX_SQL_CHARACTERS:
-        raise ValueError(Mistake(describe(value), f"an SQL expression of at most {MAX_SQL_CHARACTERS:,} characters"))
-    return value.strip()
+    return _read_text(value, "expression", MAX_SQL_CHARACTERS).strip()
+
+
+def read_statement(value: object) -> str:
+    """The text of an SQL query as it is written; whether it is one, DuckDB knows."""
+    return _read_text(value, "query", MAX_STATEMENT_CHARACTERS)
+
+
+def _read_text(value: object, what: str, longest: int) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > longest:
+        raise ValueError(Mistake(describe(value), f"an SQL {what} of at most {longest:,} characters"))
+    return value
 
 
 def read_topic(value: object) -> str:

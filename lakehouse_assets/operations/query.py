@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from tempfile import TemporaryDirectory
 
 import duckdb
 import pyarrow as pa
@@ -16,15 +15,15 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.as_of import AsOf
-from lakehouse_assets.model.errors import LakehouseError, QueryError
-from lakehouse_assets.systems.catalog import catalog_errors, find_table
+from lakehouse_assets.model.errors import QueryError
+from lakehouse_assets.operations.engine import create_view, engine_errors, open_engine
+from lakehouse_assets.systems.catalog import find_table
 from lakehouse_assets.systems.pins import resolve_as_of
 from lakehouse_assets.systems.scanning import TableDataset
 
 _NOW: Mapping[str | None, AsOf] = {}
 _BATCH_ROWS = 2048
 _OWN_SCHEMAS = ("information_schema", "pg_catalog")
-_PICTURE = re.compile(r"\n+LINE \d+:")
 _IDENTIFIER = re.compile(r'"((?:[^"]|"")*)"|([^\s."]+)')
 
 
@@ -51,57 +50,23 @@ def answer_query(
         CatalogUnavailableError, CatalogAccessError, StorageError
     """
     datasets: list[TableDataset] = []
-    with TemporaryDirectory(prefix="lakehouse-query-") as spill, _connect(spill) as connection:
-        with _engine_errors(catalog, datasets):
+    with open_engine() as connection:
+        with engine_errors(catalog, datasets):
             statement = _read_statement(connection, sql)
             named = sorted(_named_tables(connection, statement))
             _refuse_unread(as_of, {_join(*parts) for parts in named})
             for namespace, name in named:
                 table = find_table(catalog, _join(namespace, name), declared)
                 datasets.append(_open_dataset(table, as_of.get(_join(namespace, name), as_of.get(None))))
-                _create_view(connection, namespace, name, datasets[-1])
+                create_view(connection, namespace, name, datasets[-1])
             connection.execute("SET lock_configuration = true")
             reader = connection.execute(statement).to_arrow_reader(_BATCH_ROWS)
         yield Answer(reader.schema, _read(catalog, datasets, reader))
 
 
-def _connect(spill: str) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(
-        config={
-            "enable_external_access": "false",
-            "python_enable_replacements": "false",  # else a name that no table bears is looked for among our variables
-            "allow_persistent_secrets": "false",
-            "temp_directory": spill,  # what a sort does not hold in memory
-        }
-    )
-    return connection.execute("SET TimeZone = 'UTC'")
-
-
 def _read(catalog: Catalog, datasets: list[TableDataset], reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-    with _engine_errors(catalog, datasets):
+    with engine_errors(catalog, datasets):
         yield from reader
-
-
-@contextmanager
-def _engine_errors(catalog: Catalog, datasets: list[TableDataset]) -> Iterator[None]:
-    """What a scan raised comes first: the engine only repeats it."""
-    try:
-        yield
-    except duckdb.InterruptException as error:
-        raise KeyboardInterrupt from error
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        failure = next((dataset.failure for dataset in datasets if dataset.failure is not None), None)
-        if isinstance(failure, LakehouseError):
-            raise failure from error
-        if failure is not None:
-            with catalog_errors(catalog.name, "read the files of a table"):
-                raise failure from error
-        raise QueryError(_one_sentence(error)) from error
-
-
-def _one_sentence(error: Exception) -> str:
-    """Without the picture of the statement that the engine draws below its words."""
-    return " ".join(_PICTURE.split(str(error))[0].split()).rstrip(".!")
 
 
 def _read_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
@@ -150,26 +115,3 @@ def _refuse_unread(as_of: Mapping[str | None, AsOf], named: Collection[str]) -> 
     for table in as_of.keys() - {None, *named}:
         expected = ", ".join(sorted(named)) or "none, for it names none"
         raise QueryError(f"found {table!r} as the table to read as of {as_of[table]!r}, expected one that it names: {expected}")
-
-
-def _create_view(connection: duckdb.DuckDBPyConnection, namespace: str, name: str, dataset: TableDataset) -> None:
-    source = f"scan of {namespace}.{name}"
-    connection.register(source, dataset)
-    columns = ", ".join(_select(field) for field in dataset.schema)
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quote(namespace)}")
-    connection.execute(f"CREATE VIEW {_quote(namespace)}.{_quote(name)} AS SELECT {columns} FROM {_quote(source)}")
-
-
-def _select(field: pa.Field) -> str:
-    name = _quote(field.name)
-    # Arrow finds no number below or above NaN, DuckDB finds all below it: such a condition must not be left to the scan, and
-    # none on an expression is.
-    return f"CASE WHEN {name} IS NULL THEN NULL ELSE {name} END AS {name}" if _has_floats(field.type) else name
-
-
-def _has_floats(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
-
-
-def _quote(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

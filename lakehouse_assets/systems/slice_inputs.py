@@ -4,6 +4,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.slice_notes import InputState
 from lakehouse_assets.model.slices import TimeSlice
+from lakehouse_assets.model.watermark import WATERMARK_KEY
 from lakehouse_assets.systems.snapshots import table_name
 from lakehouse_assets.systems.table_times import read_watermark
 
@@ -15,7 +16,11 @@ def describe_input(table: Table, snapshot_id: int | None = None, *, is_chosen: b
     return InputState(table_name(table), str(metadata.table_uuid), read, metadata.next_sequence_number() - 1, is_chosen)
 
 
-def is_complete(table: Table, within: TimeSlice) -> bool:
-    """Whether the watermark of the table, as it was loaded, has passed the end of a slice."""
+def is_complete(table: Table, within: TimeSlice, chosen: int | None = None) -> bool:
+    """Whether the watermark of a table had passed the end of a slice: when it was loaded, or at a `chosen` snapshot."""
     watermark_ms = read_watermark(table)
+    if chosen is not None:
+        snapshot = table.metadata.snapshot_by_id(chosen)
+        said = snapshot.summary.additional_properties.get(WATERMARK_KEY) if snapshot is not None and snapshot.summary else None
+        watermark_ms = int(said) if said is not None else None
     return watermark_ms is not None and watermark_ms >= within.stop_ms

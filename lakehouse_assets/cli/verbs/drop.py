@@ -105,5 +105,8 @@ def _say_what_follows(environment: "Environment", report: "MaintenanceReport") -
     if report.operation == "drop":
         until = iso(int(report.figures["undo_until_ms"]))
         print(f"  have it back until {until}: lakehouse drop {report.table} --undo")
-    if report.table in {spec.table for spec in load_declarations(environment.tables_dir).tables}:
+    declared = load_declarations(environment.tables_dir)
+    if report.table in {spec.table for spec in declared.tables}:
         print("  it is declared: its next run creates it anew and reads its topic from where the declaration says")
+    if report.table in {spec.table for spec in declared.computed}:
+        print("  it is declared: its next run creates it anew with the hours or days that it computes")

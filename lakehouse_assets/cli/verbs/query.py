@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     from lakehouse_assets.operations.query import answer_query
 
     catalog = open_catalog(environment)
-    declared = {spec.table for spec in load_declarations(environment.tables_dir).tables}
+    declared = load_declarations(environment.tables_dir).policies.keys()
     sql = sys.stdin.read() if arguments.sql == "-" else arguments.sql
     with answer_query(catalog, sql, declared, dict(map(_read_as_of, arguments.as_of))) as answer:
         rows = (row for batch in answer.batches for row in read_rows(batch))

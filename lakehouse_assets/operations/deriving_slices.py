@@ -1,0 +1,164 @@
+"""Computes tables by SQL: a slice of event time after the other, each from its slice of the inputs.
+
+Inputs are read at snapshots that are pinned when a run begins. A table that says when its rows happened is read as the slice,
+others as a whole. What is computed is streamed into files, so memory is DuckDB's limit and a buffer, whatever the inputs hold.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table
+
+from lakehouse_assets.model.errors import LakehouseError, ResultTypeError
+from lakehouse_assets.model.slice_notes import InputState
+from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY, TimeSlice
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
+from lakehouse_assets.operations.engine import create_view, engine_errors, open_engine
+from lakehouse_assets.operations.retrying import retry_transient
+from lakehouse_assets.operations.slice_writing import SliceReport, replace_slice
+from lakehouse_assets.statements import parse_statement
+from lakehouse_assets.systems.catalog import find_table
+from lakehouse_assets.systems.pins import resolve_as_of
+from lakehouse_assets.systems.scanning import TableDataset
+from lakehouse_assets.systems.slice_inputs import describe_input, is_complete
+
+_BATCH_ROWS = 20 * 2048  # of DuckDB's vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """An input as it is read by one run: the table as it was loaded, at a snapshot."""
+
+    table: Table
+    state: InputState
+    is_sliced: bool
+
+    def open(self, within: TimeSlice | None) -> TableDataset:
+        """Its rows, of a slice where it is read so."""
+        chosen = self.state.snapshot_id if self.state.is_chosen else None
+        return TableDataset(self.table, chosen, within if self.is_sliced else None)
+
+    def is_complete(self, within: TimeSlice) -> bool:
+        """Whether all rows of a slice are in it."""
+        chosen = self.state.snapshot_id if self.state.is_chosen else None
+        return is_complete(self.table, within, chosen)
+
+
+def run_sql(
+    catalog: Catalog,
+    spec: SqlTableSpec,
+    keys: Sequence[str],
+    *,
+    run_id: str,
+    stop: Callable[[], bool],
+    on_slice: Callable[[str, SliceReport], None],
+    on_retry: Callable[[LakehouseError, float], None],
+) -> list[str]:
+    """Compute the slices of `keys`, one snapshot each, oldest first; return the keys done, all unless `stop()`.
+
+    A table that is computed as a whole has the key "". `on_slice` hears of each slice when it has landed.
+
+    Raises:
+        QueryError: DuckDB does not accept the SQL, or fails.
+        UnknownTableError: an input is not there.
+        LakehouseError: of the tree.
+    """
+    computing = _Computing(catalog, spec, run_id)
+    done: list[str] = []
+    for key in sorted(keys):
+        if stop():
+            break
+        on_slice(key, retry_transient(partial(computing.compute, key), stop, on_retry))
+        done.append(key)
+    return done
+
+
+def pin_inputs(catalog: Catalog, spec: SqlTableSpec) -> Mapping[str, Pinned]:
+    """The inputs as they are now, or as of what the declaration says.
+
+    Raises:
+        UnknownTableError, SnapshotMissingError, CatalogUnavailableError, CatalogAccessError, StorageError
+    """
+    return {name: _pin(find_table(catalog, name), spec, name) for name in parse_statement(spec.sql).tables}
+
+
+def _pin(table: Table, spec: SqlTableSpec, name: str) -> Pinned:
+    declared = spec.input(name)
+    has_times = spec.event_time is not None and EVENT_TIME_COLUMN_KEY in table.properties
+    chosen = resolve_as_of(table, declared.as_of) if declared.as_of is not None else None
+    state = describe_input(table, chosen, is_chosen=chosen is not None)
+    return Pinned(table, state, has_times and not declared.whole)
+
+
+class _Computing:
+    """One run of one table."""
+
+    def __init__(self, catalog: Catalog, spec: SqlTableSpec, run_id: str) -> None:
+        self._catalog, self._spec, self._run_id = catalog, spec, run_id
+        self._statement = parse_statement(spec.sql)
+        self._pinned: Mapping[str, Pinned] = {}
+
+    def compute(self, key: str) -> SliceReport:
+        """One slice. What failed is tried again with inputs that are pinned anew: the old ones may be what it failed for."""
+        clock = self._spec.clock
+        within = TimeSlice(*clock.window_ms(key)) if clock is not None else None
+        pinned = self._pinned or pin_inputs(self._catalog, self._spec)
+        self._pinned = {}
+        report = self._replace(pinned, within)
+        self._pinned = pinned
+        return report
+
+    def _replace(self, pinned: Mapping[str, Pinned], within: TimeSlice | None) -> SliceReport:
+        datasets = {name: one.open(within) for name, one in pinned.items()}
+        inputs = [one.state for one in pinned.values()]
+        sliced = [one for one in pinned.values() if one.is_sliced]
+        complete = within is not None and bool(sliced) and all(one.is_complete(within) for one in sliced)
+        with open_engine(self._spec.memory_limit) as engine:
+            rows = self._query(engine, datasets, within)
+            return replace_slice(
+                self._catalog, self._spec.derived, within, rows, inputs, is_complete=complete, run_id=self._run_id
+            )
+
+    def _query(
+        self, engine: duckdb.DuckDBPyConnection, datasets: Mapping[str, TableDataset], within: TimeSlice | None
+    ) -> pa.RecordBatchReader:
+        with engine_errors(self._catalog, list(datasets.values())):
+            for name, dataset in datasets.items():
+                namespace, _, table = name.partition(".")
+                create_view(engine, namespace, table, dataset)
+            engine.execute("SET lock_configuration = true")
+            bounds = {"slice_start": within.start, "slice_end": within.stop} if within is not None else {}
+            used = {name: bounds[name] for name in self._statement.parameters}
+            result = engine.execute(self._spec.sql, used)
+            large = [str(column[0]) for column in result.description or () if column[1] == "HUGEINT"]
+            reader = result.to_arrow_reader(_BATCH_ROWS)
+        schema = pa.schema([field.with_type(pa.int64()) if field.name in large else field for field in reader.schema])
+        return pa.RecordBatchReader.from_batches(schema, self._read(reader, schema, list(datasets.values())))
+
+    def _read(
+        self, reader: pa.RecordBatchReader, schema: pa.Schema, datasets: Sequence[TableDataset]
+    ) -> Iterator[pa.RecordBatch]:
+        batches = iter(reader)
+        while True:
+            with engine_errors(self._catalog, datasets):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield _narrow(self._spec.table, batch, schema)
+
+
+def _narrow(table: str, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Sums of whole numbers are wider in DuckDB than any type of Iceberg; as long they are what people mean."""
+    columns = []
+    for i, field in enumerate(schema):
+        try:
+            columns.append(pc.cast(batch.column(i), field.type))
+        except pa.ArrowInvalid as error:
+            found = f"larger than a long holds ({error})"
+            raise ResultTypeError(table, field.name, found, "CAST(... AS DECIMAL(38, 0))") from error
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

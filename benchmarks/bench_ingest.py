@@ -160,11 +160,14 @@ def _consume_only(servers: str, topic: str) -> dict[str, float]:
 def _lakehouse(
     servers: str, topic: str, shape: Shape, interval: str, workers: int, given: Path | None
 ) -> dict[str, float]:
-    from lakehouse_assets.operations.ingest import CommitReport, run_ingest
+    from lakehouse_assets.operations.drain import run_drain
+    from lakehouse_assets.operations.ingest import CommitReport
 
     said: dict[str, float] = {"messages": 0, "steady_messages": 0, "files": 0}
 
-    def note(report: CommitReport) -> None:
+    def note(_left: int, report: CommitReport | None) -> None:
+        if report is None:
+            return
         said["messages"] += report.read_count
         said["files"] += report.data_file_count
         said["last"] = time.perf_counter()
@@ -176,11 +179,11 @@ def _lakehouse(
     with nullcontext(given) if given is not None else tempfile.TemporaryDirectory() as folder:
         systems, spec = open_bench_table(Path(folder), servers, topic, shape, workers=workers, commit_interval=interval)
         said["first"] = time.perf_counter()
-        run_ingest(
+        run_drain(
             systems,
             spec,
             stop=lambda: False,
-            on_commit=note,
+            on_progress=note,
             on_retry=lambda error, _seconds: print(error, file=sys.stderr),
             now_ms=lambda: int(time.time() * 1000),
         )

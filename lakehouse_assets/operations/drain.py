@@ -16,10 +16,7 @@ from lakehouse_assets.operations.systems import Systems
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """What was done. Messages that came after the beginning may be in it: a commit takes what has been read.
-
-    `slowdown`: the most times that the declared interval lay between commits, because of the table's debt.
-    """
+    """What was done. `slowdown`: the most times that the declared interval lay between commits, because of the table's debt."""
 
     commits: int
     row_count: int
@@ -32,6 +29,8 @@ class DrainResult:
 
 @dataclass(slots=True)
 class _Tally:
+    """`left` may keep what other runs bring, and what holds no row."""
+
     left: TopicRanges
     commits: int = 0
     row_count: int = 0
@@ -74,15 +73,11 @@ def run_drain(
         on_progress(tally.left.span, report)
 
     rowless = NO_OFFSETS
-    while tally.left and not stop():
-        result = run_ingest(
-            systems, spec, stop=lambda: stop() or not tally.left, on_commit=hear, on_retry=on_retry, now_ms=now_ms
-        )
-        rowless = result.rowless
-        if result.ended == "caught up":
-            break  # what is left held no row
-        # Another run may have brought some of it meanwhile.
-        tally.left &= read_status(systems, spec, rowless).missing
+    if tally.left:
+        ends = {log: missing.stop for log, missing in tally.left.partitions.items()}
+        rowless = run_ingest(
+            systems, spec, stop=stop, on_commit=hear, on_retry=on_retry, now_ms=now_ms, until=ends
+        ).rowless
     if not stop():
         run_idle_move(systems, spec, read_status(systems, spec, rowless), now_ms())
     return DrainResult(

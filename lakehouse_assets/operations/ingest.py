@@ -120,13 +120,13 @@ def plan_ingest(
 
     The range at the end of a log is open, so that a run goes on with what arrives. Where a topic partition has gaps before it,
     every range of this plan is closed, and the next plan goes on from there. With `until` all are closed, and none where the
-    table is there.
+    table is there, or where a log ends that was cut short.
 
     Raises:
         OffsetsExpiredError: something that the table lacks is not in the log any more.
     """
     done = ledger.held | rowless
-    stops = {log: b.stop if until is None else until.get(log, 0) for log, b in bounds.items()}
+    stops = {log: b.stop if until is None else min(b.stop, until.get(log, 0)) for log, b in bounds.items()}
     missing = ledger.missing(stops) - rowless
     refuse_expired(table, missing, bounds)
     has_gaps = any(len(held.ranges) > 1 or held.stop < stops[log] for log, held in missing.partitions.items())

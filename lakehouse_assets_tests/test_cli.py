@@ -223,6 +223,28 @@ def test_status_shows_debt_beside_its_limits_and_what_pays_it(clicks: str, folde
 
 
 @pytest.mark.kafka
+def test_status_says_up_to_where_a_table_is_complete_and_which_topic_partition_holds_it_back(
+    clicks: str, folder: Path, capsys: Output
+) -> None:
+    event_time = "event_time: {column: at, max_ahead: 1000d}\n"
+    (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks) + event_time)
+    assert main(["status", "--json"]) == 0
+    (before,) = documents(capsys)
+    assert (before["event_time_watermark"], before["held_back_by"], before["late_rows"]) == (None, None, {})
+
+    assert main(["ingest", "ods.clicks"]) == 0
+    capsys.readouterr()
+
+    assert main(["status", "--json"]) == 0
+    (after,) = documents(capsys)
+    assert (after["event_time_watermark"], after["held_back_by"]) == ("2026-11-25T09:55:00.000+00:00", f"{clicks}-0")
+    assert main(["status", "ods.clicks"]) == 0
+    found = re.search(rf"^  complete up to 2026-11-25T09:55:00.000\+00:00 of event time, .* ago; held back by {clicks}-0$",
+                      capsys.readouterr().out, re.MULTILINE)  # fmt: skip
+    assert found
+
+
+@pytest.mark.kafka
 def test_replay_says_what_it_moved(clicks: str, folder: Path, capsys: Output) -> None:
     assert main(["replay", "ods.clicks"]) == 0
     assert capsys.readouterr().out == "moved 0 messages into ods.clicks; 0 still can't become rows\n"

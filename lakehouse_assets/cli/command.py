@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from lakehouse_assets.cli.verbs import (
     accept_loss,
     compact,
+    complete,
     dev,
     drop,
     expire,
@@ -60,6 +61,7 @@ VERBS: Mapping[str, Verb] = {
     "peek": peek,
     "ingest": ingest,
     "status": status,
+    "complete": complete,
     "query": query,
     "pin": pin,
     "unpin": unpin,

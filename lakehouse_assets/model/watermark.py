@@ -98,6 +98,14 @@ class WatermarkMove:
         last += [self.clock_ms] if self.clock_ms is not None and self.logs else []
         return max(last) - self.disorder_ms if last else None
 
+    def list_holding(self, settled_ms: Mapping[TopicPartition, int]) -> dict[TopicPartition, int | None]:
+        """How far each topic partition is that is not idle; the furthest back first.
+
+        None: it has no row that says a time, or a hole since its beginning.
+        """
+        reached = {log: settled_ms[log] - self.disorder_ms if log in settled_ms else None for log in self.logs - self.idle}
+        return dict(sorted(reached.items(), key=lambda one: (one[1] is not None, one[1] or 0, one[0])))
+
 
 def move_watermark(ledger: Ledger, move: WatermarkMove, added: TopicRanges) -> Ledger:
     """The ledger, which holds `added` by now, with event times and watermark after the move. It never goes back."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from lakehouse_assets.model.completeness import HOUR_MS
 from lakehouse_assets.model.errors import CommitConflictError
+from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.watermark import WatermarkMove
 from lakehouse_assets.operations.event_times import build_move
@@ -36,6 +37,14 @@ def plan_idle_move(spec: TableSpec, status: TableStatus, now_ms: int) -> Waterma
     if reached_ms is None or (watermark_ms is not None and reached_ms // HOUR_MS <= watermark_ms // HOUR_MS):
         return None
     return move
+
+
+def find_holding(spec: TableSpec, status: TableStatus, now_ms: int) -> TopicPartition | None:
+    """The topic partition that is furthest back; None where there is none, or no table or event time yet. Pure."""
+    if spec.event_time is None or status.table is None or status.ledger is None:
+        return None
+    move = build_move(spec, status.table, status.ledger, {}, status.bounds, status.missing, now_ms)
+    return next(iter(move.list_holding(status.ledger.settled_ms)), None)
 
 
 def run_idle_move(systems: Systems, spec: TableSpec, status: TableStatus, now_ms: int) -> Landed | None:

@@ -12,9 +12,11 @@ from lakehouse_assets.model.errors import LakehouseError
 if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
     from lakehouse_assets.model.debt import Debt, Measure
+    from lakehouse_assets.model.offsets import TopicPartition
     from lakehouse_assets.model.spec import TableSpec
     from lakehouse_assets.operations.status import TableStatus
     from lakehouse_assets.operations.systems import Systems
+    from lakehouse_assets.systems.table_times import TableTimes
 
 HELP = "how far each table is behind its topic, whether it is fresh, what it holds and owes, its last commits"
 
@@ -54,13 +56,16 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
 
 
 def _look(systems: "Systems", spec: "TableSpec", now_ms: int) -> "_Standing":
+    from lakehouse_assets.operations.idling import find_holding
     from lakehouse_assets.operations.status import read_status
     from lakehouse_assets.systems.catalog import load_table
     from lakehouse_assets.systems.measuring import measure_debt
+    from lakehouse_assets.systems.table_times import read_table_times
 
     status, table = read_status(systems, spec), load_table(systems.catalog, spec.table)
     debt = measure_debt(table, spec.maintenance, now_ms) if table is not None else None
-    return _Standing(spec, status, debt, now_ms)
+    times = read_table_times(table) if table is not None else None
+    return _Standing(spec, status, debt, times, find_holding(spec, status, now_ms), now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class _Standing:
     spec: "TableSpec"
     status: "TableStatus"
     debt: "Debt | None"
+    event_times: "TableTimes | None"
+    held_back_by: "TopicPartition | None"
     now_ms: int
 
     @property
@@ -138,6 +145,18 @@ class _Standing:
         policy = self.spec.maintenance
         return {**debt.figures(policy), "due": list(debt.due(policy)), "late": late, "over_hard_limit": over}
 
+    def _event_time(self) -> dict[str, Any]:
+        if self.spec.event_time is None:
+            return {}
+        times = self.event_times
+        late = {iso(hour_ms): count for hour_ms, count in times.late_rows.items()} if times is not None else {}
+        watermark_ms = times.watermark_ms if times is not None else None
+        return {
+            "event_time_watermark": None if watermark_ms is None else iso(watermark_ms),
+            "held_back_by": None if self.held_back_by is None else str(self.held_back_by),
+            "late_rows": late,
+        }
+
     def document(self) -> dict[str, Any]:
         """Everything, for scripts."""
         status, age, waited = self.status, self.age_seconds, self.status.waited_seconds(self.now_ms)
@@ -155,6 +174,7 @@ class _Standing:
             "held": status.ledger.held.to_lists() if status.ledger is not None else None,
             "missing": status.missing.to_lists(),
             "accepted_losses": [str(loss) for loss in status.ledger.losses] if status.ledger is not None else [],
+            **self._event_time(),
             "rows": status.totals.live_rows,
             "dead_rows": status.totals.dead_rows,
             "delete_files": status.totals.delete_files,
@@ -171,6 +191,8 @@ def _print_details(standing: _Standing) -> None:
         mode = "copy-on-write" if spec.copy_on_write else "merge-on-read"
         dead = f"; {status.totals.dead_rows:,} dead rows, by {status.totals.delete_files:,} delete files"
         print(f"  rows     {status.totals.live_rows:,}, one per {', '.join(spec.key)}; {mode}{dead}")
+    if spec.event_time is not None:
+        print(f"  complete {_complete_to(standing)}")
     for title, ranges in (("holds", status.ledger.held if status.ledger else None), ("next", status.missing)):
         for log, held in ranges.partitions.items() if ranges is not None else ():
             print(f"  {title:<7}  {log} offsets {held}")
@@ -184,6 +206,16 @@ def _print_details(standing: _Standing) -> None:
         print()
         rows = [[c["at"], c["operation"], f"{c['added_rows']:+,}", f"{c['total_rows']:,}"] for c in standing.commits()]
         _print_grid(["  last commits", "operation", "rows", "rows in all"], [["  " + at, *rest] for at, *rest in rows], {2, 3})
+
+
+def _complete_to(standing: _Standing) -> str:
+    times, log = standing.event_times, standing.held_back_by
+    held = "" if log is None else f"; held back by {log}"
+    if times is None or times.watermark_ms is None:
+        return f"up to no time yet{held}"
+    behind = duration(max(0, standing.now_ms - times.watermark_ms) / 1000)
+    late = f"; {sum(times.late_rows.values()):,} rows came late" if times.late_rows else ""
+    return f"up to {iso(times.watermark_ms)} of event time, {behind} ago{held}{late}"
 
 
 def _debt_rows(standing: _Standing) -> list[list[str]]:

@@ -59,5 +59,5 @@ def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
 
 
 def _any_dep(condition: _Condition, whole: Collection[dg.AssetKey]) -> Any:
-    of_kafka = dg.AssetSelection.tag(SLICES_TAG, KAFKA_TIME, include_sources=True)
+    of_kafka = dg.AssetSelection.tag(SLICES_TAG, KAFKA_TIME)
     return dg.AutomationCondition.any_deps_match(condition).ignore(of_kafka | dg.AssetSelection.assets(*whole))

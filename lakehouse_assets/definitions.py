@@ -13,7 +13,9 @@ from lakehouse_assets.orchestration.broken import build_broken_asset, build_brok
 from lakehouse_assets.orchestration.checks import build_checks
 from lakehouse_assets.orchestration.completeness import build_complete_assets, build_complete_sensors
 from lakehouse_assets.orchestration.conditions import build_automation_sensor
+from lakehouse_assets.orchestration.io_manager import LakehouseIOManager
 from lakehouse_assets.orchestration.maintenance import build_maintenance
+from lakehouse_assets.orchestration.names import IO_MANAGER
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.schedules import build_schedule
 from lakehouse_assets.orchestration.sensors import build_offsets_sensor
@@ -50,7 +52,7 @@ def build_definitions(environment: Environment) -> dg.Definitions:
         ],
         jobs=upkeep.jobs,
         schedules=[*(schedule for schedule in schedules if schedule is not None), *upkeep.schedules],
-        resources={"lakehouse": LakehouseResource()},
+        resources={"lakehouse": LakehouseResource(), IO_MANAGER: LakehouseIOManager()},
         executor=dg.in_process_executor,  # measured: a step in its own process starts 3 to 5 s later
     )
 

@@ -9,6 +9,8 @@ def departures(context): ...
 """
 
 from lakehouse_assets.orchestration.conditions import hour_is_complete
+from lakehouse_assets.orchestration.io_manager import LakehouseIOManager
 from lakehouse_assets.orchestration.names import complete_key
+from lakehouse_assets.orchestration.resources import LakehouseResource
 
-__all__ = ["complete_key", "hour_is_complete"]
+__all__ = ["LakehouseIOManager", "LakehouseResource", "complete_key", "hour_is_complete"]

@@ -5,6 +5,7 @@
     ├─ ConfigurationError          an environment variable or setting is wrong
     ├─ DeclarationExistsError      `new` overwrites nothing
     ├─ UnknownTableError           no declaration, or no table of the catalog, bears this name
+    ├─ HandOverError               a Python asset asks for, or gives, what can't be rows of a table
     ├─ QueryError                  a SQL statement that is no query, or that the engine does not accept
     ├─ SourceError                 Kafka, or what stands in it
     │  ├─ SourceUnavailableError      R  broker not reachable, or no answer in time
@@ -161,6 +162,14 @@ class QueryError(LakehouseError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"Cannot run the query: {reason}.")
+
+
+class HandOverError(LakehouseError):
+    """A Python asset asks for rows, or gives rows, in a way in which a table can't be read or written."""
+
+    def __init__(self, asset: str, found: str, expected: str) -> None:
+        self.asset, self.found, self.expected = asset, found, expected
+        super().__init__(f"Cannot hand rows of {asset} over: found {found}, expected {expected}.")
 
 
 class SourceError(LakehouseError):

@@ -87,6 +87,13 @@ class SliceClock:
         """Partition key of the slice that holds a time."""
         return datetime.fromtimestamp(self.begin_ms(time_ms) / 1000, UTC).strftime(self.key_format)
 
+    def split(self, within: TimeSlice) -> list[TimeSlice]:
+        """The slices that a range of time is made of; itself, where it does not begin and end with slices."""
+        begins = range(within.start_ms, within.stop_ms, self.length_ms)
+        if (within.start_ms - self.start_ms) % self.length_ms or (within.stop_ms - within.start_ms) % self.length_ms:
+            return [within]
+        return [TimeSlice(begin, begin + self.length_ms) for begin in begins]
+
     def window_ms(self, key: str) -> tuple[int, int]:
         """Beginning and end of a partition, ms since 1970.
 

@@ -98,6 +98,7 @@ def replace_slice(
     inputs: Sequence[InputState],
     *,
     is_complete: bool,
+    complete_until_ms: int | None = None,
     run_id: str = "",
     buffer_bytes: int = BUFFER_BYTES,
     addition: Addition | None = None,
@@ -105,7 +106,8 @@ def replace_slice(
     """Put `rows` in the place of those of a slice, or of the whole table without `within`. Columns are matched by name.
 
     The table is created with the first rows, and gets columns that are new. `is_complete`: the inputs were, up to the slice's
-    end. Safe to repeat, and beside any other writer.
+    end; or, of several slices in a row that are replaced as one, those were that end by `complete_until_ms`. Safe to repeat,
+    and beside any other writer.
 
     Raises:
         RowsOutsideSliceError: of `rows`; nothing is written.
@@ -116,7 +118,7 @@ def replace_slice(
     """
     table = open_derived(catalog, derived, rows.schema)
     taken = TimeSliceFiles(derived.column, within)
-    writing = _SliceWriting(derived, within, inputs, is_complete, addition, taken)
+    writing = _SliceWriting(derived, within, inputs, is_complete, complete_until_ms, addition, taken)
     if not writing.may_replace(table):
         return writing.report_nothing(table)
     files = _stage(table, derived, within, rows, buffer_bytes)
@@ -179,6 +181,7 @@ class _SliceWriting:
     within: TimeSlice | None
     inputs: Sequence[InputState]
     is_complete: bool
+    complete_until_ms: int | None
     addition: Addition | None
     taken: TimeSliceFiles
 
@@ -216,13 +219,18 @@ class _SliceWriting:
 
     def note(self, head: Table, snapshot_id: int) -> Mapping[str, str]:
         """The properties that go with the rows."""
-        notes = read_notes(head).replaced(self.within, SliceNote(tuple(self.inputs), self.is_complete))
-        watermark_ms, clock = read_watermark(head), self.derived.clock
+        notes, watermark_ms, clock = read_notes(head), read_watermark(head), self.derived.clock
+        for part in [self.within] if clock is None or self.within is None else clock.split(self.within):
+            notes = notes.replaced(part, SliceNote(tuple(self.inputs), self._is_complete(part)))
         if clock is not None and self.within is not None:
             watermark_ms = notes.complete_until(clock, watermark_ms)
             if watermark_ms is not None:
                 notes = notes.pruned(clock, watermark_ms - self.derived.late_horizon_ms)
         return {SLICES_KEY: notes.to_json(snapshot_id), **watermark_notes(head, watermark_ms)}
+
+    def _is_complete(self, part: TimeSlice | None) -> bool:
+        until_ms = self.complete_until_ms
+        return self.is_complete or (part is not None and until_ms is not None and part.stop_ms <= until_ms)
 
     def summary(self, run_id: str) -> dict[str, str]:
         read = {it.table: it.snapshot_id for it in self.inputs}

@@ -50,6 +50,17 @@ def open_systems(settings: SystemSettings) -> Systems:
 
 
 @cache
+def open_environment_catalog(environment: Environment) -> Catalog:
+    """The catalog that an environment names, opened once per process; for what needs no Kafka.
+
+    Raises:
+        CatalogUnavailableError, CatalogAccessError
+    """
+    environment.ensure_home()
+    return open_catalog(environment.catalog_name, environment.catalog_properties)
+
+
+@cache
 def open_environment(environment: Environment) -> Systems:
     """The systems that an environment names, opened once per process.
 

@@ -27,6 +27,7 @@ from lakehouse_assets.orchestration.metadata import (
     table_metadata,
 )
 from lakehouse_assets.orchestration.names import (
+    IO_MANAGER,
     KAFKA_TIME,
     ROWLESS_TAG,
     SLICES_TAG,
@@ -79,7 +80,7 @@ def build_quarantine_asset(spec: TableSpec) -> dg.AssetSpec:
         description=f"Messages of `{spec.source.label}` that can't become rows of `{spec.table}`, as they came, and why. "
         "After the declaration was corrected, materialize their hours: what can be read then moves into the table.",
         metadata=quarantine_table_metadata(spec),
-    )
+    ).with_io_manager_key(IO_MANAGER)
 
 
 def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
@@ -98,7 +99,7 @@ def build_table_asset(spec: TableSpec) -> dg.AssetsDefinition:
                 owners=list(spec.owners),
                 tags={SLICES_TAG: KAFKA_TIME},
                 kinds={"iceberg", "upsert"} if spec.is_upsert else {"iceberg"},
-            )
+            ).with_io_manager_key(IO_MANAGER)
         ],
         partitions_def=build_partitions(SliceClock(spec.partitions.every, spec.partitions.start)),
         backfill_policy=dg.BackfillPolicy.single_run(),

@@ -18,7 +18,7 @@ import dagster as dg
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.orchestration.names import complete_key, table_key
+from lakehouse_assets.orchestration.names import IO_MANAGER, complete_key, table_key
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakehouseResource
 
@@ -170,4 +170,4 @@ def _build_complete_asset(spec: TableSpec, clock: SliceClock) -> dg.AssetSpec:
         description=f"The {clock.every}s (UTC) of event time of which `{spec.table}` has all rows. One is materialized when "
         "the watermark has passed its end, and again when late rows came after that. What comes after the table depends on "
         "this, with `hour_is_complete()`.",
-    )
+    ).with_io_manager_key(IO_MANAGER)

@@ -11,6 +11,7 @@ ROWLESS_TAG = "lakehouse/rowless"  # JSON: offsets that the run read and that he
 MAINTENANCE_TAG = "lakehouse/maintenance"  # the name of the job; `dagster.yaml` keeps slots free for ingestion
 TABLE_TAG = "lakehouse/table"
 COMPLETE_SUFFIX = "__complete"
+IO_MANAGER = "lakehouse_io"  # the resource by which Python assets read and write tables
 SLICES_TAG = "lakehouse/slices"  # of an asset: by which time it is partitioned
 KAFKA_TIME = "kafka"
 

@@ -89,6 +89,16 @@ def test_neighbouring_partitions_share_a_boundary_so_nothing_lies_between_them()
     assert slices == [(0, 10), (10, 20), (20, 30), (30, 40)]
 
 
+def test_a_range_of_time_is_made_of_slices() -> None:
+    day = TimeSlice.between(START + timedelta(days=2), START + timedelta(days=3))
+
+    hours = HOURS.split(day)
+
+    assert len(hours) == 24
+    assert [hours[0].start_ms, *(hour.stop_ms for hour in hours)] == [day.start_ms, *(hour.start_ms for hour in hours[1:]), day.stop_ms]
+    assert (DAYS.split(day), DAYS.split(hours[3])) == ([day], [hours[3]])
+
+
 def test_a_slice_of_time_that_does_not_last_is_refused() -> None:
     with pytest.raises(ValueError, match="ends no later than it begins"):
         TimeSlice(HOUR_MS, HOUR_MS)

@@ -58,6 +58,7 @@ def _ours(commits: int) -> list[float]:
             writer = build_writer(table, spec.buffer_size)
             writer.add(make_rows(i))
             staged = writer.finish()
+            writer.abandon()
             began = time.perf_counter()
             publish(catalog, spec.table, deliver_row(table, staged, i))
             taken.append(time.perf_counter() - began)

@@ -1,7 +1,8 @@
 """Ingestion while its table is looked after: commit time over thousands of commits, and a stream with maintenance beside it.
 
 Commits come as fast as they can here. What stands for time is their number: as many snapshots are kept as a commit every ten
-seconds makes in the hour that snapshots live by default, and maintenance looks at the table every ten minutes of it.
+seconds makes in the hour that snapshots live by default, and maintenance looks at the table every ten minutes of it. The
+speed of the machine may change meanwhile, so the first commits of a table are measured anew beside each of the marks.
 """
 
 import argparse
@@ -30,8 +31,9 @@ from lakehouse_assets.systems.measuring import measure_debt
 from lakehouse_assets.systems.parquet import build_writer
 from lakehouse_assets.systems.schema import TableShape
 
-MARKS = (10, 100, 500, 1000, 2000, 3000, 4000, 5000)
-_WINDOW = 21  # commits around a mark; their median counts
+MARKS = (50, 100, 500, 1000, 2000, 3000, 4000, 5000)
+_WINDOW = 40  # commits before a mark; their median counts, beside that of as many into a new table, in turns
+_OLD = "bench.commits"
 _KEPT = 360  # snapshots: an hour of a commit every ten seconds
 _LOOK_EVERY = 60  # commits: ten minutes
 _STREAM_MESSAGES = 3_000_000
@@ -78,44 +80,62 @@ def _maintain(catalog: Catalog, tables: list[str]) -> Counter[str]:
 
 
 def _measure_commits(commits: int) -> None:
-    lives = {"history.expire.max-snapshot-age-ms": "1", "history.expire.min-snapshots-to-keep": str(_KEPT)}
-    spec = TableSpec(
-        table="bench.commits",
-        source={"topic": "t"},
-        schema=[{"name": "id", "type": "long"}],
-        properties=lives,
-    )
-    taken: list[float] = []
-    cpu: list[float] = []
     looked: list[float] = []
     done: Counter[str] = Counter()
+    print(f"{'commits':>10}{'ms':>8}{'CPU ms':>8}{'of a new table':>16}{'CPU ms':>8}{'times':>8}{'CPU':>6}")
     with tempfile.TemporaryDirectory() as folder:
         catalog = _open(Path(folder))
-        table, _ = ensure_table(catalog, TableShape.declared(spec), lambda: Ledger({"t": "id"}))
-        for i in range(commits):
-            writer = build_writer(table, spec.buffer_size)
-            writer.add(make_rows(i))
-            delivery = deliver_row(table, writer.finish(), i)
-            began, began_cpu = time.perf_counter(), time.process_time()
-            publish(catalog, spec.table, delivery)
-            taken.append(time.perf_counter() - began)
-            cpu.append(time.process_time() - began_cpu)
-            if (i + 1) % _LOOK_EVERY == 0:
+        old, new = _Commits(catalog, _OLD), _Commits(catalog, "bench.new_0")
+        for i in range(1, commits + 1):
+            mark = next(mark for mark in (*MARKS, commits) if mark >= i)
+            if i == mark - _WINDOW:
+                new = _Commits(catalog, f"bench.new_{mark}")
+            old.commit()
+            if i > mark - _WINDOW:
+                new.commit()
+            if i == mark:
+                _print_mark(i, old, new)
+            if i % _LOOK_EVERY == 0:
                 began = time.perf_counter()
-                done += _maintain(catalog, [spec.table])
+                done += _maintain(catalog, [_OLD])
                 looked.append(time.perf_counter() - began)
-        debt = measure_debt(catalog.load_table(spec.table), MaintenanceSpec(), int(time.time() * 1000))
-    print(f"{'commits':>10}{'ms':>8}{'CPU ms':>8}")
-    for mark in (mark for mark in MARKS if mark <= commits):
-        print(f"{mark:>10}{_median_at(taken, mark):>8.1f}{_median_at(cpu, mark):>8.1f}")
-    for name, figures in (("time", taken), ("CPU time", cpu)):
-        print(f"{name} at {commits} / at 10 commits: {_median_at(figures, commits) / _median_at(figures, 10):.2f} times")
+        debt = measure_debt(catalog.load_table(_OLD), MaintenanceSpec(), int(time.time() * 1000))
     print(f"done: {dict(done)}; a look took {statistics.median(looked):.2f} s, at most {max(looked):.2f} s")
     print(f"left: {debt.data_files} data files, {debt.snapshots} snapshots, {debt.manifests} manifests")
 
 
-def _median_at(seconds: list[float], mark: int) -> float:
-    return statistics.median(seconds[max(0, mark - _WINDOW) : mark]) * 1e3
+class _Commits:
+    """One table, a row with each commit, and how long these took."""
+
+    def __init__(self, catalog: Catalog, name: str) -> None:
+        lives = {"history.expire.max-snapshot-age-ms": "1", "history.expire.min-snapshots-to-keep": str(_KEPT)}
+        columns = [{"name": "id", "type": "long"}]
+        self._spec = TableSpec(table=name, source={"topic": "t"}, schema=columns, properties=lives)
+        self._catalog = catalog
+        self._table, _ = ensure_table(catalog, TableShape.declared(self._spec), lambda: Ledger({"t": "id"}))
+        self._wall: list[float] = []
+        self._cpu: list[float] = []
+
+    def commit(self) -> None:
+        number = len(self._wall)
+        writer = build_writer(self._table, self._spec.buffer_size)
+        writer.add(make_rows(number))
+        delivery = deliver_row(self._table, writer.finish(), number)
+        writer.abandon()
+        began, began_cpu = time.perf_counter(), time.process_time()
+        publish(self._catalog, self._spec.table, delivery)
+        self._wall.append(time.perf_counter() - began)
+        self._cpu.append(time.process_time() - began_cpu)
+
+    def median_ms(self) -> tuple[float, float]:
+        """Of the last ones: time, and time of the CPU."""
+        return statistics.median(self._wall[-_WINDOW:]) * 1e3, statistics.median(self._cpu[-_WINDOW:]) * 1e3
+
+
+def _print_mark(number: int, old: _Commits, new: _Commits) -> None:
+    (ms, cpu), (first, first_cpu) = old.median_ms(), new.median_ms()
+    of_new = f"{first:>16.1f}{first_cpu:>8.1f}{ms / first:>8.2f}{cpu / first_cpu:>6.2f}"
+    print(f"{number:>10}{ms:>8.1f}{cpu:>8.1f}{of_new}", flush=True)
 
 
 def _measure_stream(messages: int) -> None:

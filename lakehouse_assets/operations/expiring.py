@@ -27,7 +27,7 @@ from lakehouse_assets.systems.storage import delete_files
 
 EXPIRE: Final = "expire"
 _ATTEMPTS: Final = 10  # in a row that others may win
-_MOST, _LEAST = 1000, 50  # snapshots of one commit: writing it must be quicker than others commit
+_MOST, _LEAST = 10_000, 50  # snapshots of one commit: writing it must be quicker than others commit
 _FILES_AT_ONCE: Final = 10_000  # between two looks at whether to stop
 _READINGS: Final = 3
 _LONGEST_WAIT_SECONDS: Final = 1.0

@@ -5,7 +5,7 @@ be lost. A catalog that applies changes in this process refuses them then; a ser
 only that are known, so after each commit the state that it was applied to is looked at.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
 from typing import Final
 
@@ -45,6 +45,7 @@ from lakehouse_assets.systems.snapshots import table_name
 from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY
 
 _CARRIED: Final = frozenset({LEDGER_KEY, TOMBSTONES_KEY})  # the event-time watermark stands in the ledger
+_AT_ONCE: Final = 250  # snapshots that one update removes
 _MAX_AGE, _MIN_SNAPSHOTS, _MAX_REF_AGE = (
     f"history.expire.{word}" for word in ("max-snapshot-age-ms", "min-snapshots-to-keep", "max-ref-age-ms")
 )
@@ -114,7 +115,7 @@ def is_collected(table: Table) -> bool:
     return table.properties.get("gc.enabled", "true").lower() != "false"
 
 
-def remove_snapshots(catalog: Catalog, table: Table, snapshot_ids: Collection[int], refs: Collection[str]) -> Table | None:
+def remove_snapshots(catalog: Catalog, table: Table, snapshot_ids: Set[int], refs: Collection[str]) -> Table | None:
     """Take them out of the table as it was judged; the table without them, loaded again. None: somebody else was first.
 
     Raises:
@@ -127,7 +128,7 @@ def remove_snapshots(catalog: Catalog, table: Table, snapshot_ids: Collection[in
     updates: tuple[TableUpdate, ...] = (
         *(RemoveSnapshotRefUpdate.model_validate({"ref-name": ref}) for ref in refs),
         *_forget_statistics(table.metadata, snapshot_ids),
-        *((RemoveSnapshotsUpdate.model_validate({"snapshot-ids": list(snapshot_ids)}),) if snapshot_ids else ()),
+        *_removals([one.snapshot_id for one in table.metadata.snapshots if one.snapshot_id in snapshot_ids]),
     )
     try:
         response = catalog.commit_table(table, _requirements(table.metadata), updates)
@@ -141,6 +142,23 @@ def remove_snapshots(catalog: Catalog, table: Table, snapshot_ids: Collection[in
     except (RESTError, RequestException, SQLAlchemyError, OSError) as error:
         silence = error
     return _confirm(catalog, table, snapshot_ids, refs, silence)
+
+
+def _removals(snapshot_ids: Sequence[int]) -> Iterator[TableUpdate]:
+    """Some at a time, and oldest first, because PyIceberg's own catalogs look for each one from the oldest on."""
+    for first in range(0, len(snapshot_ids), _AT_ONCE):
+        yield RemoveSnapshotsUpdate.model_construct(snapshot_ids=_Ids(snapshot_ids[first : first + _AT_ONCE]))
+
+
+class _Ids(list[int]):
+    """They also look for each snapshot that stays among those that go."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        super().__init__(ids)
+        self._known = frozenset(ids)
+
+    def __contains__(self, one: object) -> bool:
+        return one in self._known
 
 
 def _confirm(

@@ -28,12 +28,23 @@ class FileCache:
                 found: _Part = self._kept[name][1]
                 return found
         part = read()
-        self._keep(name, part, size_of(part))
+        self.keep(name, part, size_of(part))
         return part
 
-    def _keep(self, name: tuple[str, ...], part: object, size_bytes: int) -> None:
+    def find(self, name: tuple[str, ...]) -> Any | None:
+        """The part of this name, if it is kept."""
         with self._lock:
-            if name in self._kept or size_bytes > self.capacity_bytes:
+            if name not in self._kept:
+                return None
+            self._kept.move_to_end(name)
+            return self._kept[name][1]
+
+    def keep(self, name: tuple[str, ...], part: object, size_bytes: int) -> None:
+        """Keep it, in the place of what was kept under this name."""
+        with self._lock:
+            replaced_bytes, _ = self._kept.pop(name, (0, None))
+            self._bytes -= replaced_bytes
+            if size_bytes > self.capacity_bytes:
                 return
             self._kept[name] = (size_bytes, part)
             self._bytes += size_bytes

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -96,8 +96,9 @@ def delete_files(io: FileIO, locations: Iterable[str]) -> list[str]:
     with ThreadPoolExecutor(_THREADS) as pool:
         while window := list(islice(rest, _AT_ONCE)):
             if not _delete_together(io, window):
-                gone = pool.map(partial(_delete, io), window)
-                kept += [location for location, is_gone in zip(window, gone, strict=True) if not is_gone]
+                share = len(window) // _THREADS + 1  # a thread is handed many at once: that costs as much as deleting one
+                shares = (window[first : first + share] for first in range(0, len(window), share))
+                kept += chain.from_iterable(pool.map(partial(_delete_each, io), shares))
     return kept
 
 
@@ -121,6 +122,10 @@ def delete_prefix(io: FileIO, location: str) -> None:
         return
     except (OSError, ValueError) as error:
         raise StorageError("delete everything under", location, str(error)) from error
+
+
+def _delete_each(io: FileIO, locations: Sequence[str]) -> list[str]:
+    return [location for location in locations if not _delete(io, location)]
 
 
 def _delete(io: FileIO, location: str) -> bool:

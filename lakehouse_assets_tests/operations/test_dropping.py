@@ -24,7 +24,7 @@ from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.catalog import list_tables
 from lakehouse_assets.systems.commit import publish
 from lakehouse_assets.systems.dropped import list_dropped
-from lakehouse_assets.systems.metadata_cache import _Cache
+from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets_tests import faults, judge
 from lakehouse_assets_tests.builders import append_foreign_rows, make_delivery, make_spec, make_table
 from lakehouse_assets_tests.faults import Crash, Fault, FaultyCatalog, crash
@@ -259,7 +259,7 @@ def test_a_table_that_can_not_be_read_is_purged_when_a_person_says_so(
     for path in files_under(table):
         if path.name.endswith(lost):
             path.unlink()
-    monkeypatch.setattr("lakehouse_assets.systems.metadata_cache._cache", _Cache())  # as in another process
+    monkeypatch.setattr("lakehouse_assets.systems.metadata_cache._parsed", FileCache())  # as in another process
 
     do(run_drop, catalog)
     with pytest.raises(PurgeRefusedError, match=r"can't be read.*drop ods.clicks --purge --yes"):

@@ -3,6 +3,7 @@
 A broken file takes only its own tables out.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -180,6 +181,11 @@ def _find_schema_file(spec: TableSpec, path: Path, file: str, line: int) -> tupl
     schema_file = path.absolute().parent / spec.source.schema_file
     if not schema_file.is_file():
         found = f"{spec.source.schema_file!r}, which is no file in {schema_file.parent}"
+        return spec, [Problem(file, line, "source.schema_file", found, "a file with an Avro schema")]
+    try:
+        json.loads(schema_file.read_bytes())
+    except (OSError, ValueError) as error:
+        found = f"{spec.source.schema_file!r}, which can't be read as JSON ({error})"
         return spec, [Problem(file, line, "source.schema_file", found, "a file with an Avro schema")]
     return spec.model_copy(update={"source": spec.source.model_copy(update={"schema_file": str(schema_file)})}), []
 

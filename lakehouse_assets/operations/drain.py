@@ -12,6 +12,7 @@ from lakehouse_assets.operations.ingest import CommitReport, open_table, run_ing
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.status import read_status
 from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.operations.waiting import read_waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +94,4 @@ def run_drain(
 
 def _read_missing(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> TopicRanges:
     open_table(systems, resolve_columns(systems, spec), now_ms)  # a new table begins where its declaration says
-    return read_status(systems, spec).missing
+    return read_waiting(systems, spec).missing

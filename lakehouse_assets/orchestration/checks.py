@@ -145,15 +145,15 @@ def _lag(spec: TableSpec, status: "TableStatus") -> _Verdict:
 
 
 def _check_lag(spec: TableSpec, systems: "Systems") -> _Verdict:
-    from lakehouse_assets.operations.status import read_status
+    from lakehouse_assets.operations.waiting import read_waiting
 
-    return _lag(spec, read_status(systems, spec))
+    return _lag(spec, read_waiting(systems, spec))
 
 
 def _check_freshness(spec: TableSpec, systems: "Systems") -> _Verdict:
-    from lakehouse_assets.operations.status import read_status
+    from lakehouse_assets.operations.waiting import read_waiting
 
-    status = read_status(systems, spec)
+    status = read_waiting(systems, spec)
     limit = spec.checks.max_age.total_seconds()
     waited = status.waited_seconds(int(time.time() * 1000))
     has_begun, age = waited is not None, waited or 0.0

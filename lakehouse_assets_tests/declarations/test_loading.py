@@ -191,8 +191,8 @@ def test_a_wrong_line_is_named_with_what_is_allowed_today(
             "a YAML mistake (expected a single document in the stream: but found another",
         ),
         ("table: a\nx: \x07\n", 1, "a YAML mistake (unacceptable character"),
-        ("a: 1\nb: " + "[" * 100_000, 2, "values nested more than 100 deep"),
-        ("a:\n  " + "- " * 100_000 + "x", 2, "values nested more than 100 deep"),
+        pytest.param("a: 1\nb: " + "[" * 100_000, 2, "values nested more than 100 deep", id="deep lists"),
+        pytest.param("a:\n  " + "- " * 100_000 + "x", 2, "values nested more than 100 deep", id="deep sequences"),
     ],
 )
 def test_a_file_that_is_no_declaration_is_one_mistake(
@@ -333,15 +333,15 @@ def test_a_mistake_in_a_python_file_has_its_line(
     assert problem.found.startswith(found)
 
 
-def test_two_hundred_declarations_load_within_a_second(tmp_path: Path) -> None:
+def test_two_hundred_declarations_load_within_a_second_of_a_processor(tmp_path: Path) -> None:
     for i in range(200):
         (tmp_path / f"t{i}.yaml").write_text(CLICKS.replace("ods.clicks", f"ods.clicks{i}"))
 
-    started = time.perf_counter()
+    started = time.process_time()
     found = load_declarations(tmp_path)
 
     assert len(found.specs) == 200
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_the_tables_that_come_with_the_package_are_right() -> None:
@@ -371,6 +371,15 @@ def test_a_schema_file_that_is_missing_is_a_mistake_with_its_line(tmp_path: Path
     assert list_lines(load(tmp_path, flights_yaml=AVRO)) == [
         (2, "source.schema_file", f"'schemas/flight.avsc', which is no file in {tmp_path / 'schemas'}")
     ]
+
+
+def test_a_schema_file_that_is_no_json_is_a_mistake_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "flight.avsc").write_text('{"type": "record"')
+
+    ((line, path, found),) = list_lines(load(tmp_path, flights_yaml=AVRO))
+    assert (line, path) == (2, "source.schema_file")
+    assert found.startswith("'schemas/flight.avsc', which can't be read as JSON (Expecting ',' delimiter: line 1")
 
 
 def test_a_schema_file_of_a_python_declaration_is_looked_for_too(tmp_path: Path) -> None:

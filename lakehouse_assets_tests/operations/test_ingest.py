@@ -18,6 +18,7 @@ from lakehouse_assets.model.errors import (
     WorkerLostError,
 )
 from lakehouse_assets.model.offsets import NO_OFFSETS
+from lakehouse_assets.operations.waiting import read_waiting
 from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.builders import append_foreign_rows, expire, make_message, make_spec, roll_back
 from lakehouse_assets_tests.faults import EFFECTS, Fault
@@ -135,8 +136,21 @@ def test_control_records_at_the_end_are_no_lag_and_no_commit(lake: MakeLake, abo
     result = table.reopened().ingest()
 
     assert result.commits == (0 if abort else 1)
-    assert table.lag(result.rowless) == 0
+    assert table.lag(result.rowless) == read_waiting(table.systems, table.spec).lag == 0
     assert [row[1] for row in table.positions()] == [0, 1, 2, *([] if abort else offsets)]
+
+
+def test_what_waits_begins_with_a_message_that_is_to_become_a_row(lake: MakeLake) -> None:
+    table = lake(topic_partitions=3)
+    for partition in range(3):
+        table.produce(1, partition=partition)
+    table.ingest()
+    for partition, values in enumerate(([None, None], [None, make_message(1), None], [None] * 1001)):
+        table.broker.produce(table.topic, values, partition=partition)
+
+    waiting = read_waiting(table.systems, table.spec).missing
+
+    assert waiting == table.ranges({1: [(2, 4)], 2: [(1, 1002)]})  # of the third, not even the beginning is looked at
 
 
 def test_a_second_look_at_control_records_makes_no_endless_run(lake: MakeLake) -> None:

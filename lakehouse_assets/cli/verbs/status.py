@@ -57,12 +57,12 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
 
 def _look(systems: "Systems", spec: "TableSpec", now_ms: int) -> "_Standing":
     from lakehouse_assets.operations.idling import find_holding
-    from lakehouse_assets.operations.status import read_status
+    from lakehouse_assets.operations.waiting import read_waiting
     from lakehouse_assets.systems.catalog import load_table
     from lakehouse_assets.systems.measuring import measure_debt
     from lakehouse_assets.systems.table_times import read_table_times
 
-    status, table = read_status(systems, spec), load_table(systems.catalog, spec.table)
+    status, table = read_waiting(systems, spec), load_table(systems.catalog, spec.table)
     debt = measure_debt(table, spec.maintenance, now_ms) if table is not None else None
     times = read_table_times(table) if table is not None else None
     return _Standing(spec, status, debt, times, find_holding(spec, status, now_ms), now_ms)

@@ -19,6 +19,7 @@ from lakehouse_assets.orchestration.names import IO_MANAGER
 from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.schedules import build_schedule
 from lakehouse_assets.orchestration.sensors import build_offsets_sensor
+from lakehouse_assets.orchestration.sql_assets import build_sql_assets
 
 
 def build_definitions(environment: Environment) -> dg.Definitions:
@@ -30,12 +31,13 @@ def build_definitions(environment: Environment) -> dg.Definitions:
     declared = load_declarations(environment.tables_dir)
     tables = declared.tables
     schedules = [build_schedule(spec) for spec in tables]
-    upkeep = build_maintenance(tables)
+    upkeep = build_maintenance(tables, declared.policies)
     return dg.Definitions(
         assets=[
             *build_topic_assets(tables),
             *(build_table_asset(spec) for spec in tables),
             *build_complete_assets(tables),
+            *build_sql_assets(declared.computed, tables),
             *(build_quarantine_asset(spec) for spec in tables if spec.on_bad_record == "quarantine"),
             *(build_broken_asset(broken) for broken in declared.broken),
         ],

@@ -69,30 +69,33 @@ class Upkeep:
     sensors: Sequence[dg.SensorDefinition] = ()
 
 
-def build_maintenance(specs: Sequence[TableSpec]) -> Upkeep:
-    """Jobs, schedules and the sensor over all tables; nothing, where there is no table."""
-    if not specs:
+def build_maintenance(specs: Sequence[TableSpec], policies: Mapping[str, MaintenanceSpec]) -> Upkeep:
+    """Jobs, schedules and the sensor over all tables of `policies`; nothing, where there is no table.
+
+    `specs` are those that are filled from Kafka, of which the check of their debt is evaluated.
+    """
+    if not policies:
         return Upkeep()
-    jobs = {operation: _build_job(operation, specs, (operation,)) for operation in _CRONS}
+    checked = {spec.table: spec for spec in specs}
+    jobs = {operation: _build_job(operation, checked, policies, (operation,)) for operation in _CRONS}
     schedules = [_build_schedule(job, _CRONS[operation]) for operation, job in jobs.items()]
-    maintain = _build_job(MAINTAIN, specs, None)
-    return Upkeep([*jobs.values(), maintain], schedules, [_build_sensor(maintain, specs)])
-
-
-def _policies(specs: Sequence[TableSpec]) -> dict[str, MaintenanceSpec]:
-    return {table: policy for spec in specs for table, policy in spec.maintained_tables.items()}
+    maintain = _build_job(MAINTAIN, checked, policies, None)
+    return Upkeep([*jobs.values(), maintain], schedules, [_build_sensor(maintain, policies)])
 
 
 def _build_job(
-    name: str, specs: Sequence[TableSpec], operations: tuple[MaintenanceOperation, ...] | None
+    name: str,
+    checked: Mapping[str, TableSpec],
+    policies: Mapping[str, MaintenanceSpec],
+    operations: tuple[MaintenanceOperation, ...] | None,
 ) -> dg.JobDefinition:
     seconds = _ORPHANS_SECONDS if name == "remove_orphans" else _RUN_SECONDS
-    longest = max(spec.maintenance.max_time_per_run.total_seconds() for spec in specs)
+    longest = max(policy.max_time_per_run.total_seconds() for policy in policies.values())
 
     @dg.op(name=_op_name(name), description=_DESCRIPTIONS[name])
     def operate(context: dg.OpExecutionContext, config: MaintenanceConfig, lakehouse: LakehouseResource) -> None:
         try:
-            _Run(context, specs, config, lakehouse.systems()).do(operations, seconds)
+            _Run(context, checked, policies, config, lakehouse.systems()).do(operations, seconds)
         except LakehouseError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
 
@@ -115,11 +118,15 @@ class _Run:
     """One run over some tables: calls the operations, reports to the assets what it hears."""
 
     def __init__(
-        self, context: dg.OpExecutionContext, specs: Sequence[TableSpec], config: MaintenanceConfig, systems: "Systems"
+        self,
+        context: dg.OpExecutionContext,
+        checked: Mapping[str, TableSpec],
+        policies: Mapping[str, MaintenanceSpec],
+        config: MaintenanceConfig,
+        systems: "Systems",
     ) -> None:
         self._context, self._config, self._systems = context, config, systems
-        self._specs = {spec.table: spec for spec in specs}
-        self._policies = _policies(specs)
+        self._specs, self._policies = checked, policies
         self._failures: dict[str, list[str]] = defaultdict(list)
         self._idle_count, self._has_reported = 0, False
 
@@ -151,7 +158,7 @@ class _Run:
             description = f"{len(self._failures)} tables failed, the others were looked after.\n{said}"
             raise dg.Failure(description=description, allow_retries=False)
 
-    def _choose(self) -> dict[str, MaintenanceSpec]:
+    def _choose(self) -> Mapping[str, MaintenanceSpec]:
         if not self._config.tables:
             return self._policies
         if unknown := sorted(set(self._config.tables) - self._policies.keys()):
@@ -203,9 +210,7 @@ def _build_schedule(job: dg.JobDefinition, cron: str) -> dg.ScheduleDefinition:
     return schedule
 
 
-def _build_sensor(job: dg.JobDefinition, specs: Sequence[TableSpec]) -> dg.SensorDefinition:
-    policies = _policies(specs)
-
+def _build_sensor(job: dg.JobDefinition, policies: Mapping[str, MaintenanceSpec]) -> dg.SensorDefinition:
     @dg.sensor(
         name=SENSOR,
         job=job,

@@ -3,6 +3,7 @@
 from dagster import AssetKey
 
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 
 INGEST_TAG = "lakehouse/ingest"  # at most one run per value: `dagster.yaml` limits it, the sensor looks for it
 FOLLOW_TAG = "lakehouse/follow"  # of a run that stays while its topic is hot: which declaration it goes by
@@ -53,6 +54,6 @@ def topic_keys(spec: TableSpec) -> list[AssetKey]:
     return [topic_key(topic) for topic in (spec.source.named_topics if pattern is None else (pattern,))]
 
 
-def definition_name(spec: TableSpec, suffix: str) -> str:
+def definition_name(spec: TableSpec | SqlTableSpec, suffix: str) -> str:
     """A name for an op, sensor or schedule of the table."""
     return f"{spec.namespace}__{spec.name}__{suffix}"

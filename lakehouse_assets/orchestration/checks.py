@@ -14,6 +14,7 @@ from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration import complete_check
 from lakehouse_assets.orchestration.metadata import (
     debt_metadata,
     describe_sample,
@@ -60,16 +61,15 @@ _UPSERT_DESCRIPTIONS = {
 }
 
 
-_WARNINGS = {"quarantine", "unknown_fields", "debt"}  # the table itself is right; somebody should look all the same
+_WARNINGS = {"quarantine", "unknown_fields", "debt", "complete"}  # the table itself is right; somebody should look all the same
 _LOOKED_AT = 1000  # newest messages, for fields without a column
 _EXAMPLES = 10  # of messages in quarantine, to look at in the UI
 
 
 def describe_checks(spec: TableSpec) -> Mapping[str, str]:
     """The checks that fit a table, by name: what passes, and the remedy where it does not."""
-    if spec.is_upsert:
-        return _UPSERT_DESCRIPTIONS
-    return _DESCRIPTIONS if spec.has_row_per_message else _LEDGER_DESCRIPTIONS
+    fitting = _DESCRIPTIONS if spec.has_row_per_message else _UPSERT_DESCRIPTIONS if spec.is_upsert else _LEDGER_DESCRIPTIONS
+    return fitting if spec.event_time is None else {**fitting, "complete": complete_check.DESCRIPTION}
 
 
 def build_checks(spec: TableSpec) -> dg.AssetChecksDefinition:
@@ -327,6 +327,12 @@ def _check_debt(spec: TableSpec, systems: "Systems") -> _Verdict:
     return not late, "; ".join(late) or held, debt_metadata(debt, spec.maintenance, now_ms)
 
 
+def _check_complete(spec: TableSpec, systems: "Systems") -> _Verdict:
+    if (table := _load(spec, systems)) is None:
+        return True, "there is no table yet", {}
+    return complete_check.judge_slices(spec, table, int(time.time() * 1000))
+
+
 def _audit(spec: TableSpec, systems: "Systems") -> "tuple[Table, Ledger, PositionAudit] | None":
     from lakehouse_assets.operations.audit import FILTERED_WINDOW_OFFSETS, WINDOW_OFFSETS, audit_positions
     from lakehouse_assets.operations.quarantine import load_quarantine
@@ -350,4 +356,5 @@ _CHECKS: dict[str, Callable[[TableSpec, "Systems"], _Verdict]] = {
     "unknown_fields": _check_unknown_fields,
     "timestamps": _check_timestamps,
     "debt": _check_debt,
+    "complete": _check_complete,
 }

@@ -8,7 +8,7 @@ look into it, so that neither a crash between events and cursor nor a lost curso
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +18,7 @@ import dagster as dg
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration.checks import evaluate_check
 from lakehouse_assets.orchestration.names import IO_MANAGER, complete_key, table_key
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakehouseResource
@@ -46,10 +47,12 @@ def build_complete_sensors(specs: Sequence[TableSpec]) -> list[dg.SensorDefiniti
         name=SENSOR,
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Reports the hours or days of event time of which tables have all rows, when they do.",
+        description="Reports the hours or days of event time of which tables have all rows, when they do, and their check.",
     )
     def complete(context: dg.SensorEvaluationContext, lakehouse: LakehouseResource) -> dg.SensorResult:
-        return _report(context, _read_standings(context, lakehouse.systems().catalog, tables))
+        systems = lakehouse.systems()
+        standings = _read_standings(context, systems.catalog, tables)
+        return _report(context, standings, lambda spec: evaluate_check("complete", spec, lambda: systems))
 
     return [complete]
 
@@ -63,7 +66,7 @@ class _Standing:
         late: Late rows of those that are, by partition key.
     """
 
-    key: dg.AssetKey
+    spec: TableSpec
     clock: SliceClock
     watermark_ms: int
     snapshot_id: int | None
@@ -77,61 +80,71 @@ class _Standing:
 
     def list_due(self, instance: dg.DagsterInstance) -> Iterator[dg.AssetMaterialization]:
         """Events of slices that the log does not have, or has with fewer late rows; the oldest first."""
-        reported = instance.get_materialized_partitions(self.key)
+        key = complete_key(self.spec.table)
+        reported = instance.get_materialized_partitions(key)
         for begin_ms in range(self.clock.start_ms, self.until_ms, self.clock.length_ms):
             partition = self.clock.key(begin_ms)
             late = self.late.get(partition, 0)
-            if partition not in reported or (late and late > _count_reported(instance, self.key, partition)):
+            if partition not in reported or (late and late > _count_reported(instance, key, partition)):
                 metadata: dict[str, dg.MetadataValue[Any]] = {
                     "watermark": dg.MetadataValue.timestamp(self.watermark_ms / 1000),
                     "snapshot_id": dg.MetadataValue.text(str(self.snapshot_id)),
                     _LATE_ROWS: dg.MetadataValue.int(late),
                 }
-                yield dg.AssetMaterialization(self.key, partition=partition, metadata=metadata)
+                yield dg.AssetMaterialization(key, partition=partition, metadata=metadata)
 
 
-def _report(context: dg.SensorEvaluationContext, standings: Mapping[str, _Standing]) -> dg.SensorResult:
+def _report(
+    context: dg.SensorEvaluationContext,
+    standings: Sequence[_Standing],
+    evaluate: Callable[[TableSpec], dg.AssetCheckEvaluation],
+) -> dg.SensorResult:
+    """The slices that are due, and the check of each table with them, or when it changes its mind."""
     seen = json.loads(context.cursor) if context.cursor else {}
     events: list[dg.AssetMaterialization] = []
-    for table, standing in standings.items():
-        if seen.get(table) == standing.seen:
-            continue
+    checks: list[dg.AssetCheckEvaluation] = []
+    for standing in standings:
+        before = seen.get(standing.spec.table, {})
+        check = evaluate(standing.spec)
         room = MOST_EVENTS - len(events)
-        due = list(islice(standing.list_due(context.instance), room + 1))
+        is_known = before.get("slices") == standing.seen
+        due = [] if is_known else list(islice(standing.list_due(context.instance), room + 1))
         events += due[:room]
-        if len(due) <= room:
-            seen[table] = standing.seen
-    told = "; ".join(f"{table} up to {standing.clock.key(standing.until_ms)}" for table, standing in standings.items())
+        if due or before.get("passed") != check.passed:
+            checks.append(check)
+        slices = standing.seen if len(due) <= room else None
+        seen[standing.spec.table] = {"slices": slices, "passed": check.passed}
+    told = "; ".join(f"{one.spec.table} up to {one.clock.key(one.until_ms)}" for one in standings)
     reason = f"{len(events):,} slices reported. Complete: {told or 'nothing yet'}."
-    return dg.SensorResult(skip_reason=reason, asset_events=events, cursor=json.dumps(seen))
+    return dg.SensorResult(skip_reason=reason, asset_events=[*events, *checks], cursor=json.dumps(seen))
 
 
 def _read_standings(
     context: dg.SensorEvaluationContext, catalog: "Catalog", tables: Sequence[tuple[TableSpec, SliceClock]]
-) -> dict[str, _Standing]:
-    """Where the tables stand that have a watermark, by name. One that can't be read does not keep the others waiting."""
-    standings: dict[str, _Standing] = {}
+) -> list[_Standing]:
+    """Where the tables stand that have a watermark. One that can't be read does not keep the others waiting."""
+    standings: list[_Standing] = []
     failures: list[LakehouseError] = []
     for spec, clock in tables:
         try:
-            standing = _read_standing(catalog, spec.table, clock)
+            standing = _read_standing(catalog, spec, clock)
         except LakehouseError as error:
             context.log.warning(f"{spec.table}: {error}")
             failures.append(error)
             continue
         if standing is not None:
-            standings[spec.table] = standing
+            standings.append(standing)
     if failures and not standings:
         raise dg.Failure(description=str(failures[0])) from failures[0]
     return standings
 
 
-def _read_standing(catalog: "Catalog", name: str, clock: SliceClock) -> _Standing | None:
+def _read_standing(catalog: "Catalog", spec: TableSpec, clock: SliceClock) -> _Standing | None:
     """None where there is no table or no watermark yet. A slice has also ended by the clock before it is told of."""
     from lakehouse_assets.systems.catalog import load_table
     from lakehouse_assets.systems.table_times import read_table_times
 
-    if (table := load_table(catalog, name)) is None:
+    if (table := load_table(catalog, spec.table)) is None:
         return None
     times = read_table_times(table)
     if times.watermark_ms is None:
@@ -142,7 +155,7 @@ def _read_standing(catalog: "Catalog", name: str, clock: SliceClock) -> _Standin
         if clock.start_ms <= hour_ms < until_ms:
             late[clock.key(hour_ms)] += count
     snapshot_id = table.metadata.current_snapshot_id
-    return _Standing(complete_key(name), clock, times.watermark_ms, snapshot_id, until_ms, late)
+    return _Standing(spec, clock, times.watermark_ms, snapshot_id, until_ms, late)
 
 
 def _count_reported(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str) -> int:

@@ -1,5 +1,6 @@
 """Which slices of event time are reported as complete: each when the watermark has passed it, once, whatever becomes of the cursor."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.operations.systems import Systems, open_environment
+from lakehouse_assets.orchestration.checks import evaluate_check
 from lakehouse_assets.orchestration.completeness import MOST_EVENTS, build_complete_sensors
 from lakehouse_assets.orchestration.names import complete_key
 from lakehouse_assets.orchestration.resources import LakehouseResource
@@ -166,3 +168,45 @@ def test_a_table_that_cannot_be_read_keeps_no_other_waiting(
     with pytest.raises(dg.Failure) as failure:
         reporting.tick(broken)
     assert "ods.broken" in str(failure.value.description)
+
+
+def test_the_check_says_up_to_when_what_holds_it_back_and_how_many_rows_came_late(reporting: Reporting, systems: Systems) -> None:
+    spec = declare()
+
+    def judge() -> dg.AssetCheckEvaluation:
+        return evaluate_check("complete", spec, lambda: systems)
+
+    assert (judge().passed, judge().severity) == (True, dg.AssetCheckSeverity.WARN)
+    reporting.commit(spec, ago(3) + 60_000)
+    behind = judge()
+    missing = int(behind.metadata["incomplete_slices"].value)  # type: ignore[arg-type]
+    assert (behind.passed, missing) in {(False, 2), (False, 3)}  # the last hour has its quarter of patience
+    at = datetime.fromtimestamp(ago(3) / 1000, UTC)
+    assert behind.description == (
+        f"complete up to {at:%Y-%m-%d %H:00} UTC, though {missing} hours after that should be; "
+        f"clicks-0 is at {at:%Y-%m-%d %H:01} UTC"
+    )
+    assert float(behind.metadata["watermark_behind_seconds"].value) > 3 * 3600 - 61  # type: ignore[arg-type]
+
+    reporting.commit(spec, ago(0), {ago(4): 7})
+    done = judge()
+    assert (done.passed, done.metadata["incomplete_slices"].value, done.metadata["late_rows"].value) == (True, 0, 7)
+
+
+def test_the_check_is_recorded_with_each_slice_and_when_it_changes_its_mind(
+    reporting: Reporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = declare()
+
+    def checks() -> list[bool]:
+        result = reporting.look(spec)
+        for event in result.asset_events:
+            reporting.instance.report_runless_asset_event(event)
+        reporting.cursor = result.cursor
+        return [event.passed for event in result.asset_events if isinstance(event, dg.AssetCheckEvaluation)]
+
+    reporting.commit(spec, ago(0))
+    assert (checks(), checks()) == ([True], [])
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * 3600)
+    assert (checks(), checks()) == ([False], [])

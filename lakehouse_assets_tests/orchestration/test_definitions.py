@@ -107,7 +107,11 @@ def test_a_table_with_event_times_has_an_asset_of_its_complete_slices(tmp_path: 
     (tmp_path / "clicks.yaml").write_text(GOOD.format(name="clicks") + f"  - {{name: at, type: timestamptz}}\n{declared}\n")
     defs = _load(tmp_path)
     dg.Definitions.validate_loadable(defs)
-    node = defs.resolve_asset_graph().get(complete_key("ods.clicks"))
+    graph = defs.resolve_asset_graph()
+    node = graph.get(complete_key("ods.clicks"))
+
+    assert "complete" in {check.name for check in graph.get_check_keys_for_assets({dg.AssetKey(["ods", "clicks"])})}
+    assert "complete" in {sensor.name for sensor in defs.sensors or ()}
 
     assert (node.parent_keys, node.is_materializable) == ({dg.AssetKey(["ods", "clicks"])}, False)
     assert node.partitions_def is not None

@@ -16,6 +16,7 @@ from lakehouse_assets.model.layout_spec import PartitionsSpec
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.source_spec import SourceSpec
 from lakehouse_assets.model.spec import ChecksSpec, TableSpec
+from lakehouse_assets.model.sql_table_spec import InputSpec, ResultTimeSpec, SqlTableSpec
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
@@ -35,6 +36,12 @@ PARENTS = {"source", "partitions", "checks", "maintenance", "event_time"}
 @pytest.mark.parametrize("key", [*(k for k in _keys(TableSpec) if k not in PARENTS), *LEAVES, *_keys(ColumnSpec)])
 def test_every_key_of_a_declaration_is_documented(key: str) -> None:
     assert re.search(rf"^\| `{re.escape(key)}` \|", DECLARING, re.MULTILINE)
+
+
+@pytest.mark.parametrize("key", [*_keys(SqlTableSpec), *_keys(ResultTimeSpec, "event_time."), *_keys(InputSpec, "inputs[].")])
+def test_every_key_of_a_table_computed_by_sql_is_documented(key: str) -> None:
+    section = DECLARING.split("## Tables computed by SQL")[1].split("\n## ")[0]
+    assert key in {"event_time", "partitions", "inputs", "incremental"} or f"`{key}`" in section
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,14 @@ def test_an_unknown_table_is_a_wrong_call_and_the_nearest_is_named(folder: Path,
     )
 
 
+def test_the_nearest_name_may_be_that_of_a_declaration_that_is_wrong(folder: Path, capsys: Output) -> None:
+    (folder / "bad.yaml").write_text("table: ods.clicks\nsource: {topik: t}\n")
+
+    assert main(["ingest", "ods.click"]) == 2
+
+    assert capsys.readouterr().err.endswith("Did you mean 'ods.clicks'?\n")
+
+
 @pytest.mark.kafka
 def test_plan_says_what_a_run_would_read_and_creates_nothing(clicks: str, capsys: Output) -> None:
     assert main(["plan", "ods.clicks"]) == 0
@@ -166,6 +174,28 @@ def test_peek_shows_rows_reasons_and_what_is_skipped(clicks: str, folder: Path, 
     (folder / "clicks.yaml").write_text(DECLARATION.format(topic=clicks) + "where: id = 4\n")
     assert main(["peek", "ods.clicks"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"{clicks}-0 offset 0: filtered by where, skipped"
+
+
+@pytest.mark.kafka
+def test_peek_looks_further_back_where_the_end_of_a_log_holds_no_message(clicks: str, broker: Broker, capsys: Output) -> None:
+    broker.produce_in_transaction(clicks, ['{"id": 5}'] * 3, abort=True)
+
+    assert main(["peek", "ods.clicks", "--count", "1"]) == 0
+
+    assert capsys.readouterr().out.splitlines()[-1] == f'{clicks}-0 offset 3: {{"id": 4, "at": null}}'
+
+
+@pytest.mark.kafka
+def test_peek_of_a_topic_without_messages_says_so(
+    folder: Path, kafka: LocalKafka, topic: TopicFactory, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    name = topic()
+    (folder / "clicks.yaml").write_text(DECLARATION.format(topic=name))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+
+    assert main(["peek", "ods.clicks", "--json"]) == 0
+
+    assert capsys.readouterr() == ("", f"there is no message in '{name}'\n")
 
 
 @pytest.mark.kafka

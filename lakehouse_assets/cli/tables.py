@@ -31,7 +31,8 @@ def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableS
         if name in wrong:
             raise wrong[name]
         if name not in by_name:
-            raise UnknownTableError(name, sorted(by_name), nearest(name, by_name))
+            known = sorted({*by_name, *wrong})  # whose declaration is wrong may be meant too, and then says so
+            raise UnknownTableError(name, known, nearest(name, known))
     return [by_name[name] for name in names] if names else list(declared.tables)
 
 

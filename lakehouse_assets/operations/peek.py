@@ -56,13 +56,11 @@ def peek_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[Peeke
         RegistryError: a schema can't be had.
     """
     messages = _open(systems, spec)
-    with systems.source.reader(spec.table, _newest(systems, spec, count)) as reader:
-        while not reader.is_finished:
-            batch = reader.read(1.0)
-            for at in range(len(batch)):
-                log, offset = batch.position(at)
-                for reading in messages.read(batch, at):
-                    yield Peeked(log, offset, int(batch.timestamps_ms[at]), reading)
+    for batch in _read_newest(systems, spec, count):
+        for at in range(len(batch)):
+            log, offset = batch.position(at)
+            for reading in messages.read(batch, at):
+                yield Peeked(log, offset, int(batch.timestamps_ms[at]), reading)
 
 
 def find_unknown(systems: Systems, spec: TableSpec, count: int) -> UnknownFields:
@@ -73,9 +71,8 @@ def find_unknown(systems: Systems, spec: TableSpec, count: int) -> UnknownFields
         RegistryError: a schema can't be had.
     """
     messages, unknown = _open(systems, spec), UnknownFields()
-    with systems.source.reader(spec.table, _newest(systems, spec, count)) as reader:
-        while not reader.is_finished:
-            unknown = unknown.joined(messages.find_unknown(reader.read(1.0)))
+    for batch in _read_newest(systems, spec, count):
+        unknown = unknown.joined(messages.find_unknown(batch))
     return unknown
 
 
@@ -134,7 +131,17 @@ def _open(systems: Systems, spec: TableSpec) -> _Rows | _Changes:
     return _Rows(open_decoder(systems, spec), "filtered" if spec.state is None else "no change")
 
 
-def _newest(systems: Systems, spec: TableSpec, count: int) -> dict[TopicPartition, tuple[int, int]]:
+def _read_newest(systems: Systems, spec: TableSpec, count: int) -> Iterator[MessageBatch]:
+    """From further back where the ends of the logs hold none, as after transactions that were aborted."""
     bounds = systems.source.read_bounds(spec.table, describe_source(systems.source, spec).logs)
-    share = max(1, count // max(1, len(bounds)))
-    return {log: (max(b.low, b.stop - share), b.stop) for log, b in bounds.items()}
+    share, found = max(1, count // max(1, len(bounds))), False
+    while not found:
+        begins = {log: max(b.low, b.stop - share) for log, b in bounds.items()}
+        with systems.source.reader(spec.table, {log: (begins[log], b.stop) for log, b in bounds.items()}) as reader:
+            while not reader.is_finished:
+                batch = reader.read(1.0)
+                found = found or len(batch) > 0
+                yield batch
+        if all(begins[log] == b.low for log, b in bounds.items()):
+            return
+        share *= 2

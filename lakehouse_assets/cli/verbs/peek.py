@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import TYPE_CHECKING
 
 from lakehouse_assets.cli.printing import add_json, json_value, print_json, read_count
@@ -34,8 +35,9 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     from lakehouse_assets.operations.peek import peek_newest
 
     (spec,) = choose_tables(environment, [arguments.table])
-    unknown = UnknownFields()
+    unknown, is_empty = UnknownFields(), True
     for message in peek_newest(open_systems(environment), spec, arguments.count):
+        is_empty = False
         reading = message.reading
         unknown = unknown.joined(reading.unknown)
         if arguments.json:
@@ -60,6 +62,8 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
             print(f"{place}: no row: {reading.error}")
         else:
             print(f"{place}: {_SKIPPED[reading.skipped or 'no change']}")
+    if is_empty:
+        print(f"there is no message in {spec.source.label!r}", file=sys.stderr)
     if unknown.fields and not arguments.json:
         print("fields without a column, of the rows above:")
         for found in unknown.ranked:

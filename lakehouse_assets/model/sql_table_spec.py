@@ -19,6 +19,7 @@ from lakehouse_assets.model.mistakes import Mistake
 from lakehouse_assets.model.slices import SliceClock
 
 _MIB = 2**20
+_TIME_ALLOWED = "event_time: which column of the result says when a row happened; without it the table is a whole"
 
 
 class ResultTimeSpec(Declared):
@@ -78,10 +79,11 @@ class SqlTableSpec(Declared):
     inputs: tuple[InputSpec, ...] = Field(
         default=(), description="How tables are read that the SQL names; those that are not declared here have to be named."
     )
-    automation: Literal["hour_is_complete", "manual"] = Field(
-        default="hour_is_complete",
-        description="When a partition is computed: hour_is_complete, once, when all of its inputs are complete; manual, when "
-        "somebody materializes it.",
+    automation: Literal["hour_is_complete", "on_update", "manual"] | None = Field(
+        default=None,
+        description="When it is computed: hour_is_complete, a partition once, when all of its inputs are complete; on_update, "
+        "the whole table when an input has changed, at most once a minute; manual, when somebody materializes it. Left out: "
+        "hour_is_complete with event_time, else on_update.",
     )
     on_late: Literal["report", "rerun"] = Field(
         default="report",
@@ -110,15 +112,23 @@ class SqlTableSpec(Declared):
     @model_validator(mode="after")
     def _nothing_is_without_effect(self) -> Self:
         if self.event_time is None:
-            for key in ("partitions", "on_late", "automation", "incremental"):
-                if key in self.model_fields_set and (key, getattr(self, key)) != ("automation", "manual"):
-                    allowed = "event_time: which column of the result says when a row happened; without it the table is a whole"
-                    raise ValueError(Mistake(f"{key} without event_time", allowed))
+            for key in ("partitions", "on_late", "incremental"):
+                if key in self.model_fields_set:
+                    raise ValueError(Mistake(f"{key} without event_time", _TIME_ALLOWED))
+            if self.automation == "hour_is_complete":
+                raise ValueError(Mistake("automation: hour_is_complete without event_time", _TIME_ALLOWED))
+        elif self.automation == "on_update":
+            raise ValueError(Mistake("automation: on_update with event_time", "hour_is_complete or manual"))
         names = [one.table for one in self.inputs]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(Mistake(f"the input {name!r} twice", "each input once"))
         return self
+
+    @property
+    def starts_by(self) -> Literal["hour_is_complete", "on_update", "manual"]:
+        """What starts a run, where the declaration leaves it out too."""
+        return self.automation or ("hour_is_complete" if self.event_time is not None else "on_update")
 
     @property
     def clock(self) -> SliceClock | None:

@@ -44,6 +44,19 @@ def hour_is_complete(
     return cast(_Condition, ((first | again) & complete & is_idle).with_label(f"hour_is_complete({on_late})"))
 
 
+def on_update() -> _Condition:
+    """Run a table that is computed as a whole when what it depends on has changed, at most once a minute.
+
+    What changes while a run works starts the next one, because that run may have read what was there before.
+    """
+    missing, asked = dg.AutomationCondition.missing(), dg.AutomationCondition.newly_requested()
+    first = (missing & dg.AutomationCondition.any_deps_match(~missing)).newly_true().since(asked).with_label("missing")
+    changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated()).since(asked).with_label("changed")
+    minute = dg.AutomationCondition.cron_tick_passed("* * * * *").since(asked).with_label("a minute has passed")
+    is_idle = ~dg.AutomationCondition.in_progress()
+    return cast(_Condition, ((first | changed) & minute & is_idle).with_label("on_update"))
+
+
 def build_automation_sensor() -> dg.AutomationConditionSensorDefinition:
     """Evaluates the conditions of all assets. On by default, which Dagster's own is not.
 

@@ -12,7 +12,7 @@ import dagster as dg
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.sql_table_spec import SqlTableSpec
-from lakehouse_assets.orchestration.conditions import hour_is_complete
+from lakehouse_assets.orchestration.conditions import hour_is_complete, on_update
 from lakehouse_assets.orchestration.names import complete_key, definition_name
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.plots import draw_bars
@@ -60,9 +60,19 @@ def _find_lineage(
     return _Lineage(slices, wholes)
 
 
+def _choose_condition(spec: SqlTableSpec, lineage: _Lineage) -> "dg.AutomationCondition[Any] | None":
+    match spec.starts_by:
+        case "hour_is_complete":
+            return hour_is_complete(spec.on_late, whole=lineage.wholes) if lineage.slices else None
+        case "on_update":
+            return on_update()
+        case "manual":
+            return None
+
+
 def _build_asset(spec: SqlTableSpec, lineage: _Lineage) -> dg.AssetsDefinition:
     key = dg.AssetKey([spec.namespace, spec.name])
-    is_automatic = spec.automation == "hour_is_complete" and bool(lineage.slices)
+    condition = _choose_condition(spec, lineage)
     whole_mapping = dg.LastPartitionMapping() if spec.event_time is not None else None
 
     @dg.multi_asset(
@@ -75,12 +85,12 @@ def _build_asset(spec: SqlTableSpec, lineage: _Lineage) -> dg.AssetsDefinition:
                     *(dg.AssetDep(whole, partition_mapping=whole_mapping) for whole in lineage.wholes),
                 ],
                 skippable=True,  # each slice is reported when it lands, not once at the end
-                description=_describe(spec, is_automatic),
+                description=_describe(spec, is_automatic=condition is not None),
                 metadata={"dagster/table_name": spec.table, "sql": dg.MetadataValue.md(f"```sql\n{spec.sql.strip()}\n```")},
                 group_name=spec.namespace,
                 owners=list(spec.owners),
                 kinds={"iceberg", "duckdb"},
-                automation_condition=hour_is_complete(spec.on_late, whole=lineage.wholes) if is_automatic else None,
+                automation_condition=condition,
             )
         ],
         partitions_def=build_partitions(spec.clock) if spec.clock is not None else None,
@@ -177,10 +187,11 @@ def slice_line(report: "SliceReport") -> str:
     )
 
 
-def _describe(spec: SqlTableSpec, is_automatic: bool) -> str:
+def _describe(spec: SqlTableSpec, *, is_automatic: bool) -> str:
     """Markdown for the asset's description: what it is, and what the buttons do."""
     if spec.clock is None:
         when = "Materializing computes the whole table."
+        when += " It is computed again, at most once a minute, when an input has changed." if is_automatic else ""
     else:
         every = spec.clock.every
         when = f"Materializing {'an hour' if every == 'hour' else 'a day'} replaces it."

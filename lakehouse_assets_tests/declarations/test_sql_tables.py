@@ -21,7 +21,7 @@ def test_a_file_with_sql_is_a_table_that_is_computed(tmp_path: Path) -> None:
 
     (spec,) = found.computed
     assert (found.broken, [one.table for one in found.specs]) == ((), ["ods.clicks"])
-    assert (spec.table, spec.automation, spec.on_late, spec.partitions.every) == ("dm.delays", "hour_is_complete", "report", "hour")
+    assert (spec.table, spec.starts_by, spec.on_late, spec.partitions.every) == ("dm.delays", "hour_is_complete", "report", "hour")
     assert spec.sql.splitlines()[1] == "FROM ods.clicks"
 
 
@@ -39,7 +39,9 @@ def test_a_file_with_sql_is_a_table_that_is_computed(tmp_path: Path) -> None:
         ("SELECT", "INSERT INTO x SELECT", 4, "Only SELECT statements"),
         ("event_time: {column: hour}", "event_time: {colunm: hour}", 2, "the key 'colunm'; allowed: column, late_horizon. Did you mean 'column'"),
         ("event_time: {column: hour}", "partitions: {every: day}", 1, "partitions without event_time"),
-        ("event_time: {column: hour}", "event_time: {column: hour}\nautomation: hourly", 3, "'hourly'; allowed: hour_is_complete, manual"),
+        ("event_time: {column: hour}", "event_time: {column: hour}\nautomation: hourly", 3, "'hourly'; allowed: hour_is_complete, on_update, manual"),
+        ("event_time: {column: hour}", "event_time: {column: hour}\nautomation: on_update", 1, "on_update with event_time"),
+        ("event_time: {column: hour}", "automation: hour_is_complete", 1, "hour_is_complete without event_time"),
         ("event_time: {column: hour}", "event_time: {column: hour}\nsource: {topic: clicks}", 3, "the key 'source'; allowed: table, "),
         ("event_time: {column: hour}", "event_time: {column: hour}\ninputs: [{table: ods.others}]", 3, "'ods.others'; allowed: tables that the SQL names"),
         ("event_time: {column: hour}", "event_time: {column: hour}\nmemory_limit: 1MiB", 3, "memory_limit: found"),

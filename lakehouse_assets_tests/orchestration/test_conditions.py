@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from lakehouse_assets.orchestration.conditions import OnLate, hour_is_complete
+from lakehouse_assets.orchestration.conditions import OnLate, hour_is_complete, on_update
 from lakehouse_assets.orchestration.names import KAFKA_TIME, SLICES_TAG
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -309,3 +309,24 @@ def test_what_failed_is_tried_again_where_another_condition_says_so(instance: dg
     assert world.tick(2.1) == {hour(0)}
     world.ran(hour(0))
     assert world.tick(3.1) == set()
+
+
+def test_a_table_that_is_a_whole_runs_when_an_input_has_changed_and_at_most_once_a_minute(instance: dg.DagsterInstance) -> None:
+    @dg.asset(key=ROLLUP, deps=[FLIGHTS], automation_condition=on_update())
+    def view() -> None: ...
+
+    world = World(instance, view)
+    minute = 1 / 60
+    before = world.tick(0)
+    world.updated(FLIGHTS, hour(0))
+    first = world.tick(minute)
+    instance.report_runless_asset_event(dg.AssetMaterialization(ROLLUP))
+    quiet = world.tick(3 * minute)
+    world.updated(FLIGHTS, hour(0))
+    changed = world.tick(4 * minute)
+    instance.report_runless_asset_event(dg.AssetMaterialization(ROLLUP))
+    world.updated(FLIGHTS, hour(0))
+    too_early = world.tick(4.5 * minute)
+    later = world.tick(5 * minute)
+
+    assert (before, first, quiet, changed, too_early, later) == (set(), {None}, set(), {None}, set(), {None})

@@ -9,8 +9,10 @@ def departures(context): ...
 """
 
 from lakehouse_assets.orchestration.conditions import hour_is_complete
-from lakehouse_assets.orchestration.io_manager import LakehouseIOManager
+from lakehouse_assets.orchestration.io_manager import LakehouseIOManager, complete_slices, whole_table
 from lakehouse_assets.orchestration.names import complete_key
 from lakehouse_assets.orchestration.resources import LakehouseResource
 
-__all__ = ["LakehouseIOManager", "LakehouseResource", "complete_key", "hour_is_complete"]
+__all__ = [
+    "LakehouseIOManager", "LakehouseResource", "complete_key", "complete_slices", "hour_is_complete", "whole_table",
+]  # fmt: skip

@@ -5,15 +5,15 @@ A broken file takes only its own tables out.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from lakehouse_assets.declarations.problems import Location, list_expression_problems, list_problems
-from lakehouse_assets.declarations.python_file import load_python
+from lakehouse_assets.declarations.python_file import PythonAsset, load_python
 from lakehouse_assets.declarations.queries import Query, line_in_text, list_query_problems, read_query
 from lakehouse_assets.declarations.yaml_file import YamlFile, load_yaml
 from lakehouse_assets.model.errors import ConfigurationError, DeclarationError, Problem
@@ -24,6 +24,7 @@ from lakehouse_assets.model.written import TABLE_PATTERN
 
 FOLDER_SETTING = "LAKEHOUSE_TABLES_DIR"
 _SUFFIXES = (".yaml", ".yml", ".py")
+_FITTING_ASSET = "an asset or an asset check that Dagster takes beside the others of this folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,15 @@ class BrokenDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What a folder declares, in order of file name: tables that are filled from Kafka, and others that are computed by SQL."""
+    """What a folder declares, in order of file name.
+
+    Tables that are filled from Kafka (`specs`), others that are `computed` by SQL, and Dagster's own `assets`.
+    """
 
     specs: tuple[TableSpec, ...]
     broken: tuple[BrokenDeclaration, ...]
     computed: tuple[SqlTableSpec, ...] = ()
+    assets: tuple[PythonAsset, ...] = ()
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:
@@ -61,7 +66,23 @@ class Declarations:
     def policies(self) -> Mapping[str, MaintenanceSpec]:
         """How each table is looked after that there is by these declarations, under its name."""
         every: tuple[TableSpec | SqlTableSpec, ...] = (*self.tables, *self.computed)
-        return {table: policy for spec in every for table, policy in spec.maintained_tables.items()}
+        usual = dict.fromkeys((table for asset in self.assets for table in asset.tables), MaintenanceSpec())
+        return usual | {table: policy for spec in every for table, policy in spec.maintained_tables.items()}
+
+    def without_assets(self, refused: Sequence[tuple[PythonAsset, str]]) -> "Declarations":
+        """The same, but for assets that Dagster does not take, each with what it says of it."""
+        found = [
+            _Found(one.file, one.line, problems=(Problem(one.file, one.line, one.path, said, _FITTING_ASSET),))
+            for one, said in refused
+        ]
+        tables = [spec.table for spec in self.specs] + [spec.table for spec in self.computed]
+        taken = {name.lower() for name in (*tables, *(one.name for one in self.broken))}
+        gone = [one for one, _ in refused]
+        return replace(
+            self,
+            broken=(*self.broken, *_name_broken(found, taken)),
+            assets=tuple(asset for asset in self.assets if asset not in gone),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,7 @@ class _Found:
     file: str
     line: int
     spec: TableSpec | SqlTableSpec | None = None
+    asset: PythonAsset | None = None
     table: str | None = None
     query: Query | None = None
     problems: tuple[Problem, ...] = ()
@@ -86,17 +108,21 @@ def load_declarations(*places: Path) -> Declarations:
     """
     first: dict[str, _Found] = {}
     broken: list[_Found] = []
+    assets: list[PythonAsset] = []
     for found in (found for place in places for found in _read_place(place)):
-        if found.spec is None:
+        if found.asset is not None:
+            assets.append(found.asset)
+        elif found.spec is None:
             broken.append(found)
         elif (earlier := first.setdefault(found.spec.table.lower(), found)) is not found:
             broken.append(_refuse_second(found, found.spec.table, earlier))
-    refused = _refuse_queries(list(first.values()), broken)
+    refused = _refuse_queries(list(first.values()), broken, assets)
     right = [found.spec for name, found in first.items() if name not in refused]
     return Declarations(
         tuple(spec for spec in right if isinstance(spec, TableSpec)),
         tuple(_name_broken([*broken, *refused.values()], taken=set(first) - set(refused))),
         tuple(spec for spec in right if isinstance(spec, SqlTableSpec)),
+        tuple(assets),
     )
 
 
@@ -160,12 +186,13 @@ def _read_sql(document: YamlFile, file: str) -> _Found:
     return _Found(file, 1, table=_read_table(document), problems=tuple(ordered))
 
 
-def _refuse_queries(right: list[_Found], broken: list[_Found]) -> dict[str, _Found]:
+def _refuse_queries(right: list[_Found], broken: list[_Found], assets: list[PythonAsset]) -> dict[str, _Found]:
     """The tables, by their names in small letters, whose SQL reads what nobody declares, or in the end themselves."""
     specs = [found.spec for found in right]
     logs = [spec.change_log for spec in specs if isinstance(spec, TableSpec)]
     tables = [table for spec in (*specs, *logs) if spec is not None for table in spec.maintained_tables]
     tables += [found.table for found in broken if found.table is not None]  # what is wrong with them is told of them
+    tables += [table for asset in assets for table in asset.tables]
     queries = {found.query.spec.table: found for found in right if found.query is not None}
     problems = list_query_problems([found.query for found in queries.values() if found.query is not None], tables)
     return {
@@ -208,6 +235,8 @@ def _read_python(path: Path) -> Iterator[_Found]:
             continue
         spec, problems = _find_schema_file(declared, path, file, line)
         yield _Found(file, line, None if problems else spec, problems=tuple(problems))
+    for asset in loaded.assets:
+        yield _Found(file, asset.line, asset=asset)
     if loaded.problems:
         yield _Found(file, 1, problems=loaded.problems)
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import dagster as dg
 
 from lakehouse_assets.environment import Environment
+from lakehouse_assets.model.as_of import AsOf
 from lakehouse_assets.model.errors import HandOverError
 from lakehouse_assets.model.slices import SliceClock, TimeSlice
 from lakehouse_assets.model.written import read_table_name
-from lakehouse_assets.orchestration.names import COMPLETE_SUFFIX
-from lakehouse_assets.orchestration.slice_metadata import slice_metadata
+from lakehouse_assets.orchestration.names import COMPLETE_SUFFIX, complete_key
+from lakehouse_assets.orchestration.slice_metadata import slice_line, slice_metadata
 from lakehouse_assets.orchestration.steps import reads_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 EVENT_TIME: Final = "event_time"  # metadata of an asset: its column that says when a row happened
 AS_OF: Final = "as_of"  # metadata of an input: the tag, snapshot id or time as of which it is read
 WHOLE: Final = "whole"  # metadata of an input: True, where it is read as a whole
+
+
+def complete_slices(table: str, *, as_of: AsOf | None = None) -> dg.AssetIn:
+    """An input: the rows of a table, `namespace.name` with `event_time`, that happened in the partition."""
+    return dg.AssetIn(complete_key(table), metadata={AS_OF: as_of} if as_of is not None else None)
+
+
+def whole_table(table: str, *, as_of: AsOf | None = None) -> dg.AssetIn:
+    """An input: all rows of a table, `namespace.name`, whatever the partition is and by which time it has partitions itself."""
+    metadata = {WHOLE: True} | ({AS_OF: as_of} if as_of is not None else {})
+    return dg.AssetIn(dg.AssetKey(table.split(".")), metadata=metadata, partition_mapping=dg.LastPartitionMapping())
 
 
 class LakehouseIOManager(dg.ConfigurableIOManager):
@@ -65,8 +77,7 @@ class LakehouseIOManager(dg.ConfigurableIOManager):
         report = write_frame(catalog, _describe(context, within), within, obj, reads.views, context.run_id)
         partition_count = len(context.asset_partition_keys) if context.has_asset_partitions else 1
         context.add_output_metadata(slice_metadata(report, partition_count))
-        if report.was_newer:
-            context.log.warning(f"Nothing was written: {report.table} holds rows that were computed from newer inputs.")
+        context.log.info(slice_line(report))
 
 
 def _name_table(key: dg.AssetKey) -> str:

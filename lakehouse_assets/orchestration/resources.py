@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 
 from lakehouse_assets.environment import Environment
+from lakehouse_assets.model.as_of import AsOf
 from lakehouse_assets.model.slices import TimeSlice
 from lakehouse_assets.orchestration.steps import current_reads
 
@@ -36,7 +37,7 @@ class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return open_environment(Environment.read())
 
     def read(
-        self, table: str, into: type[Rows], *, within: Window | None = None, as_of: str | int | datetime | None = None
+        self, table: str, into: type[Rows], *, within: Window | None = None, as_of: AsOf | None = None
     ) -> Rows:
         """The rows of a table, `namespace.name`, as a value of a type: pandas, Polars, Arrow or a DuckDB relation.
 

@@ -1,6 +1,6 @@
 """What the UI shows of rows that were computed: of the slice, and of the table since then."""
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,31 +11,40 @@ if TYPE_CHECKING:
 _PARTITION_ROWS = "dagster/partition_row_count"
 
 
-def slice_metadata(report: "SliceReport", partition_count: int = 1) -> dict[str, dg.MetadataValue[Any]]:
+def slice_metadata(report: "SliceReport", partition_count: int = 1) -> Mapping[str, dg.MetadataValue[Any]]:
     """Numbers are numbers, so that Dagster plots them; ids are text.
 
     Of several partitions that were replaced as one, Dagster shows the same at each: then the rows are those of all.
     """
-    inputs = [
-        dg.TableRecord({"table": it.table, "snapshot": str(it.snapshot_id), "as of": "chosen" if it.is_chosen else "now"})
-        for it in report.inputs
-    ]
-    shown: dict[str, dg.MetadataValue[Any]] = {
+    inputs = [dg.TableRecord({"table": one.table, "snapshot": str(one.snapshot_id)}) for one in report.inputs]
+    found: dict[str, dg.MetadataValue[Any]] = {
         "dagster/row_count": dg.MetadataValue.int(report.total_rows),
-        "slice": dg.MetadataValue.text(str(report.within) if report.within is not None else "the whole table"),
-        "complete": dg.MetadataValue.bool(report.is_complete),
+        "inputs": dg.MetadataValue.table(inputs) if inputs else dg.MetadataValue.text("none"),
+        "inputs_complete": dg.MetadataValue.bool(report.is_complete),
+    }
+    if report.watermark_ms is not None:
+        found["event_time_watermark"] = dg.MetadataValue.timestamp(report.watermark_ms / 1000)
+    if report.was_newer:
+        return {**found, "left_as_it_was": dg.MetadataValue.text("it had been computed from newer inputs")}
+    return {
+        **found,
+        _PARTITION_ROWS if partition_count == 1 else "rows_of_all_partitions": dg.MetadataValue.int(report.row_count),
+        "data_file_count": dg.MetadataValue.int(report.data_file_count),
+        "bytes_written": dg.MetadataValue.int(report.bytes_written),
+        "commit_seconds": dg.MetadataValue.float(round(report.commit_seconds, 4)),
+        "commit_attempts": dg.MetadataValue.int(report.commit_attempts),
+        "snapshot_id": dg.MetadataValue.text(str(report.snapshot_id)),
         "dagster/uri": dg.MetadataValue.text(report.location),
     }
-    if inputs:
-        shown["inputs"] = dg.MetadataValue.table(inputs)
-    if report.watermark_ms is not None:
-        shown["watermark"] = dg.MetadataValue.timestamp(datetime.fromtimestamp(report.watermark_ms / 1000, UTC))
+
+
+def slice_line(report: "SliceReport") -> str:
+    """One log line."""
+    what = str(report.within) if report.within is not None else "the whole table"
     if report.was_newer:
-        return shown | {"written": dg.MetadataValue.text("nothing: the table holds rows that were computed from newer inputs")}
-    return shown | {
-        _PARTITION_ROWS if partition_count == 1 else "rows_of_the_slice": dg.MetadataValue.int(report.row_count),
-        "snapshot_id": dg.MetadataValue.text(str(report.snapshot_id)),
-        "data_files": dg.MetadataValue.int(report.data_file_count),
-        "bytes_written": dg.MetadataValue.int(report.bytes_written),
-        "commit_seconds": dg.MetadataValue.float(report.commit_seconds),
-    }
+        return f"{what}: left as it was, for it had been computed from newer inputs"
+    incomplete = "" if report.is_complete or report.within is None else ", of inputs that are not complete yet"
+    return (
+        f"{what}: {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB), "
+        f"{report.commit_seconds:.2f} s{incomplete}"
+    )

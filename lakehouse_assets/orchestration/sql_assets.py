@@ -13,17 +13,17 @@ from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 from lakehouse_assets.orchestration.conditions import hour_is_complete, on_update
-from lakehouse_assets.orchestration.names import complete_key, definition_name
+from lakehouse_assets.orchestration.names import IO_MANAGER, complete_key, definition_name
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.plots import draw_bars
 from lakehouse_assets.orchestration.resources import LakehouseResource
+from lakehouse_assets.orchestration.slice_metadata import slice_line, slice_metadata
 from lakehouse_assets.orchestration.stopping import stop_at_boundary
 
 if TYPE_CHECKING:
     from lakehouse_assets.operations.slice_writing import SliceReport
     from lakehouse_assets.operations.systems import Systems
 
-_PARTITION_ROWS = "dagster/partition_row_count"
 _MAX_RUN_SECONDS = 24 * 3600  # before Dagster takes a run for dead
 
 
@@ -91,7 +91,7 @@ def _build_asset(spec: SqlTableSpec, lineage: _Lineage) -> dg.AssetsDefinition:
                 owners=list(spec.owners),
                 kinds={"iceberg", "duckdb"},
                 automation_condition=condition,
-            )
+            ).with_io_manager_key(IO_MANAGER)
         ],
         partitions_def=build_partitions(spec.clock) if spec.clock is not None else None,
         backfill_policy=dg.BackfillPolicy.single_run() if spec.clock is not None else None,
@@ -149,42 +149,6 @@ class _Run:
             self._context.log.warning(f"no picture: {error}")
             return {}
         return {"picture": draw_bars(bars)} if bars is not None else {}
-
-
-def slice_metadata(report: "SliceReport") -> Mapping[str, dg.MetadataValue[Any]]:
-    """What the UI shows of a slice. Numbers are numbers, so that Dagster plots them; ids are text."""
-    inputs = [dg.TableRecord({"table": one.table, "snapshot": str(one.snapshot_id)}) for one in report.inputs]
-    found: dict[str, dg.MetadataValue[Any]] = {
-        "dagster/row_count": dg.MetadataValue.int(report.total_rows),
-        "inputs": dg.MetadataValue.table(inputs) if inputs else dg.MetadataValue.text("none"),
-        "inputs_complete": dg.MetadataValue.bool(report.is_complete),
-    }
-    if report.watermark_ms is not None:
-        found["event_time_watermark"] = dg.MetadataValue.timestamp(report.watermark_ms / 1000)
-    if report.was_newer:
-        return {**found, "left_as_it_was": dg.MetadataValue.text("it had been computed from newer inputs")}
-    return {
-        **found,
-        _PARTITION_ROWS: dg.MetadataValue.int(report.row_count),
-        "data_file_count": dg.MetadataValue.int(report.data_file_count),
-        "bytes_written": dg.MetadataValue.int(report.bytes_written),
-        "commit_seconds": dg.MetadataValue.float(round(report.commit_seconds, 4)),
-        "commit_attempts": dg.MetadataValue.int(report.commit_attempts),
-        "snapshot_id": dg.MetadataValue.text(str(report.snapshot_id)),
-        "dagster/uri": dg.MetadataValue.text(report.location),
-    }
-
-
-def slice_line(report: "SliceReport") -> str:
-    """One log line."""
-    what = str(report.within) if report.within is not None else "the whole table"
-    if report.was_newer:
-        return f"{what}: left as it was, for it had been computed from newer inputs"
-    incomplete = "" if report.is_complete or report.within is None else ", of inputs that are not complete yet"
-    return (
-        f"{what}: {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB), "
-        f"{report.commit_seconds:.2f} s{incomplete}"
-    )
 
 
 def _describe(spec: SqlTableSpec, *, is_automatic: bool) -> str:

@@ -308,6 +308,63 @@ def test_python_files_declare_tables_too(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.pyc"))
 
 
+ASSETS = """\
+import dagster as dg
+
+
+@dg.asset(key=["dm", "delays"], io_manager_key="lakehouse_io")
+def delays(): ...
+
+
+@dg.asset(key=["files", "report"])
+def report(): ...
+
+
+@dg.asset_check(asset=report)
+def is_there(): ...
+
+
+ASSETS = [
+    delays,
+    report,
+    is_there,
+]
+"""
+
+
+def test_a_python_file_declares_assets_of_dagster_beside_tables_or_alone(tmp_path: Path) -> None:
+    found = load(tmp_path, assets_py=ASSETS, both_py=PYTHON + "ASSETS = []\n")
+
+    assert found.broken == ()
+    assert [spec.table for spec in found.specs] == ["ods.one", "ods.two"]
+    assert [(asset.line, asset.path, asset.tables) for asset in found.assets] == [
+        (17, "ASSETS[0]", ("dm.delays",)), (18, "ASSETS[1]", ()), (19, "ASSETS[2]", ()),
+    ]  # fmt: skip
+    assert "dm.delays" in found.policies
+
+
+def test_sql_may_read_a_table_that_an_asset_of_dagster_makes(tmp_path: Path) -> None:
+    sql = "table: dm.worst\nsql: SELECT max(delay) AS delay FROM dm.delays\n"
+    assert load(tmp_path, assets_py=ASSETS, worst_yaml=sql).broken == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "path", "found"),
+    [
+        (("    report,", "    5,"), 18, "ASSETS[1]", "5"),
+        (("ASSETS = [", "ASSETS = 5\nx = ["), 16, "ASSETS", "5"),
+        (("import dagster", "import daxter"), 1, "TABLES", "ModuleNotFoundError"),
+    ],
+    ids=["no asset", "no list", "raises"],
+)  # fmt: skip
+def test_a_mistake_among_assets_has_its_line(tmp_path: Path, change: tuple[str, str], line: int, path: str, found: str) -> None:
+    loaded = load(tmp_path, assets_py=ASSETS.replace(*change))
+
+    (problem,) = loaded.broken[0].problems
+    assert (problem.line, problem.path) == (line, path)
+    assert problem.found.startswith(found)
+
+
 @pytest.mark.parametrize(
     ("change", "line", "path", "found"),
     [

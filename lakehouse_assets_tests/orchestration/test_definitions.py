@@ -143,7 +143,7 @@ def test_a_broken_file_takes_only_its_own_table_out_and_is_shown_as_a_failed_che
 def test_loading_imports_no_arrow_no_iceberg_and_no_kafka_client(tables: Path) -> None:
     code = (
         "import sys, lakehouse_assets.definitions; "
-        "print(sorted({'pyarrow', 'pyiceberg', 'confluent_kafka', 'pandas'} & sys.modules.keys()))"
+        "print(sorted({'pyarrow', 'pyiceberg', 'confluent_kafka', 'pandas', 'polars'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -158,3 +158,69 @@ def test_two_hundred_tables_load(tmp_path: Path) -> None:
 
     assert len(defs.sensors or ()) == 202
     dg.Definitions.validate_loadable(defs)
+
+
+ASSETS = """
+import dagster as dg
+from lakehouse_assets.downstream import complete_slices, hour_is_complete
+
+HOURS = dg.HourlyPartitionsDefinition("2026-11-01-00:00")
+
+
+@dg.asset(
+    key=["dm", "delays"], ins={"rows": complete_slices("ods.clicks")}, partitions_def=HOURS,
+    automation_condition=hour_is_complete(), metadata={"event_time": "at"}, io_manager_key="lakehouse_io",
+)
+def delays(rows): ...
+
+
+@dg.asset_check(asset=delays)
+def is_there(): return dg.AssetCheckResult(passed=True)
+
+
+@dg.asset(key=["ods", "clicks"])
+def twice(): ...
+
+
+@dg.asset(required_resource_keys={"nobody"})
+def wants(): ...
+
+
+ASSETS = [delays, is_there%s]
+"""
+EVENT_TIMES = "  - {name: at, type: timestamptz}\nevent_time: {column: at, start: 2026-11-01}\n"
+WORST = 'table: dm.worst\nsql: SELECT max("at") AS "at" FROM dm.delays\nevent_time: {column: at}\npartitions: {every: day, start: 2026-11-01}\n'
+
+
+def test_assets_of_python_files_stand_beside_tables_and_what_comes_after_them_waits_for_their_partitions(tmp_path: Path) -> None:
+    (tmp_path / "clicks.yaml").write_text(GOOD.format(name="clicks") + EVENT_TIMES)
+    (tmp_path / "assets.py").write_text(ASSETS % "")
+    (tmp_path / "worst.yaml").write_text(WORST)
+    defs = _load(tmp_path)
+    dg.Definitions.validate_loadable(defs)
+    graph = defs.resolve_asset_graph()
+    key = dg.AssetKey(["dm", "delays"])
+
+    assert graph.get(key).parent_keys == {complete_key("ods.clicks")}
+    assert [check.name for check in graph.get_check_keys_for_assets({key})] == ["is_there"]
+    assert graph.get(dg.AssetKey(["dm", "worst"])).parent_keys == {key}
+    assert graph.get(dg.AssetKey(["dm", "worst"])).automation_condition is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(", twice", "Duplicate asset key"), (", wants", "resource with key 'nobody'"), (", dg.define_asset_job('nightly')", "UnresolvedAssetJobDefinition")], ids=str
+)
+def test_an_asset_that_dagster_does_not_take_leaves_the_others_and_is_shown_with_its_reason(
+    tmp_path: Path, wrong: str, said: str
+) -> None:
+    (tmp_path / "clicks.yaml").write_text(GOOD.format(name="clicks") + EVENT_TIMES)
+    (tmp_path / "assets.py").write_text(ASSETS % wrong)
+
+    defs = _load(tmp_path)
+
+    dg.Definitions.validate_loadable(defs)
+    graph = defs.resolve_asset_graph()
+    broken = graph.get(dg.AssetKey(["assets"]))
+    assert {dg.AssetKey(["dm", "delays"]), dg.AssetKey(["ods", "clicks"])} <= graph.get_all_asset_keys()
+    assert "ASSETS[2]" in str(broken.description)
+    assert said in str(broken.description)

@@ -34,11 +34,16 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     problems = [problem for broken in declared.broken for problem in broken.problems]
     if arguments.json:
         print_json(
-            tables=[*(spec.table for spec in declared.specs), *(spec.table for spec in declared.computed)],
+            tables=[
+                *(spec.table for spec in declared.specs),
+                *(spec.table for spec in declared.computed),
+                *(table for asset in declared.assets for table in asset.tables),
+            ],
             problems=[{name: getattr(problem, name) for name in _FACTS} for problem in problems],
         )
     else:
         for problem in problems:
             print(problem, file=sys.stderr)
-        print(f"right: {len(declared.specs) + len(declared.computed)}, wrong: {len(declared.broken)}")
+        right = len(declared.specs) + len(declared.computed) + len(declared.assets)
+        print(f"right: {right}, wrong: {len(declared.broken)}")
     return 1 if problems else 0

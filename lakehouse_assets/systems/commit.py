@@ -18,13 +18,14 @@ from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTEr
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.update import (
     AssertCurrentSchemaId,
     AssertDefaultSpecId,
     AssertRefSnapshotId,
     AssertTableUUID,
     SetPropertiesUpdate,
+    SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
 )
@@ -56,8 +57,8 @@ from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import read_ledger, read_promised_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
 from lakehouse_assets.systems.schema import Base
-from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name, tag_snapshot
-from lakehouse_assets.systems.table_times import watermark_notes
+from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
+from lakehouse_assets.systems.table_times import tag_days, watermark_notes
 from lakehouse_assets.systems.tombstones import carried_notes
 
 ATTEMPTS = 10
@@ -243,7 +244,7 @@ class _Commit:
         with catalog_errors(self.catalog.name, f"write a snapshot of {self.name}"):
             updates = _updates(builder, self.delivery, self.before, signed)
         try:
-            response = self.catalog.commit_table(table, _requirements(table), updates)
+            response = self.catalog.commit_table(table, _requirements(table, updates), updates)
         except CommitFailedException:
             return None
         except NoSuchTableError as error:
@@ -339,29 +340,23 @@ def _updates(
     summary |= {COMMIT_ID_KEY: delivery.commit_id, OPERATION_KEY: delivery.operation}
     properties = {**delivery.properties, **derived, **ledger, **watermark}
     made = builder.build(change, summary)
-    tags = _tag_days(builder, delivery.watermark, before, signed) if signed is not None else ()
+    move = delivery.watermark
+    tags = tag_days(builder, move, before, signed) if signed is not None and move is not None else ()
     return (*made, *tags, *((SetPropertiesUpdate(updates=properties),) if properties else ()))
 
 
-def _tag_days(
-    builder: SnapshotBuilder, move: WatermarkMove | None, before: Ledger, signed: Ledger
-) -> tuple[TableUpdate, ...]:
-    """The days that are complete by this snapshot bear its name from now on. A tag that is there stays what it is."""
-    if move is None or move.tags is None:
-        return ()
-    names = move.tags.list_closed(before.watermark_ms, signed.watermark_ms)
-    there = builder.table.metadata.refs
-    return tuple(tag_snapshot(name, builder.snapshot_id, move.tags.keep_ms) for name in names if name not in there)
-
-
-def _requirements(table: Table) -> tuple[TableRequirement, ...]:
+def _requirements(table: Table, updates: Sequence[TableUpdate]) -> tuple[TableRequirement, ...]:
     metadata = table.metadata
     head = metadata.current_snapshot()
+    new = (one for one in updates if isinstance(one, SetSnapshotRefUpdate) and one.type == SnapshotRefType.TAG)
+    # A table without snapshots has no tags; PyIceberg refuses the question.
+    tags = [one.ref_name for one in new] if head is not None else []
     return (
         AssertTableUUID(uuid=metadata.table_uuid),
         AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": head.snapshot_id if head else None}),
         AssertCurrentSchemaId.model_validate({"current-schema-id": metadata.current_schema_id}),
         AssertDefaultSpecId.model_validate({"default-spec-id": metadata.default_spec_id}),
+        *(AssertRefSnapshotId.model_validate({"ref": tag, "snapshot-id": None}) for tag in tags),
     )
 
 

@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyiceberg.table import Table
+from pyiceberg.table.update import SetSnapshotRefUpdate
 
+from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY
 from lakehouse_assets.model.watermark import (
     FLINK_STORES_KEY,
     FLINK_WATERMARK_KEY,
     WATERMARK_KEY,
+    WatermarkMove,
     later_of_both,
 )
 from lakehouse_assets.systems.history import read_promised_ledger
+from lakehouse_assets.systems.snapshots import SnapshotBuilder, tag_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +62,12 @@ def watermark_notes(table: Table, watermark_ms: int | None) -> dict[str, str]:
         return {}
     names = (WATERMARK_KEY, FLINK_WATERMARK_KEY) if table.properties.get(FLINK_STORES_KEY) == "true" else (WATERMARK_KEY,)
     return dict.fromkeys(names, str(latest))
+
+
+def tag_days(builder: SnapshotBuilder, move: WatermarkMove, before: Ledger, after: Ledger) -> tuple[SetSnapshotRefUpdate, ...]:
+    """The days that are complete by this snapshot bear its name from now on. A tag that is there stays what it is."""
+    if move.tags is None:
+        return ()
+    names = move.tags.list_closed(before.watermark_ms, after.watermark_ms)
+    there = builder.table.metadata.refs
+    return tuple(tag_snapshot(name, builder.snapshot_id, move.tags.keep_ms) for name in names if name not in there)

@@ -86,6 +86,21 @@ def test_a_day_is_tagged_once_whatever_is_taken_back_and_a_tag_of_somebody_else_
     }  # fmt: skip
 
 
+def test_a_tag_that_somebody_makes_in_the_same_moment_stays_theirs(catalog: FaultyCatalog) -> None:
+    make_table(catalog)
+    first = put(catalog, 0, DAY + 1)
+
+    def tag() -> None:
+        catalog.load_table(NAME).manage_snapshots().create_tag(first.snapshot_id, "complete-2024-10-04").commit()
+
+    catalog.before_commit = [tag]
+
+    landed = put(catalog, 1, DAY + DAY_MS)
+
+    assert landed.attempts == 2
+    assert tags(catalog.load_table(NAME)) == {"complete-2024-10-04": first.snapshot_id}
+
+
 def test_of_very_many_days_at_once_the_newest_are_tagged(catalog: FaultyCatalog) -> None:
     make_table(catalog)
 

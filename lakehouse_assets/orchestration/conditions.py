@@ -39,6 +39,7 @@ def hour_is_complete(
 
     first = ((missing & complete).newly_true().since(asked) & missing).with_label("complete and missing")
     news = updated if on_late == "rerun" else (complete.newly_true() & updated)
+    # News of the tick after wins over its request, whatever the clocks say that stamped them.
     again = news.since(asked & ~news).with_label("updated since it was asked for")
     is_idle = ~dg.AutomationCondition.in_progress() & ~_any_dep(dg.AutomationCondition.in_progress(), whole)
     return cast(_Condition, ((first | again) & complete & is_idle).with_label(f"hour_is_complete({on_late})"))
@@ -51,7 +52,8 @@ def on_update() -> _Condition:
     """
     missing, asked = dg.AutomationCondition.missing(), dg.AutomationCondition.newly_requested()
     first = (missing & dg.AutomationCondition.any_deps_match(~missing)).newly_true().since(asked).with_label("missing")
-    changed = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated()).since(asked).with_label("changed")
+    news = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
+    changed = news.since(asked & ~news).with_label("changed since it was asked for")
     minute = dg.AutomationCondition.cron_tick_passed("* * * * *").since(asked).with_label("a minute has passed")
     is_idle = ~dg.AutomationCondition.in_progress()
     return cast(_Condition, ((first | changed) & minute & is_idle).with_label("on_update"))

@@ -1,105 +1,24 @@
 """When partitions downstream of tables are asked for, as Dagster evaluates it, tick by tick."""
 
-from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 import pytest
 
 from lakehouse_assets.orchestration.conditions import OnLate, hour_is_complete, on_update
-from lakehouse_assets.orchestration.names import KAFKA_TIME, SLICES_TAG
-
-START = datetime(2026, 11, 1, tzinfo=UTC)
-COMPLETE = dg.AssetKey(["ods", "flights__complete"])
-FLIGHTS = dg.AssetKey(["ods", "flights"])
-ROLLUP = dg.AssetKey(["dm", "delays"])
-
-
-def hours(end_offset: int = 0, start: datetime = START) -> dg.HourlyPartitionsDefinition:
-    return dg.HourlyPartitionsDefinition(start, end_offset=end_offset)
-
-
-def days(end_offset: int = 0) -> dg.DailyPartitionsDefinition:
-    return dg.DailyPartitionsDefinition(START, end_offset=end_offset)
-
-
-def hour(number: int) -> str:
-    return (START + timedelta(hours=number)).strftime("%Y-%m-%d-%H:00")
-
-
-def day(number: int) -> str:
-    return (START + timedelta(days=number)).strftime("%Y-%m-%d")
-
-
-class World:
-    """Assets, their events, and a daemon whose clock the test moves."""
-
-    def __init__(self, instance: dg.DagsterInstance, *downstream: dg.AssetsDefinition) -> None:
-        @dg.asset(key=FLIGHTS, partitions_def=hours(1), tags={SLICES_TAG: KAFKA_TIME})
-        def table() -> None: ...
-
-        complete = dg.AssetSpec(COMPLETE, deps=[FLIGHTS], partitions_def=hours(1))
-        self.instance = instance
-        self.defs = dg.Definitions(assets=[table, complete, *downstream])
-        self.cursor: Any = None
-        self.now = START
-
-    def completed(self, *numbers: int) -> None:
-        """Hours of event time become complete, or are reported again."""
-        for number in numbers:
-            self.updated(COMPLETE, hour(number))
-
-    def updated(self, key: dg.AssetKey, partition: str | None) -> None:
-        self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition))
-
-    def tick(self, at: float) -> set[str | None]:
-        """Partitions of the roll-up that are asked for, `at` hours after the start."""
-        self.now = START + timedelta(hours=at)
-        result = dg.evaluate_automation_conditions(
-            defs=self.defs, instance=self.instance, evaluation_time=self.now, cursor=self.cursor
-        )
-        self.cursor = result.cursor
-        return set(result.get_requested_partitions(ROLLUP))
-
-    def started(self, partition: str) -> dg.DagsterRun:
-        """A run of the roll-up that works."""
-        return self.instance.create_run_for_job(
-            self._job, asset_selection=frozenset({ROLLUP}), tags={"dagster/partition": partition}, status=dg.DagsterRunStatus.STARTED
-        )
-
-    def ended(self, run: dg.DagsterRun) -> None:
-        """It has written what it read when it was started."""
-        self.updated(ROLLUP, run.tags["dagster/partition"])
-        self.instance.report_run_canceled(run)
-
-    def ran(self, partition: str, is_failing: bool = False) -> None:
-        """A whole run of the roll-up."""
-        done = self._job.execute_in_process(
-            instance=self.instance,
-            asset_selection=[ROLLUP],
-            partition_key=partition,
-            raise_on_error=False,
-            tags={"fail": "yes"} if is_failing else {},
-        )
-        assert done.success is not is_failing
-
-    @property
-    def _job(self) -> dg.JobDefinition:
-        return self.defs.resolve_implicit_global_asset_job_def()
-
-
-def rollup(
-    condition: dg.AutomationCondition[Any],
-    partitions: dg.PartitionsDefinition[str] | None = None,
-    deps: Collection[Any] = (COMPLETE,),
-) -> dg.AssetsDefinition:
-    @dg.asset(key=ROLLUP, deps=deps, partitions_def=partitions or hours(), automation_condition=condition)
-    def delays(context: dg.AssetExecutionContext) -> None:
-        if context.run.tags.get("fail"):
-            raise RuntimeError("the test wants it")
-
-    return delays
+from lakehouse_assets_tests.orchestration.world import (
+    COMPLETE,
+    FLIGHTS,
+    ROLLUP,
+    START,
+    World,
+    day,
+    days,
+    hour,
+    hours,
+    rollup,
+)
 
 
 @pytest.fixture
@@ -182,6 +101,16 @@ def test_rows_that_are_late_between_a_tick_and_the_next_are_not_lost(instance: d
     assert world.tick(1.1) == {hour(0)}
     world.ran(hour(0))
     assert world.tick(1.2) == set()
+
+
+def test_clocks_that_differ_lose_no_late_rows(instance: dg.DagsterInstance) -> None:
+    world, ahead = World(instance, rollup(hour_is_complete("rerun"))), 24 * 365  # the daemon's clock, of that of events
+    world.completed(0)
+    assert world.tick(ahead) == {hour(0)}
+    run = world.started(hour(0))
+    world.completed(0)
+    world.ended(run)
+    assert world.tick(ahead + 0.1) == {hour(0)}
 
 
 @pytest.mark.parametrize("on_late", ["report", "rerun"])

@@ -20,7 +20,7 @@ from lakehouse_assets.decode.rules import MAX_DEPTH, is_too_deep
 _MAX_BLOCK_BYTES = 2**31 - 2
 _OPEN, _CLOSE = ord("{"), ord("}")
 _BRACKET_BIT = ord("{") ^ ord("[")
-_WORD, _PIECE = 8, 1 << 16
+_WORD, _PIECE = 8, 1 << 17
 _ROW_HINT = re.compile(r"in row (\d+)$")
 _NOT_A_NUMBER = re.compile(rb"[:,\[\s-](?:NaN|Inf)")
 
@@ -111,13 +111,14 @@ def _is_shallow(block: bytes, longest: int, values: Sequence[bytes]) -> bool:
 def _words_with_brackets(block: bytes) -> npt.NDArray[np.int64]:
     """Numbers of the words of eight bytes in which an object or list begins; in pieces that fit the processor's cache."""
     characters, found = np.frombuffer(block, np.uint8), []
-    folded, opens = np.empty(_PIECE, np.uint8), np.zeros(_PIECE, np.bool_)
+    folded, opens, words = np.empty(_PIECE, np.uint8), np.zeros(_PIECE, np.bool_), np.empty(_PIECE // _WORD, np.bool_)
     for start in range(0, len(block), _PIECE):
         piece = characters[start : start + _PIECE]
         opens[len(piece) :] = False
         np.bitwise_or(piece, _BRACKET_BIT, out=folded[: len(piece)])
         np.equal(folded[: len(piece)], _OPEN, out=opens[: len(piece)])
-        found.append(np.flatnonzero(opens.view(np.uint64)) + start // _WORD)
+        np.not_equal(opens.view(np.uint64), 0, out=words)  # places of what is true are found faster than of what is not 0
+        found.append(np.flatnonzero(words) + start // _WORD)
     return np.concatenate(found)
 
 

@@ -24,7 +24,7 @@ from lakehouse_assets.decode.wire import plan_wire_schema
 from lakehouse_assets.model.columns import REST_COLUMN
 from lakehouse_assets.model.unknown import UnknownFields
 
-_BLOCK_BYTES = 3 << 19  # larger: a bad value costs more; smaller: each call of the reader costs 0.2 ms
+_BLOCK_BYTES = 1 << 20  # larger: a bad value costs more; smaller: each call of the reader costs 0.2 ms
 _CHUNK_ROWS = 1000
 _MAX_GUESSES = (
     3  # values of a block that the reader's own message may take out before the screen looks at all

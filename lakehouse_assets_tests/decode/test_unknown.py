@@ -130,7 +130,7 @@ def test_fields_of_several_kinds_are_looked_at_in_a_sample_which_says_so() -> No
 
 
 def test_an_explosion_of_keys_stays_bounded() -> None:
-    values = encode(*({"l": i} | {f"key-{i}-{j}": j for j in range(200)} for i in range(5_000)))
+    values = encode(*({"l": i} | {f"key-{i}-{j}": j for j in range(200)} for i in range(1_000)))
     tracemalloc.start()
 
     unknown = decoder(L).decode(values).unknown
@@ -139,7 +139,7 @@ def test_an_explosion_of_keys_stays_bounded() -> None:
 
     assert len(unknown.fields) == MAX_NAMES
     assert unknown.other_names > 500
-    assert peak < 64 * 2**20
+    assert peak < 16 * 2**20  # the names alone, if they were kept, would take more
 
 
 def test_a_message_of_ten_thousand_new_keys_beside_others_is_no_harm() -> None:

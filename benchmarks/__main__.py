@@ -12,6 +12,7 @@ from benchmarks import (
     bench_deletes,
     bench_drop,
     bench_expire,
+    bench_freshness,
     bench_huge,
     bench_ingest,
     bench_manifests,
@@ -36,6 +37,7 @@ BENCHES = {
     "changes": bench_changes,
     "deletes": bench_deletes,
     "expire": bench_expire,
+    "freshness": bench_freshness,
     "upkeep": bench_upkeep,
     "huge": bench_huge,
 }

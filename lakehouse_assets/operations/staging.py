@@ -142,6 +142,7 @@ class Stager:
         self._share = share
         self._spec, self._now_ms, self._intake, self._quarantine = spec, now_ms, intake, quarantine
         self._slowdown = slowdown
+        self._follows = patience is not None
         self._patience_seconds = (patience or spec.commit_interval).total_seconds()
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
         self._newest_ms = dict(newest_ms)
@@ -196,8 +197,9 @@ class Stager:
         if tally.began is None:
             return False
         interval = self._spec.commit_interval.total_seconds() * self._slowdown
-        # Rows that follow a pause don't wait for more; a backlog does, so that its commits are large.
-        waited_since = self._handed_over if caught_up and self._slowdown == 1 else tally.began
+        # Rows that follow a pause don't wait for more; the first of a backlog do, unless freshness is what counts.
+        is_large_first = self._handed_over == float("-inf") and not caught_up and not self._follows
+        waited_since = tally.began if self._slowdown > 1 or is_large_first else self._handed_over
         is_large = self._intake.is_full or tally.read_bytes >= self._spec.commit_size
         return is_large or time.monotonic() - waited_since >= interval
 

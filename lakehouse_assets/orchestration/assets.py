@@ -15,6 +15,7 @@ import dagster as dg
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.orchestration.checking import ChecksBeside
 from lakehouse_assets.orchestration.checks import evaluate_checks
 from lakehouse_assets.orchestration.following import Relay
 from lakehouse_assets.orchestration.metadata import (
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
     from lakehouse_assets.operations.ingest import CommitReport
     from lakehouse_assets.operations.systems import Systems
 
-_CHECK_SECONDS = 60
-_CHECK_SHARE = 20  # the time between two checks, in the time that they take
 _PARTITION_ROWS = "dagster/partition_row_count"  # Dagster's own word; only a replaced slice is known as a whole
 
 
@@ -129,7 +128,6 @@ class _TableRun:
     def __init__(self, context: dg.AssetExecutionContext, spec: TableSpec) -> None:
         self._context, self._spec = context, spec
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
-        self._next_check = float("-inf")
 
     def ingest(self, lakehouse: LakehouseResource, stop: Callable[[], bool], *, follows: bool) -> None:
         from lakehouse_assets.operations.following import run_follow
@@ -142,16 +140,18 @@ class _TableRun:
             read_status(systems, self._spec)  # opens every connection, so that nothing is left to do but to go on
         relay.begin()
 
-        def report(commit: "CommitReport") -> None:
-            self._report_commit(commit)
-            self._record_checks(systems)
+        with ChecksBeside(self._spec, systems, self._context.log_event) as checks:
 
-        end = relay.find_reason_to_end
-        ingest = partial(run_follow, find_reason_to_end=end) if follows else partial(run_ingest, stop=stop)
-        result = ingest(systems, self._spec, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms)
-        self._context.instance.add_run_tags(
-            self._context.run.run_id, {ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
-        )
+            def report(commit: "CommitReport") -> None:
+                self._report_commit(commit)
+                checks.look()
+
+            end = relay.find_reason_to_end
+            ingest = partial(run_follow, find_reason_to_end=end) if follows else partial(run_ingest, stop=stop)
+            result = ingest(systems, self._spec, on_commit=report, on_retry=self._report_retry, now_ms=_now_ms)
+            self._context.instance.add_run_tags(
+                self._context.run.run_id, {ROWLESS_TAG: json.dumps(result.rowless.to_lists())}
+            )
         self._context.log.info(f"{result.ended}: {result.row_count:,} rows in {result.commits} commits")
 
     def replace(self, lakehouse: LakehouseResource, stop: Callable[[], bool]) -> Iterator[dg.MaterializeResult[Any]]:
@@ -237,16 +237,8 @@ class _TableRun:
             )
 
     def _record_checks(self, systems: "Systems") -> None:
-        """Evaluate every check with the run's first commit, and about once a minute after it; less often where they take long.
-
-        The UI takes a check as answered only if it comes from the run of the latest materialization, or after it.
-        """
-        began = time.monotonic()
-        if began >= self._next_check:
-            for evaluation in evaluate_checks(self._spec, systems):
-                self._context.log_event(evaluation)
-            ended = time.monotonic()
-            self._next_check = ended + max(_CHECK_SECONDS, _CHECK_SHARE * (ended - began))
+        for evaluation in evaluate_checks(self._spec, systems):
+            self._context.log_event(evaluation)
 
     def _describe_slice(self, key: str, report: "CommitReport | None") -> Metadata:
         if report is None:

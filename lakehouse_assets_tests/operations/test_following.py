@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -37,7 +38,8 @@ def test_what_comes_after_the_table_was_caught_up_lands_in_the_same_run(
     table.produce(3)
     reasons: list[str] = []
 
-    with ThreadPoolExecutor() as background:
+    with ThreadPoolExecutor() as background, ExitStack() as ending:
+        ending.callback(reasons.append, "enough")
         run = background.submit(follow, table, lambda: reasons[0] if reasons else None)
         wait_until(lambda: len(table.reports) == 1)
         for commits in (2, 3):

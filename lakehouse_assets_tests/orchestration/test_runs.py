@@ -41,7 +41,7 @@ class Platform:
 
     def materialize(self, *keys: str) -> dg.ExecuteInProcessResult:
         tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
-        return self._job.execute_in_process(
+        return self.job.execute_in_process(
             instance=self.instance,
             asset_selection=[KEY],
             raise_on_error=False,
@@ -63,10 +63,10 @@ class Platform:
     def add_run(self, status: dg.DagsterRunStatus) -> dg.DagsterRun:
         """An ingestion run of the table in a certain state."""
         tags = {"lakehouse/ingest": "ods.clicks"}
-        return self.instance.create_run_for_job(self._job, status=status, tags=tags)
+        return self.instance.create_run_for_job(self.job, status=status, tags=tags)
 
     def run_requested(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-        return self._job.execute_in_process(
+        return self.job.execute_in_process(
             instance=self.instance,
             asset_selection=[KEY],
             partition_key=request.partition_key,
@@ -88,7 +88,7 @@ class Platform:
         return newest
 
     @property
-    def _job(self) -> dg.JobDefinition:
+    def job(self) -> dg.JobDefinition:
         return self.defs.resolve_implicit_global_asset_job_def()
 
 

@@ -113,6 +113,11 @@ def find_columns(session: duckdb.DuckDBPyConnection, sql: str) -> frozenset[str]
     return frozenset() if isinstance(tree, Mistake) else frozenset(name.lower() for name in _columns_of(tree))
 
 
+def is_pure(function: str) -> bool:
+    """Whether a function, by its name in small letters, makes one value of its arguments, the same whenever it is called."""
+    return _list_functions().get(function, False)
+
+
 def sql_type(declared: DataType) -> str:
     """A declared type in DuckDB's words."""
     match declared:

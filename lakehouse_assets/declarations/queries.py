@@ -44,13 +44,14 @@ def list_query_problems(queries: Sequence[Query], declared: Collection[str]) -> 
     """What is wrong with the tables that queries read, by the table that is computed. `declared`: every table that there is."""
     if not queries:
         return {}
+    from lakehouse_assets.folding import judge_fold
     from lakehouse_assets.statements import find_circles, judge_statement
 
     circles = find_circles({query.spec.table: list(query.statement.tables) for query in queries})
     problems: dict[str, list[Problem]] = {}
     for query in queries:
         table, reads = query.spec.table, query.statement.tables
-        mistakes = judge_statement(query.spec, query.statement, declared)
+        mistakes = [*judge_statement(query.spec, query.statement, declared), *judge_fold(query.spec, query.statement)]
         found = [query.build_problem(it.place, it.mistake, it.line) for it in mistakes]
         if table in circles and table not in reads:
             mistake = Mistake(f"a circle: {' <- '.join(circles[table])}", "tables that are not computed from this one")

@@ -42,10 +42,11 @@ class InputState:
 
 @dataclass(frozen=True, slots=True)
 class SliceNote:
-    """One slice: the inputs that it was computed from, and whether they were complete up to its end."""
+    """One slice: the inputs that it was computed from, whether they were complete up to its end, and by which code."""
 
     inputs: tuple[InputState, ...]
     is_complete: bool
+    code: str = ""
 
     def compare(self, inputs: Iterable[InputState]) -> Order:
         """What this slice's inputs are beside those of a run that wants to replace it."""
@@ -98,6 +99,7 @@ class SliceNotes:
             _WHOLE if start_ms is None else str(start_ms): {
                 "inputs": {it.table: [it.snapshot_id, it.sequence_number, it.table_uuid] for it in note.inputs},
                 "complete": note.is_complete,
+                **({"code": note.code} if note.code else {}),
             }
             for start_ms, note in sorted(self.slices.items(), key=lambda pair: pair[0] or 0)
         }
@@ -112,6 +114,7 @@ class SliceNotes:
                 None if start == _WHOLE else int(start): SliceNote(
                     tuple(InputState(name, uuid, *state) for name, (*state, uuid) in note["inputs"].items()),
                     bool(note["complete"]),
+                    str(note.get("code", "")),
                 )
                 for start, note in body["slices"].items()
             }

@@ -5,7 +5,7 @@ others as a whole. What is computed is streamed into files, so memory is DuckDB'
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import duckdb
@@ -19,8 +19,9 @@ from lakehouse_assets.model.slice_notes import InputState
 from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY, TimeSlice
 from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 from lakehouse_assets.operations.engine import create_view, engine_errors, open_engine
+from lakehouse_assets.operations.folding_slices import Folding, code_of, fold_query, plan_folding
 from lakehouse_assets.operations.retrying import retry_transient
-from lakehouse_assets.operations.slice_writing import SliceReport, replace_slice
+from lakehouse_assets.operations.slice_writing import ADDED, FOLDED, SliceReport, replace_slice
 from lakehouse_assets.statements import parse_statement
 from lakehouse_assets.systems.catalog import find_table
 from lakehouse_assets.systems.pins import resolve_as_of
@@ -118,27 +119,61 @@ class _Computing:
         inputs = [one.state for one in pinned.values()]
         sliced = [one for one in pinned.values() if one.is_sliced]
         complete = within is not None and bool(sliced) and all(one.is_complete(within) for one in sliced)
+        write = partial(
+            replace_slice, self._catalog, self._spec.derived, within, is_complete=complete, run_id=self._run_id,
+            code=code_of(self._spec), inputs=inputs,
+        )  # fmt: skip
+        why_not = ""
+        if self._spec.incremental and within is not None:
+            folding = self._plan_folding(pinned, within)
+            why_not = f"computed whole: {folding if isinstance(folding, str) else 'its sums hang on the order of numbers'}"
+            if not isinstance(folding, str) and (report := self._fold(pinned, folding, within, write)) is not None:
+                return replace(report, folding=ADDED if folding.addition.keeps else FOLDED)
         with open_engine(self._spec.memory_limit) as engine:
-            rows = self._query(engine, datasets, within)
-            return replace_slice(
-                self._catalog, self._spec.derived, within, rows, inputs, is_complete=complete, run_id=self._run_id
-            )
+            self._show(engine, datasets)
+            report = write(rows=self._query(engine, self._spec.sql, list(datasets.values()), within))
+        return replace(report, folding=why_not)
 
-    def _query(
-        self, engine: duckdb.DuckDBPyConnection, datasets: Mapping[str, TableDataset], within: TimeSlice | None
-    ) -> pa.RecordBatchReader:
+    def _plan_folding(self, pinned: Mapping[str, Pinned], within: TimeSlice) -> Folding | str:
+        (one,) = pinned.values()
+        if not one.is_sliced:
+            return f"{one.state.table} does not say when its rows happened"
+        return plan_folding(self._catalog, self._spec, self._statement, one.table, one.state, within)
+
+    def _fold(
+        self, pinned: Mapping[str, Pinned], folding: Folding, within: TimeSlice, write: Callable[..., SliceReport]
+    ) -> SliceReport | None:
+        """The slice from what it holds and what was added; None where that would not be exact."""
+        datasets = [folding.added, folding.before]
+        with open_engine(self._spec.memory_limit) as engine:
+            self._show(engine, dict.fromkeys(pinned, folding.added))
+            with engine_errors(self._catalog, datasets):
+                sql = fold_query(engine, self._spec, folding, self._bounds(within))
+            if sql is None:
+                return None
+            return write(rows=self._query(engine, sql, datasets, within), addition=folding.addition)
+
+    def _show(self, engine: duckdb.DuckDBPyConnection, datasets: Mapping[str, TableDataset]) -> None:
         with engine_errors(self._catalog, list(datasets.values())):
             for name, dataset in datasets.items():
                 namespace, _, table = name.partition(".")
                 create_view(engine, namespace, table, dataset)
+
+    def _bounds(self, within: TimeSlice | None) -> dict[str, object]:
+        """The parameters that the query has."""
+        bounds = {"slice_start": within.start, "slice_end": within.stop} if within is not None else {}
+        return {name: bounds[name] for name in self._statement.parameters}
+
+    def _query(
+        self, engine: duckdb.DuckDBPyConnection, sql: str, datasets: Sequence[TableDataset], within: TimeSlice | None
+    ) -> pa.RecordBatchReader:
+        with engine_errors(self._catalog, datasets):
             engine.execute("SET lock_configuration = true")
-            bounds = {"slice_start": within.start, "slice_end": within.stop} if within is not None else {}
-            used = {name: bounds[name] for name in self._statement.parameters}
-            result = engine.execute(self._spec.sql, used)
+            result = engine.execute(sql, self._bounds(within))
             large = [str(column[0]) for column in result.description or () if column[1] == "HUGEINT"]
             reader = result.to_arrow_reader(_BATCH_ROWS)
         schema = pa.schema([field.with_type(pa.int64()) if field.name in large else field for field in reader.schema])
-        return pa.RecordBatchReader.from_batches(schema, self._read(reader, schema, list(datasets.values())))
+        return pa.RecordBatchReader.from_batches(schema, self._read(reader, schema, datasets))
 
     def _read(
         self, reader: pa.RecordBatchReader, schema: pa.Schema, datasets: Sequence[TableDataset]

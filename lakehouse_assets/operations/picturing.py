@@ -34,7 +34,7 @@ def read_bars(catalog: Catalog, report: SliceReport, time_column: str | None) ->
     Raises:
         StorageError, CatalogUnavailableError: the table could not be read.
     """
-    if report.snapshot_id is None or not 0 < report.row_count <= MOST_ROWS:
+    if report.snapshot_id is None or report.is_addition or not 0 < report.row_count <= MOST_ROWS:
         return None
     dataset = TableDataset(require_table(catalog, report.table), report.snapshot_id, report.within)
     numbers = [field.name for field in dataset.schema if _is_number(field.type)]

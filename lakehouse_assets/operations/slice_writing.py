@@ -44,6 +44,7 @@ from lakehouse_assets.systems.table_times import read_watermark, watermark_notes
 from lakehouse_assets.systems.time_slices import TimeSliceFiles, mark_inside
 
 BUFFER_BYTES = 64 * 1024 * 1024
+FOLDED, ADDED = "folded with what it held", "added to what it held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class SliceReport:
         row_count: Rows of the slice that were written.
         inputs: What it was computed from.
         watermark_ms: Up to where the table is complete; None where nothing is.
+        folding: Of a table that may be folded, FOLDED, ADDED (then `row_count` are those alone), or why it was computed whole.
     """
 
     table: str
@@ -72,6 +74,12 @@ class SliceReport:
     commit_seconds: float = 0.0
     commit_attempts: int = 0
     location: str = ""
+    folding: str = ""
+
+    @property
+    def is_addition(self) -> bool:
+        """Its rows stand beside those that the slice held, so how many that are is not known."""
+        return self.folding == ADDED
 
     @property
     def was_newer(self) -> bool:
@@ -101,13 +109,14 @@ def replace_slice(
     complete_until_ms: int | None = None,
     run_id: str = "",
     buffer_bytes: int = BUFFER_BYTES,
+    code: str = "",
     addition: Addition | None = None,
 ) -> SliceReport:
     """Put `rows` in the place of those of a slice, or of the whole table without `within`. Columns are matched by name.
 
     The table is created with the first rows, and gets columns that are new. `is_complete`: the inputs were, up to the slice's
-    end; or, of several slices in a row that are replaced as one, those were that end by `complete_until_ms`. Safe to repeat,
-    and beside any other writer.
+    end; or, of several slices in a row that are replaced as one, those were that end by `complete_until_ms`. `code` is noted:
+    only to rows of the same code may others be added. Safe to repeat, and beside any other writer.
 
     Raises:
         RowsOutsideSliceError: of `rows`; nothing is written.
@@ -118,7 +127,7 @@ def replace_slice(
     """
     table = open_derived(catalog, derived, rows.schema)
     taken = TimeSliceFiles(derived.column, within)
-    writing = _SliceWriting(derived, within, inputs, is_complete, complete_until_ms, addition, taken)
+    writing = _SliceWriting(derived, within, inputs, is_complete, complete_until_ms, code, addition, taken)
     if not writing.may_replace(table):
         return writing.report_nothing(table)
     files = _stage(table, derived, within, rows, buffer_bytes)
@@ -182,6 +191,7 @@ class _SliceWriting:
     inputs: Sequence[InputState]
     is_complete: bool
     complete_until_ms: int | None
+    code: str
     addition: Addition | None
     taken: TimeSliceFiles
 
@@ -200,10 +210,9 @@ class _SliceWriting:
     def prepare(self, head: Table, buffer_bytes: int) -> bool:
         if not self.may_replace(head):
             return False
-        if self.addition is not None:
-            before = self.taken.list_paths(head, self.addition.snapshot_id)
-            if before != self.taken.list_paths(head, head.metadata.current_snapshot_id):
-                raise CommitConflictError(self.derived.name, "the slice changed while rows were folded into it")
+        self._refuse_if_changed(head)
+        if self.addition is not None and self.addition.keeps:
+            return True
         writer = build_writer(head, buffer_bytes)
         try:
             self.taken.prepare(head, writer)
@@ -214,14 +223,23 @@ class _SliceWriting:
     def swap(self, head: Table) -> Change:
         if not self.may_replace(head):
             raise CommitConflictError(self.derived.name, "the slice was computed from newer inputs meanwhile")
-        change = self.taken.swap(head)
-        return Change(()) if self.addition is not None and self.addition.keeps else change
+        if self.addition is not None and self.addition.keeps:
+            self._refuse_if_changed(head)
+            return Change(())
+        return self.taken.swap(head)
+
+    def _refuse_if_changed(self, head: Table) -> None:
+        """Raise if the slice has other files by now than those whose rows were folded."""
+        if self.addition is not None:
+            before = self.taken.list_paths(head, self.addition.snapshot_id)
+            if before != self.taken.list_paths(head, head.metadata.current_snapshot_id):
+                raise CommitConflictError(self.derived.name, "the slice changed while rows were folded into it")
 
     def note(self, head: Table, snapshot_id: int) -> Mapping[str, str]:
         """The properties that go with the rows."""
         notes, watermark_ms, clock = read_notes(head), read_watermark(head), self.derived.clock
         for part in [self.within] if clock is None or self.within is None else clock.split(self.within):
-            notes = notes.replaced(part, SliceNote(tuple(self.inputs), self._is_complete(part)))
+            notes = notes.replaced(part, SliceNote(tuple(self.inputs), self._is_complete(part), self.code))
         if clock is not None and self.within is not None:
             watermark_ms = notes.complete_until(clock, watermark_ms)
             if watermark_ms is not None:

@@ -26,9 +26,11 @@ def slice_metadata(report: "SliceReport", partition_count: int = 1) -> Mapping[s
         found["event_time_watermark"] = dg.MetadataValue.timestamp(report.watermark_ms / 1000)
     if report.was_newer:
         return {**found, "left_as_it_was": dg.MetadataValue.text("it had been computed from newer inputs")}
+    rows = "rows_added" if report.is_addition else _PARTITION_ROWS if partition_count == 1 else "rows_of_all_partitions"
     return {
         **found,
-        _PARTITION_ROWS if partition_count == 1 else "rows_of_all_partitions": dg.MetadataValue.int(report.row_count),
+        rows: dg.MetadataValue.int(report.row_count),
+        **({"computed": dg.MetadataValue.text(report.folding)} if report.folding else {}),
         "data_file_count": dg.MetadataValue.int(report.data_file_count),
         "bytes_written": dg.MetadataValue.int(report.bytes_written),
         "commit_seconds": dg.MetadataValue.float(round(report.commit_seconds, 4)),
@@ -44,7 +46,8 @@ def slice_line(report: "SliceReport") -> str:
     if report.was_newer:
         return f"{what}: left as it was, for it had been computed from newer inputs"
     incomplete = "" if report.is_complete or report.within is None else ", of inputs that are not complete yet"
+    how = f", {report.folding}" if report.folding else ""
     return (
         f"{what}: {report.row_count:,} rows in {report.data_file_count} files ({report.bytes_written / 1e6:.1f} MB), "
-        f"{report.commit_seconds:.2f} s{incomplete}"
+        f"{report.commit_seconds:.2f} s{how}{incomplete}"
     )

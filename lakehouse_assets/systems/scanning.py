@@ -17,6 +17,7 @@ from pyarrow.fs import LocalFileSystem
 from pyiceberg.conversions import from_bytes
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan, Reference
 from pyiceberg.expressions.literals import literal
+from pyiceberg.expressions.visitors import _InclusiveMetricsEvaluator
 from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files, schema_to_pyarrow
 from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
@@ -36,10 +37,17 @@ class TableDataset(ds.Dataset):  # type: ignore[misc]  # pyarrow is untyped
     are read. `failure` is what a scan raised, which engines wrap in words of their own.
     """
 
-    def __init__(self, table: Table, snapshot_id: int | None = None, within: TimeSlice | None = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        snapshot_id: int | None = None,
+        within: TimeSlice | None = None,
+        only: Sequence[DataFile] | None = None,
+    ) -> None:
         """`table` is read as it was when it was loaded, or as it was at a snapshot, with the columns of that time.
 
         With `within`, only rows whose event time lies in it, by the column that the table names; rows without one are left out.
+        With `only`, these data files in the place of those of the snapshot, and without their deletes.
 
         Raises:
             NoEventTimeError: the table names no column of event time.
@@ -53,6 +61,7 @@ class TableDataset(ds.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         )
         self._columns = self._scan.projection()
         self._schema = schema_to_pyarrow(self._columns, include_field_ids=False)
+        self._only = only
         self.snapshot_id = head if snapshot_id is None else snapshot_id
         self.failure: Exception | None = None
 
@@ -77,11 +86,17 @@ class TableDataset(ds.Dataset):  # type: ignore[misc]  # pyarrow is untyped
         schema = select_columns(self._schema, columns)
         projection = self._scan.update(selected_fields=tuple(columns)).projection()
         reader = ArrowScan(self._table.metadata, self._table.io, projection, self._scan.row_filter)
-        for task in _may_match(list(self._scan.plan_files()), self._columns, self._schema, condition):
+        for task in _may_match(self._plan(), self._columns, self._schema, condition):
             for batch in _stream(reader, self._table, task):
                 whole = batch.select(schema.names).cast(schema)
                 kept = whole if condition is None else pa.Table.from_batches([whole]).filter(condition)
                 yield from [kept] if condition is None else kept.to_batches()
+
+    def _plan(self) -> list[FileScanTask]:
+        if self._only is None:
+            return list(self._scan.plan_files())
+        may_hold = _InclusiveMetricsEvaluator(self._columns, self._scan.row_filter).eval
+        return [FileScanTask(file) for file in self._only if may_hold(file)]
 
 
 class _Scanner:

@@ -146,19 +146,34 @@ def walk(machine: type[RollUps], examples: int, steps: int) -> None:
     )
 
 
-def machine_of(**parts: Any) -> type[RollUps]:
-    return type("RollUps", (RollUps,), {"spec": make_sql(**parts), "fold": staticmethod(roll_up)})
+def machine_of(fold: Fold = roll_up, **parts: Any) -> type[RollUps]:
+    return type("RollUps", (RollUps,), {"spec": make_sql(**parts), "fold": staticmethod(fold)})
 
 
-LAYOUTS = {"by hours": {}, "in one file": {"partition_by": []}}
+def copy(flights: list[Flight], hour: int) -> list[Row]:
+    """What `COPY` says of an hour."""
+    return sorted(
+        (at, carrier, 1, delay) for at, carrier, delay in flights if hour <= at < hour + 1 and delay is not None and delay > 0
+    )
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_roll_up_is_its_sql_over_the_table(layout: str) -> None:
-    walk(machine_of(**LAYOUTS[layout]), examples=3, steps=10)
+COPY = "SELECT happened AS hour, carrier, 1 AS flights, delay FROM ods.flights WHERE delay > 0"
+WALKS: dict[str, tuple[Fold, dict[str, Any]]] = {
+    "by hours": (roll_up, {}),
+    "in one file": (roll_up, {"partition_by": []}),
+    "incremental": (roll_up, {"incremental": True}),
+    "incremental, rows beside rows": (copy, {"incremental": True, "sql": COPY, "partition_by": []}),
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_a_roll_up_is_its_sql_over_the_table(name: str) -> None:
+    fold, parts = WALKS[name]
+    walk(machine_of(fold, **parts), examples=2, steps=8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_roll_up_is_its_sql_over_the_table_in_many_walks(layout: str) -> None:
-    walk(machine_of(**LAYOUTS[layout]), examples=60, steps=30)
+@pytest.mark.parametrize("name", WALKS)
+def test_a_roll_up_is_its_sql_over_the_table_in_many_walks(name: str) -> None:
+    fold, parts = WALKS[name]
+    walk(machine_of(fold, **parts), examples=60, steps=30)

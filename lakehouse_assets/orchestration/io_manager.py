@@ -12,9 +12,10 @@ import dagster as dg
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.model.as_of import AsOf
 from lakehouse_assets.model.errors import HandOverError
-from lakehouse_assets.model.slices import SliceClock, TimeSlice
+from lakehouse_assets.model.slices import TimeSlice
 from lakehouse_assets.model.written import read_table_name
 from lakehouse_assets.orchestration.names import COMPLETE_SUFFIX, complete_key
+from lakehouse_assets.orchestration.partitions import read_clock
 from lakehouse_assets.orchestration.slice_metadata import slice_line, slice_metadata
 from lakehouse_assets.orchestration.steps import reads_of
 
@@ -118,14 +119,5 @@ def _describe(context: dg.OutputContext, within: TimeSlice | None) -> "DerivedTa
     if within is not None and not isinstance(column, str):
         expected = f"metadata={{{EVENT_TIME!r}: ...}} on it: the column that says when a row happened"
         raise HandOverError(context.asset_key.to_user_string(), "partitions of time, but no column of event time", expected)
-    clock = _find_clock(context.asset_partitions_def) if within is not None else None
+    clock = read_clock(context.asset_partitions_def) if within is not None else None
     return DerivedTable(name, column, clock, description=context.asset_spec.description or "")
-
-
-def _find_clock(definition: dg.PartitionsDefinition[Any]) -> SliceClock | None:
-    """Hours and days in UTC; of others it is not known which follow one another, so such a table has no watermark."""
-    if not isinstance(definition, dg.TimeWindowPartitionsDefinition) or definition.timezone != "UTC":
-        return None
-    if definition.is_basic_hourly or definition.is_basic_daily:
-        return SliceClock("hour" if definition.is_basic_hourly else "day", definition.start)
-    return None

@@ -12,7 +12,7 @@ import dagster as dg
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.model.as_of import AsOf
 from lakehouse_assets.model.slices import TimeSlice
-from lakehouse_assets.orchestration.steps import current_reads
+from lakehouse_assets.orchestration.steps import CurrentStep
 
 if TYPE_CHECKING:
     from lakehouse_assets.operations.slice_writing import SliceReport
@@ -55,7 +55,7 @@ class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from lakehouse_assets.operations.systems import open_environment_catalog
         from lakehouse_assets.operations.table_views import open_view
 
-        catalog, reads = open_environment_catalog(Environment.read()), current_reads()
+        catalog, reads = open_environment_catalog(Environment.read()), CurrentStep.find().reads
         view = open_view(catalog, table, TimeSlice.between(*within) if within is not None else None, as_of)
         reads.views.append(view)
         rows: Rows = view.read(into, reads.engine.relate)
@@ -66,7 +66,7 @@ class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> "SliceReport":
         """Put rows in the place of those of a slice of event time, or of the whole table. Safe to repeat.
 
-        In an asset, what it read before is noted with the rows.
+        In an asset, what it read before is noted with the rows, and the table's watermark follows its partitions.
 
         Args:
             table: namespace.name; created if it is not there.
@@ -87,5 +87,6 @@ class LakehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         if within is not None and event_time is None:
             raise HandOverError(table, "a slice of event time, but no column of it", "event_time='...', the name of the column")
         catalog = open_environment_catalog(Environment.read())
-        into = TimeSlice.between(*within) if within is not None else None
-        return write_frame(catalog, DerivedTable(table, event_time), into, rows, current_reads().views)
+        into, step = TimeSlice.between(*within) if within is not None else None, CurrentStep.find()
+        derived = DerivedTable(table, event_time, step.clock if within is not None else None)
+        return write_frame(catalog, derived, into, rows, step.reads.views, step.run_id)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from lakehouse_assets.model.slices import SliceClock
+from lakehouse_assets.orchestration.partitions import read_clock
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -57,10 +60,20 @@ def reads_of(step: object) -> StepReads:
     return StepReads(engine=_outside) if step is None else _reads.setdefault(step, StepReads())
 
 
-def current_reads() -> StepReads:
-    """What the step has read that is running here; outside of a step nothing."""
-    try:
-        context = dg.OpExecutionContext.get()
-    except dg.DagsterInvariantViolationError:
-        return reads_of(None)
-    return reads_of(context.get_step_execution_context())
+@dataclass(frozen=True, slots=True)
+class CurrentStep:
+    """The step that is running here, or none: what it has read, and of an asset with partitions in UTC their slices."""
+
+    reads: StepReads
+    run_id: str = ""
+    clock: SliceClock | None = None
+
+    @classmethod
+    def find(cls) -> "CurrentStep":
+        """As Dagster knows it."""
+        try:
+            context = dg.OpExecutionContext.get()
+        except dg.DagsterInvariantViolationError:
+            return cls(reads_of(None))
+        partitions = context.assets_def.partitions_def if context.has_assets_def else None
+        return cls(reads_of(context.get_step_execution_context()), context.run_id, read_clock(partitions))

@@ -17,6 +17,7 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
+from lakehouse_assets.definitions import build_definitions
 from lakehouse_assets.downstream import complete_slices, whole_table
 from lakehouse_assets.environment import Environment
 from lakehouse_assets.model.errors import HandOverError, RowsOutsideSliceError
@@ -148,6 +149,23 @@ def test_an_asset_that_fails_behind_its_write_runs_again_without_a_trace(catalog
     assert (len(attempts), hours_of(catalog)) == (3, [1, 1.5])
     (note,) = read_notes(catalog.load_table("dm.delays")).slices.values()
     assert ([state.table for state in note.inputs], note.is_complete) == (["ods.flights"], True)
+
+
+def test_the_watermark_of_what_the_resource_writes_follows_the_partitions_of_the_asset(catalog: Catalog) -> None:
+    make_flights(catalog, flights(0, 0.5))
+
+    def delays(context: dg.AssetExecutionContext, lakehouse: LakehouseResource) -> None:
+        rows = lakehouse.read("ods.flights", pa.RecordBatchReader, within=context.partition_time_window)
+        lakehouse.write("dm.delays", rows, event_time="at", within=context.partition_time_window)
+
+    done = run(make_asset(delays, ins={}, deps=[COMPLETE]), 0)
+
+    table = catalog.load_table("dm.delays")
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    assert snapshot.summary is not None
+    assert table.properties[WATERMARK_KEY] == str(to_ms(at(1)))
+    assert snapshot.summary.additional_properties["lakehouse.run-id"] == done.run_id
 
 
 def test_rows_outside_of_the_partition_are_an_error_and_nothing_is_written(catalog: Catalog) -> None:
@@ -388,3 +406,42 @@ def test_a_large_slice_goes_through_in_bounded_memory(catalog: Catalog) -> None:
 
     assert shown["dagster/partition_row_count"] == files * rows_per_file
     assert max(held) - before < 0.5 * file.nbytes * files
+
+
+ASSETS = """
+import dagster as dg
+import pyarrow as pa
+from lakehouse_assets.downstream import complete_slices, hour_is_complete
+
+
+@dg.asset(
+    key=["dm", "delays"], ins={"rows": complete_slices("ods.flights")}, partitions_def=dg.HourlyPartitionsDefinition("2026-11-01-00:00"),
+    automation_condition=hour_is_complete(), metadata={"event_time": "at"}, io_manager_key="lakehouse_io",
+)
+def delays(rows: pa.Table) -> pa.Table:
+    return rows
+
+
+ASSETS = [delays]
+"""
+FLIGHTS_TABLE = """
+table: ods.flights
+source: {topic: flights}
+schema: [{name: at, type: timestamptz}, {name: number, type: long}]
+event_time: {column: at, start: 2026-11-01}
+"""
+
+
+def test_an_asset_of_the_tables_folder_is_materialized_as_it_is_loaded(catalog: Catalog, tmp_path: Path) -> None:
+    make_flights(catalog, flights(0.5, 1, 2))
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    (folder / "flights.yaml").write_text(FLIGHTS_TABLE)
+    (folder / "assets.py").write_text(ASSETS)
+    defs = build_definitions(Environment.read({"LAKEHOUSE_TABLES_DIR": str(folder), "LAKEHOUSE_HOME": str(tmp_path / "home")}))
+    job = defs.resolve_implicit_global_asset_job_def()
+
+    done = job.execute_in_process(partition_key=key(1), asset_selection=[dg.AssetKey(["dm", "delays"])])
+
+    assert done.success
+    assert hours_of(catalog) == [1]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.table import Table
 
+from lakehouse_assets.model.columns import KAFKA_TIMESTAMP
 from lakehouse_assets.model.completeness import HOUR_MS, DayTags
 from lakehouse_assets.model.event_time_spec import EventTimeSpec
 from lakehouse_assets.model.ledger import Ledger
@@ -18,6 +19,8 @@ from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.watermark import Arrivals, EventTimes, WatermarkMove
 from lakehouse_assets.operations.intake import Reading
 from lakehouse_assets.systems.messages import MessageBatch
+from lakehouse_assets.systems.positions import rows_inside
+from lakehouse_assets.systems.schema import position_columns
 
 _MS = timedelta(milliseconds=1)
 Times = npt.NDArray[np.int64]
@@ -33,6 +36,23 @@ def read_event_times(spec: EventTimeSpec, batch: MessageBatch, reading: Reading)
 def read_hours(spec: EventTimeSpec, rows: pa.Table, stamps_ms: Times) -> EventTimes:
     """What rows say that are read again, which move no watermark: everything but the newest of a topic partition."""
     return _read_times(spec, rows, stamps_ms)[0]
+
+
+def read_held_hours(spec: EventTimeSpec, table: Table, first_topic: str, ranges: TopicRanges) -> EventTimes:
+    """The same of the rows that a table has of these offsets, which may be about to leave the hours in which they happened."""
+    offsets = [held for log in ranges.partitions.values() for held in log]
+    times, columns = EventTimes(), position_columns(table.schema())
+    if not offsets:
+        return times
+    scan = table.scan(
+        row_filter=f"{columns.offset} >= {min(r.start for r in offsets)} and {columns.offset} < {max(r.stop for r in offsets)}",
+        selected_fields=(*columns.names, KAFKA_TIMESTAMP, spec.column),
+    )
+    for batch in scan.to_arrow_batch_reader():
+        rows = pa.Table.from_batches([batch.filter(pa.array(rows_inside(batch, columns, first_topic, ranges)))])
+        stamps_ms = pc.fill_null(rows.column(KAFKA_TIMESTAMP).cast(pa.int64()), 0).to_numpy() // 1000
+        times = times.joined(read_hours(spec, rows, stamps_ms))
+    return times
 
 
 def count_arrivals(spec: TableSpec, times: EventTimes) -> Arrivals | None:

@@ -18,12 +18,14 @@ from lakehouse_assets.model.errors import (
     LakehouseError,
     SliceIncompleteError,
 )
-from lakehouse_assets.model.ledger import Ledger
+from lakehouse_assets.model.ledger import Ledger, larger_of_both
 from lakehouse_assets.model.offsets import Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.slices import MAX_AHEAD_MS, Boundaries, SliceClock, boundary_times, slice_offsets
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.watermark import Arrivals
 from lakehouse_assets.operations.bad_share import BadShare
 from lakehouse_assets.operations.decoding import resolve_columns
+from lakehouse_assets.operations.event_times import count_arrivals, read_held_hours
 from lakehouse_assets.operations.ingest import CommitReport, build_delivery, build_report, open_table
 from lakehouse_assets.operations.intake import open_intake
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, quarantine_stager, settle
@@ -237,6 +239,7 @@ def _publish_slice(
     check = partial(_refuse_if_kafka_has_less, spec=spec, plan=plan, taken=taken, batch=batch)
     try:
         delivery = replace(build_delivery(spec, table, description, batch), ranges=plan.ranges, replaces=taken.swap, again=True)
+        delivery = replace(delivery, arrivals=_count_changed(spec, table, ledger, plan, batch))
         if batch.bad.count:
             settle(systems, spec, ledger, plan.ranges, batch.bad, batch.bad.offsets)
         landed = swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size, check, may_be_empty=batch.bad.count > 0)
@@ -248,6 +251,17 @@ def _publish_slice(
     if batch.good_offsets and load_quarantine(systems, spec) is not None:
         settle(systems, spec, ledger, plan.ranges, Quarantined(), batch.good_offsets)
     return build_report(spec, batch, landed, plan.stops) if landed is not None else None
+
+
+def _count_changed(
+    spec: TableSpec, table: Table, ledger: Ledger, plan: ReplacePlan, batch: StagedBatch
+) -> Arrivals | None:
+    """Rows by hour that are put in, or taken out of an hour that gets fewer: who has read it before has to hear of either."""
+    if spec.event_time is None:
+        return None
+    held = read_held_hours(spec.event_time, table, ledger.first_topic, plan.ranges)
+    hours = larger_of_both(dict(batch.event_times.hours), dict(held.hours))
+    return count_arrivals(spec, replace(batch.event_times, hours=hours))
 
 
 def _refuse_if_kafka_has_less(

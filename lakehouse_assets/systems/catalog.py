@@ -53,6 +53,8 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.model.mistakes import nearest
+from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY
+from lakehouse_assets.model.watermark import WATERMARK_KEY
 from lakehouse_assets.systems import metadata_cache, rest_patience
 from lakehouse_assets.systems.evolution import DECLARED_KEY, Declared, Fit, judge_fit
 from lakehouse_assets.systems.history import read_ledger
@@ -188,7 +190,7 @@ def ensure_table(
         has_evolved = judged_before and shape.on_change == "evolve"
         fit = judge_fit(shape, table, Declared.of(shape) if has_evolved else Declared.read(table))
         refuse_misfit(shape, fit)
-        _refuse_other_mode(shape, table)
+        _refuse_other_kind(shape, table)
         with catalog_errors(catalog.name, f"read the ledger of {shape.name}"):
             ledger = read_ledger(table)
         properties = {} if judged_before else list_property_changes(shape, table)
@@ -213,7 +215,7 @@ def plan_changes(catalog: Catalog, shape: TableShape) -> tuple[ColumnChange, ...
         return ()
     fit = judge_fit(shape, table, Declared.read(table))
     refuse_misfit(shape, fit)
-    _refuse_other_mode(shape, table)
+    _refuse_other_kind(shape, table)
     return fit.changes if shape.on_change == "evolve" else ()
 
 
@@ -230,11 +232,18 @@ def refuse_misfit(shape: TableShape, fit: Fit) -> None:
         raise TableDiffersError(shape.name, [*map(str, structural), *fit.foreign], join_changes(structural))
 
 
-def _refuse_other_mode(shape: TableShape, table: Table) -> None:
-    """Raise if rows stand in the table that were put there in another mode: a key may stand twice, or changes be missing."""
+def _refuse_other_kind(shape: TableShape, table: Table) -> None:
+    """Raise if the table was filled in another way, which stays in it.
+
+    Rows may have come in another mode: a key may stand twice, or changes be missing. Or its watermark, which never goes back,
+    is of the times in another column.
+    """
     there, declared = (properties.get(MODE_KEY, "append") for properties in (table.properties, shape.properties))
     if there != declared and table.metadata.current_snapshot() is not None:
         raise TableDiffersError(shape.name, [f"its rows came by mode {there}, and the declaration says {declared}"])
+    old, new = (properties.get(EVENT_TIME_COLUMN_KEY) for properties in (table.properties, shape.properties))
+    if old and new and old != new and WATERMARK_KEY in table.properties:
+        raise TableDiffersError(shape.name, [f"its watermark is of the column {old!r}, and the declaration says {new!r}"])
 
 
 def list_property_changes(shape: TableShape, table: Table) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """What only a REST catalog does: it takes a commit and does not answer for a while, and it can be nowhere."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 
+from lakehouse_assets.model.completeness import DAY_MS
 from lakehouse_assets.model.errors import CatalogUnavailableError, CommitOutcomeUnknownError
 from lakehouse_assets_tests.broker import Broker
+from lakehouse_assets_tests.builders import make_spec
 from lakehouse_assets_tests.operations.lake import Lake
 from lakehouse_assets_tests.places import RestPlace
 from lakehouse_assets_tests.proxy import FaultyProxy
@@ -46,6 +49,22 @@ def test_a_run_goes_on_when_the_catalog_took_a_commit_and_did_not_answer_for_a_w
     assert isinstance(lake.systems.catalog, RestCatalog)
     assert isinstance(lake.retries[0], CommitOutcomeUnknownError)
     lake.assert_holds({0: list(range(10))})
+
+
+def test_a_server_takes_rows_watermark_and_tag_in_one_commit_and_the_tag_once(lake: Lake) -> None:
+    columns = [{"name": "id", "type": "long", "required": True}, {"name": "at", "type": "timestamptz"}]
+    event_time = {"column": "at", "max_disorder": "0s", "max_ahead": "1000d", "complete_for": "day", "keep_tags": "7d"}
+    lake.spec = make_spec(lake.topic, table=lake.spec.table, schema=columns, event_time=event_time)
+    for at in ("2026-10-25T12:00:00Z", "2026-10-26T00:00:00Z", "2026-10-26T00:00:01Z"):
+        lake.broker.produce(lake.topic, [json.dumps({"id": 1, "at": at}).encode()])
+        lake.ingest()
+
+    refs = lake.reopened().table.metadata.refs
+    second = lake.table.metadata.snapshots[1]
+
+    assert (refs["complete-2026-10-25"].snapshot_id, refs["complete-2026-10-25"].max_ref_age_ms) == (second.snapshot_id, 7 * DAY_MS)
+    assert refs["complete-2026-10-24"].snapshot_id == lake.table.metadata.snapshots[0].snapshot_id
+    assert "complete-2026-10-26" not in refs
 
 
 def test_a_catalog_that_is_nowhere_is_an_error_of_the_tree_and_of_one_sentence(lake: Lake) -> None:

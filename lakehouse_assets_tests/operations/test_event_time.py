@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse_assets.model.errors import TableDiffersError
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.operations.compacting import run_compact
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.table_times import TableTimes, read_table_times
 from lakehouse_assets_tests.broker import Broker
-from lakehouse_assets_tests.builders import roll_back
+from lakehouse_assets_tests.builders import make_spec, roll_back
 from lakehouse_assets_tests.operations.lake import Lake, clock_ms, hours_ago
 
 pytestmark = pytest.mark.kafka
@@ -32,8 +33,12 @@ def lake(tmp_path: Path, broker: Broker, topic: Callable[..., str]) -> Open:
     return lambda **parts: Lake.open(tmp_path, broker, topic(2), **({"schema": COLUMNS, "event_time": EVENT_TIME} | parts))
 
 
+def iso(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat()
+
+
 def send(table: Lake, partition: int, *events_ms: int | None, **how: int) -> None:
-    times = [datetime.fromtimestamp(ms / 1000, UTC).isoformat() if ms is not None else None for ms in events_ms]
+    times = [iso(ms) if ms is not None else None for ms in events_ms]
     values = [json.dumps({"id": i, "at": at}).encode() for i, at in enumerate(times)]
     table.broker.produce(table.topic, values, partition=partition, **how)
 
@@ -87,6 +92,25 @@ def test_neither_a_rollback_nor_an_hour_again_nor_compaction_moves_it(lake: Open
     send(table, 0, now - 9 * MINUTE)
     table.reopened().ingest()
     assert watermark(table) == now - 11 * MINUTE
+
+
+def test_rows_that_leave_a_complete_hour_are_heard_of_too_and_the_column_stays_what_it_was(lake: Open) -> None:
+    table, now = lake(), hours_ago(0)
+    for partition in (0, 1):
+        send(table, partition, now - 3 * HOUR, now)
+    table.ingest()
+    where = f"\"at\" >= TIMESTAMPTZ '{iso(now - HOUR)}'"
+    table.spec = make_spec(table.topic, schema=COLUMNS, event_time=EVENT_TIME, where=where)
+
+    table.replace(table.key(hours_ago(0)))
+
+    assert len(table.positions()) == 2
+    assert read_table_times(table.reopened().table).late_rows == {now - 3 * HOUR: 2}
+
+    columns = [*COLUMNS, {"name": "sent_at", "type": "timestamptz"}]
+    table.spec = make_spec(table.topic, schema=columns, event_time=EVENT_TIME | {"column": "sent_at"})
+    with pytest.raises(TableDiffersError, match="is of the column 'at', and the declaration says 'sent_at'"):
+        table.ingest()
 
 
 def test_times_far_ahead_and_missing_ones_are_counted_and_late_rows_by_their_hour(lake: Open) -> None:

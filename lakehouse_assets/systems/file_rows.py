@@ -6,6 +6,7 @@ and which row groups need not be read. Deletes are not applied: who asks for pos
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from pyiceberg.io.pyarrow import (
     pyarrow_to_schema,
 )
 from pyiceberg.manifest import DataFile
-from pyiceberg.schema import Schema, prune_columns
+from pyiceberg.schema import Schema, index_by_id, prune_columns
 from pyiceberg.table import Table
 from pyiceberg.table.name_mapping import parse_mapping_from_json
 from pyiceberg.types import ListType, MapType
@@ -64,43 +65,80 @@ def _read(
     metadata = table.metadata
     with table.io.new_input(file.file_path).open() as stream:
 
-        def read_footer() -> tuple[pq.FileMetaData, Schema]:
+        def read_footer() -> tuple[pq.FileMetaData, _FileSchema]:
             footer = pq.read_metadata(stream)
-            return footer, _read_schema(
-                footer.schema.to_arrow_schema().serialize().to_pybytes(), metadata.properties.get(_NAME_MAPPING)
-            )
+            arrow = footer.schema.to_arrow_schema().serialize().to_pybytes()
+            return footer, _read_schema(arrow, metadata.properties.get(_NAME_MAPPING))
 
         name = ("footer", file.file_path, str(metadata.current_schema_id))  # what a name mapping says may change with a schema
         footer, own = cache.load(name, read_footer, lambda read: 4 * read[0].serialized_size)
         parquet = pq.ParquetFile(stream, metadata=footer, pre_buffer=True)
-        # Lists and maps come with what is in them, and can't be asked for by themselves.
-        ids = {one for one in columns.field_ids if not isinstance(columns.find_type(one), (ListType, MapType))}
-        wanted = prune_columns(own, ids, select_full_types=False)
+        projection = own.project(columns)
         absent = _get_column_projection_values(
-            file, columns, metadata.schema(), metadata.specs().get(file.spec_id), own.field_ids
+            file, columns, metadata.schema(), metadata.specs().get(file.spec_id), own.schema.field_ids
         )
-        names = [field.name for field in wanted.fields]
         starts = row_group_starts(footer)
-        for group in choose(footer, own):
+        for group in choose(footer, own.schema):
             first = int(starts[group])
-            for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=names):
-                rows = _to_requested_schema(
-                    columns,
-                    wanted,
-                    batch,
-                    downcast_ns_timestamp_to_us=True,
-                    projected_missing_fields=absent,
-                    allow_timestamp_tz_mismatch=True,
-                )
-                yield first, rows
+            for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=projection.names):
+                yield first, projection.apply(batch, absent)
                 first += batch.num_rows
 
 
+class _Projection:
+    """How batches of one kind of file become rows of `columns`.
+
+    PyIceberg works that out anew for each batch, which takes as long as reading some thousand rows. Where a file has these very
+    columns, it changes nothing, which is found out once.
+    """
+
+    def __init__(self, own: Schema, columns: Schema) -> None:
+        self.columns = columns
+        # Lists and maps come with what is in them, and can't be asked for by themselves.
+        ids = {one for one in columns.field_ids if not isinstance(columns.find_type(one), (ListType, MapType))}
+        self._wanted = prune_columns(own, ids, select_full_types=False)
+        self.names = [field.name for field in self._wanted.fields]
+        self._is_complete = list(index_by_id(self._wanted)) == list(index_by_id(columns))
+        self._unchanged: tuple[pa.Schema, pa.Schema] | None = None  # of batches that stay as they are: before and after
+
+    def apply(self, batch: pa.RecordBatch, absent: dict[int, Any]) -> pa.RecordBatch:
+        """The rows; `absent` are values of columns that the file has not."""
+        unchanged = self._unchanged
+        if unchanged is not None and unchanged[0].equals(batch.schema, check_metadata=True):
+            return pa.RecordBatch.from_arrays(batch.columns, schema=unchanged[1])
+        rows = _to_requested_schema(
+            self.columns,
+            self._wanted,
+            batch,
+            downcast_ns_timestamp_to_us=True,
+            projected_missing_fields=absent,
+            allow_timestamp_tz_mismatch=True,
+        )
+        if self._is_complete and (rows.schema.names, rows.schema.types) == (batch.schema.names, batch.schema.types):
+            self._unchanged = batch.schema, rows.schema
+        return rows
+
+
+class _FileSchema:
+    """The schema of files of one kind, and what was made of it for the columns that were asked for last."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self._last: _Projection | None = None
+
+    def project(self, columns: Schema) -> _Projection:
+        """How its batches become rows of these columns."""
+        last = self._last
+        if last is None or last.columns is not columns:
+            last = self._last = _Projection(self.schema, columns)
+        return last
+
+
 @lru_cache(maxsize=64)
-def _read_schema(arrow: bytes, name_mapping: str | None) -> Schema:
-    """The schema of a file. Most files of a table have the same one, and making it costs more than the rest of opening one."""
+def _read_schema(arrow: bytes, name_mapping: str | None) -> _FileSchema:
+    """Most files of a table have the same one, and making it costs more than the rest of opening one."""
     mapping = parse_mapping_from_json(name_mapping) if name_mapping else None
-    return pyarrow_to_schema(pa.ipc.read_schema(pa.py_buffer(arrow)), mapping, downcast_ns_timestamp_to_us=True)
+    return _FileSchema(pyarrow_to_schema(pa.ipc.read_schema(pa.py_buffer(arrow)), mapping, downcast_ns_timestamp_to_us=True))
 
 
 def read_at(

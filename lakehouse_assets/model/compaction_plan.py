@@ -25,7 +25,10 @@ _GROWTH = 4  # a file that is larger than so many times all smaller ones togethe
 
 @dataclass(frozen=True, slots=True)
 class FileDebt:
-    """A data file, and what is owed on it: `delete_files` that are for this file alone, `dead_rows` that they take out."""
+    """A data file, and what is owed on it: `delete_files` that are for this file alone, `dead_rows` that they take out.
+
+    `partition` says its place as people read it.
+    """
 
     path: str
     place: Place
@@ -34,6 +37,7 @@ class FileDebt:
     sequence_number: int
     dead_rows: int = 0
     delete_files: int = 0
+    partition: str = "all"
 
     @property
     def is_delete_heavy(self) -> bool:
@@ -47,6 +51,11 @@ class FileGroup:
 
     place: Place
     files: Sequence[FileDebt]
+
+    @property
+    def partition(self) -> str:
+        """As people read it."""
+        return self.files[0].partition
 
     @property
     def size_bytes(self) -> int:
@@ -69,7 +78,7 @@ class FileGroup:
         return min(file.sequence_number for file in self.files)
 
     def __str__(self) -> str:
-        return f"{len(self.files)} files of partition {format_place(self.place)}"
+        return f"{len(self.files)} files of partition {self.partition}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +97,7 @@ class CompactionPlan:
     def work(self) -> PlannedWork:
         """As a table for people: a row for each group."""
         rows = [
-            ("write again", format_place(group.place), len(group.files), group.size_bytes, group.delete_files, group.rows)
+            ("write again", group.partition, len(group.files), group.size_bytes, group.delete_files, group.rows)
             for group in self.groups
         ]
         figures = {
@@ -123,12 +132,6 @@ def plan_compaction(
             break
         taken, spent = taken + 1, spent + group.size_bytes
     return CompactionPlan(groups[:taken], groups[taken:])
-
-
-def format_place(place: Place) -> str:
-    """A partition as people read it: the values of its fields, and their spec's number."""
-    spec_id, *values = place
-    return f"{', '.join(map(str, values))} (spec {spec_id})" if values else "all"
 
 
 def _is_due(file: FileDebt, target_bytes: int) -> bool:

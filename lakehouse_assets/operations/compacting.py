@@ -23,6 +23,7 @@ from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.file_cache import FileCache
 from lakehouse_assets.systems.live_files import LiveFile, list_live
 from lakehouse_assets.systems.parquet import WriteSettings
+from lakehouse_assets.systems.partitioning import name_partition
 from lakehouse_assets.systems.position_deletes import is_of_one_file
 from lakehouse_assets.systems.rewriting import Rewriting, StagedGroup, StopRewritingError
 from lakehouse_assets.systems.schema import FORMAT_VERSION
@@ -80,8 +81,10 @@ class _Compaction:
         # into position deletes; a dry run turned none.
         self._files = {file.path: file for file in live.data if self.task.is_dry_run or not file.has_equality_deletes}
         policy = self.task.policy
+        partitions = {file.place: file for file in self._files.values()}
+        names = {place: name_partition(table, file.data) for place, file in partitions.items()}
         return plan_compaction(
-            map(_owed, self._files.values()),
+            (_owed(file, names[file.place]) for file in self._files.values()),
             target_bytes=WriteSettings.of(table.properties, _BUFFER_BYTES).target_file_bytes,
             small_files=policy.small_files,
             max_bytes=policy.max_bytes_per_run - _size_bytes(self._landed),
@@ -244,7 +247,7 @@ def _join(tidying: PlannedWork, rewriting: PlannedWork) -> PlannedWork:
     return PlannedWork(rewriting.titles, [*steps, *rewriting.rows], rewriting.figures)
 
 
-def _owed(file: LiveFile) -> FileDebt:
+def _owed(file: LiveFile, partition: str) -> FileDebt:
     own = [deletes for deletes in file.deletes if is_of_one_file(deletes)]
     return FileDebt(
         file.path,
@@ -254,6 +257,7 @@ def _owed(file: LiveFile) -> FileDebt:
         file.sequence_number,
         sum(deletes.record_count for deletes in own),
         len(own),
+        partition,
     )
 
 

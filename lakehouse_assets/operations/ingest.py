@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.changes import SchemaChange
 from lakehouse_assets.model.column_spec import ColumnSpec
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
+from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, Bounds, TopicPartition, TopicRanges
 from lakehouse_assets.model.schemas import SubjectVersion
@@ -29,6 +29,7 @@ from lakehouse_assets.operations.quarantine import find_unsettled, settle
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch
 from lakehouse_assets.operations.status import describe_source, list_topics, refuse_expired, refuse_other_log
+from lakehouse_assets.operations.swapping import undo_unless_landed
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.operations.upserting import (
     ChangeMerge,
@@ -296,7 +297,7 @@ class _Run:
             return
         source, spec = self._systems.source, self._spec
         stops = {log: b.stop for log, b in source.read_bounds(spec.table, description.logs).items()}
-        try:
+        with undo_unless_landed(lambda: delete_staged(table.io, [file.location for file in batch.files])):
             delivery = build_delivery(spec, table, description, batch)
             delivery = replace(delivery, properties=refuse_other_tables(spec, table, self._met | batch.tables))
             if spec.event_time is not None:
@@ -312,11 +313,6 @@ class _Run:
             else:
                 merged = self._merge(batch, delivery, has_several_logs=len(description.logs) > 1)
                 landed = merged.landed
-        except CommitOutcomeUnknownError:
-            raise
-        except LakehouseError:
-            delete_staged(table.io, [file.location for file in batch.files])
-            raise
         self._rowless = None
         self._met |= batch.tables
         self._ledger = landed.ledger

@@ -17,11 +17,10 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import QUARANTINE_COLUMNS, QUARANTINE_POSITION
-from lakehouse_assets.model.errors import CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.offsets import NO_OFFSETS, RangeSet, TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.swapping import swap_rows
+from lakehouse_assets.operations.swapping import swap_rows, undo_unless_landed
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.catalog import ensure_table, load_table
 from lakehouse_assets.systems.commit import Delivery, publish
@@ -172,7 +171,7 @@ def settle(
     `ranges`: what is settled then, beside what the table holds by its `ledger`. Staged files that did not land are deleted.
     """
     table = open_quarantine(systems, spec, ledger)
-    try:
+    with undo_unless_landed(lambda: delete_staged(table.io, [file.location for file in bad.files])):
         taken = SliceFiles(read_again, ledger.first_topic)
         if _is_settled(table, taken, read_again, bad):
             delete_staged(table.io, [file.location for file in bad.files])
@@ -188,11 +187,6 @@ def settle(
             again=True,
         )
         swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
-    except CommitOutcomeUnknownError:
-        raise
-    except LakehouseError:
-        delete_staged(table.io, [file.location for file in bad.files])
-        raise
 
 
 def _is_settled(table: Table, taken: SliceFiles, read_again: TopicRanges, bad: Quarantined) -> bool:

@@ -14,7 +14,6 @@ from pyiceberg.table import Table
 
 from lakehouse_assets.model.columns import KAFKA_TIMESTAMP
 from lakehouse_assets.model.errors import (
-    CommitOutcomeUnknownError,
     LakehouseError,
     SliceIncompleteError,
 )
@@ -32,7 +31,7 @@ from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine,
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.staging import StagedBatch, Stager, slice_begins_ms
 from lakehouse_assets.operations.status import describe_source, refuse_other_log
-from lakehouse_assets.operations.swapping import swap_rows
+from lakehouse_assets.operations.swapping import swap_rows, undo_unless_landed
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.parquet import delete_staged
 from lakehouse_assets.systems.positions import outside, read_offsets, split_by_log
@@ -237,17 +236,12 @@ def _publish_slice(
     # What became bad enters the quarantine before its row leaves the table, and what became good leaves it after its row came:
     # a crash in between leaves a message in both, which the next attempt mends, and never in neither.
     check = partial(_refuse_if_kafka_has_less, spec=spec, plan=plan, taken=taken, batch=batch)
-    try:
+    with undo_unless_landed(lambda: delete_staged(table.io, [file.location for file in batch.files])):
         delivery = replace(build_delivery(spec, table, description, batch), ranges=plan.ranges, replaces=taken.swap, again=True)
         delivery = replace(delivery, arrivals=_count_changed(spec, table, ledger, plan, batch))
         if batch.bad.count:
             settle(systems, spec, ledger, plan.ranges, batch.bad, batch.bad.offsets)
         landed = swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size, check, may_be_empty=batch.bad.count > 0)
-    except CommitOutcomeUnknownError:
-        raise
-    except LakehouseError:
-        delete_staged(table.io, [file.location for file in batch.files])
-        raise
     if batch.good_offsets and load_quarantine(systems, spec) is not None:
         settle(systems, spec, ledger, plan.ranges, Quarantined(), batch.good_offsets)
     return build_report(spec, batch, landed, plan.stops) if landed is not None else None

@@ -22,7 +22,6 @@ from lakehouse_assets.model.columns import (
     QUARANTINE_POSITION,
 )
 from lakehouse_assets.model.errors import (
-    CommitOutcomeUnknownError,
     LakehouseError,
     QuarantineOrderError,
     TopicReplacedError,
@@ -36,7 +35,7 @@ from lakehouse_assets.operations.event_times import count_arrivals, read_hours
 from lakehouse_assets.operations.ingest import open_table
 from lakehouse_assets.operations.quarantine import Quarantined, load_quarantine, settle
 from lakehouse_assets.operations.retrying import retry_transient
-from lakehouse_assets.operations.swapping import swap_rows
+from lakehouse_assets.operations.swapping import swap_rows, undo_unless_landed
 from lakehouse_assets.operations.systems import Systems
 from lakehouse_assets.systems.commit import Delivery
 from lakehouse_assets.systems.datafiles import build_data_files
@@ -93,7 +92,7 @@ def _replay_once(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -
     if not moved:
         return result
     taken = SliceFiles(moved, ledger.first_topic)
-    try:
+    with undo_unless_landed(lambda: delete_staged(table.io, [file.location for file in staged])):
         delivery = Delivery(
             topic_ids=ledger.topic_ids,
             ranges=moved,
@@ -106,11 +105,6 @@ def _replay_once(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -
             arrivals=count_arrivals(spec, times),
         )
         swap_rows(systems.catalog, table, taken, delivery, spec.buffer_size)
-    except CommitOutcomeUnknownError:
-        raise
-    except LakehouseError:
-        delete_staged(table.io, [file.location for file in staged])
-        raise
     settle(systems, spec, ledger, moved, Quarantined(), moved)
     return result
 

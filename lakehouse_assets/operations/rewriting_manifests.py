@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, LakehouseError
+from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.model.maintenance import MaintenanceReport, PlannedWork
 from lakehouse_assets.model.manifest_plan import ManifestGroup
 from lakehouse_assets.operations.maintenance import MaintenanceTask
-from lakehouse_assets.operations.swapping import publish_prepared
+from lakehouse_assets.operations.swapping import publish_prepared, undo_unless_landed
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
 from lakehouse_assets.systems.commit import Delivery
 from lakehouse_assets.systems.regrouping import Regrouping, list_manifests, plan_regrouping
@@ -60,13 +60,8 @@ class _Rewriting:
     def run(self, table: Table) -> int | None:
         """The snapshot; None where it no longer pays."""
         delivery = Delivery.maintaining(table, _OPERATION, self._swap)
-        try:
+        with undo_unless_landed(lambda: self._undo(table)):
             landed = publish_prepared(self._task.catalog, table, delivery, self._prepare, self._undo)
-        except CommitOutcomeUnknownError:
-            raise
-        except LakehouseError:
-            self._undo(table)
-            raise
         return landed.snapshot_id if landed is not None else None
 
     def _prepare(self, head: Table) -> bool:

@@ -18,8 +18,6 @@ from pyiceberg.table import Table
 from lakehouse_assets.model.derived_table import DerivedTable
 from lakehouse_assets.model.errors import (
     CommitConflictError,
-    CommitOutcomeUnknownError,
-    LakehouseError,
     ResultTypeError,
     RowsOutsideSliceError,
 )
@@ -34,7 +32,7 @@ from lakehouse_assets.model.slice_notes import (
 )
 from lakehouse_assets.model.slices import TimeSlice
 from lakehouse_assets.model.watermark import WATERMARK_KEY
-from lakehouse_assets.operations.swapping import publish_prepared
+from lakehouse_assets.operations.swapping import publish_prepared, undo_unless_landed
 from lakehouse_assets.systems.commit import Delivery, Landed
 from lakehouse_assets.systems.datafiles import build_data_files
 from lakehouse_assets.systems.derived_tables import open_derived
@@ -132,7 +130,7 @@ def replace_slice(
         return writing.report_nothing(table)
     files = _stage(table, derived, within, rows, buffer_bytes)
     delivery = Delivery.deriving(table, writing.swap, writing.note, writing.summary(run_id))
-    try:
+    with undo_unless_landed(lambda: delete_staged(table.io, [file.file_path for file in files])):
         landed = publish_prepared(
             catalog,
             table,
@@ -140,11 +138,6 @@ def replace_slice(
             lambda head: writing.prepare(head, buffer_bytes),
             lambda head: delete_staged(head.io, writing.taken.rewritten_locations),
         )
-    except CommitOutcomeUnknownError:
-        raise
-    except LakehouseError:
-        delete_staged(table.io, [file.file_path for file in files])
-        raise
     if landed is None:
         delete_staged(table.io, [file.file_path for file in files])
         return writing.report_nothing(table)

@@ -1,11 +1,15 @@
-"""Publishes what was prepared for one state of a table, whoever else commits meanwhile: then it is prepared again."""
+"""Publishes what was prepared for one state of a table, whoever else commits meanwhile: then it is prepared again.
 
-from collections.abc import Callable
+What was staged goes where it certainly did not land.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
-from lakehouse_assets.model.errors import CommitConflictError
+from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, LakehouseError
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets.systems.commit import Delivery, Landed, publish
 from lakehouse_assets.systems.parquet import build_writer, delete_staged
@@ -14,6 +18,21 @@ from lakehouse_assets.systems.slice_files import SliceFiles
 from lakehouse_assets.systems.snapshots import table_name
 
 _ATTEMPTS = 20
+
+
+@contextmanager
+def undo_unless_landed(undo: Callable[[], object]) -> Iterator[None]:
+    """Undo what was staged, where what is done within certainly did not land.
+
+    Who is interrupted in the middle of it, by anything but an error of ours, does not know that.
+    """
+    try:
+        yield
+    except CommitOutcomeUnknownError:
+        raise
+    except LakehouseError:
+        undo()
+        raise
 
 
 def publish_prepared(

@@ -12,9 +12,10 @@ from typing import Final
 from pyiceberg.table import Table
 
 from lakehouse_assets.model.delete_plan import DeletedFrom, DeleteKind, DeletePlan, DeleteState, plan_deletes
-from lakehouse_assets.model.errors import CommitConflictError, CommitOutcomeUnknownError, LakehouseError
+from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.model.maintenance import KeptBack, MaintenanceReport
 from lakehouse_assets.operations.maintenance import MaintenanceTask
+from lakehouse_assets.operations.swapping import undo_unless_landed
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
 from lakehouse_assets.systems.commit import Delivery, publish
 from lakehouse_assets.systems.delete_rewriting import DeleteRewrite
@@ -84,20 +85,15 @@ class _Tidying:
         rewrite.stage(part)
         named: frozenset[str] = frozenset()
         try:
-            change = rewrite.swap(require_table(self.task.catalog, self.task.table))
-            if change.added or change.removed_paths:
-                landed = publish(self.task.catalog, self.task.table, Delivery.maintaining(table, OPERATION, rewrite.swap))
-                self.snapshot_ids.append(landed.snapshot_id)
-                named = landed.added_paths
+            with undo_unless_landed(rewrite.give_up):
+                change = rewrite.swap(require_table(self.task.catalog, self.task.table))
+                if change.added or change.removed_paths:
+                    landed = publish(self.task.catalog, self.task.table, Delivery.maintaining(table, OPERATION, rewrite.swap))
+                    self.snapshot_ids.append(landed.snapshot_id)
+                    named = landed.added_paths
         except CommitConflictError:
-            rewrite.give_up()
-        except CommitOutcomeUnknownError:
-            raise
-        except LakehouseError:  # certainly not landed; who is interrupted in the middle can't know that
-            rewrite.give_up()
-            raise
-        else:
-            rewrite.settle(named)
+            return
+        rewrite.settle(named)
 
     def _reason_to_stop(self) -> str | None:
         if self.task.stop():

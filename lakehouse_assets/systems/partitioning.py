@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionSpec, _to_partition_representation
 from pyiceberg.schema import Schema
+from pyiceberg.table import Table
 from pyiceberg.types import IcebergType
 
 PartitionValues = tuple[object, ...]
@@ -67,3 +69,16 @@ class Partitioner:
 def _to_iceberg(result_type: IcebergType, value: object) -> object:
     # Dates, times and timestamps stand in a manifest as numbers; PyIceberg knows the rule per type.
     return None if value is None else _to_partition_representation(result_type, value)
+
+
+def name_partition(table: Table, file: DataFile) -> str:
+    """The partition of a file as people read it: its fields and their values."""
+    spec, values = table.specs()[file.spec_id], file.partition
+    if not spec.fields:
+        return "all"
+    kinds = spec.partition_type(table.schema()).fields
+    texts = [
+        f"{field.name}={field.transform.to_human_string(kind.field_type, values[place])}"
+        for place, (field, kind) in enumerate(zip(spec.fields, kinds, strict=True))
+    ]
+    return ", ".join(texts) if file.spec_id == table.spec().spec_id else f"{', '.join(texts)} (spec {file.spec_id})"

@@ -10,7 +10,6 @@ import tempfile
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -61,7 +60,6 @@ class RowSorter:
     def __init__(self, columns: Sequence[str], memory_bytes: int, curve: ZOrder | None = None) -> None:
         """With a `curve`, along it; `memory_bytes` bound the rows that are in memory as Arrow counts them, beside a copy."""
         self._names, self._limit, self._curve = [_CURVE] if curve is not None else list(columns), memory_bytes, curve
-        self._folder = tempfile.TemporaryDirectory(prefix="lakehouse-sort-")
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
         self._runs: list[_Run] = []
@@ -72,7 +70,6 @@ class RowSorter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         for run in self._runs:
             run.close()
-        self._folder.cleanup()
 
     def add(self, rows: pa.Table) -> None:
         """Take rows of one schema.
@@ -98,7 +95,7 @@ class RowSorter:
 
     def _spill(self) -> None:
         rows, self._waiting, self._waiting_bytes = self._sort(self._waiting), [], 0
-        self._runs.append(_Run(Path(self._folder.name, f"{len(self._runs)}.arrow"), rows, self._names))
+        self._runs.append(_Run(rows, self._names))
 
     def _sort(self, pieces: Sequence[pa.Table]) -> pa.Table:
         rows = pa.concat_tables(pieces).combine_chunks()
@@ -129,15 +126,18 @@ class RowSorter:
 
 
 class _Run:
-    """Sorted rows on disk. `firsts` are the keys of the first rows of its batches."""
+    """Sorted rows on disk. `firsts` are the keys of the first rows of its batches.
 
-    def __init__(self, path: Path, rows: pa.Table, names: Sequence[str]) -> None:
+    The file has no name any more while it is used, so that it goes however this process ends.
+    """
+
+    def __init__(self, rows: pa.Table, names: Sequence[str]) -> None:
         self.size_bytes, self.rows, self._names = rows.nbytes, rows.num_rows, names
-        with pa.ipc.new_file(path, rows.schema, options=_SPILLING) as file:
+        self._source = tempfile.TemporaryFile()  # noqa: SIM115 - it is read later, and closed by `close`
+        with pa.ipc.new_file(self._source, rows.schema, options=_SPILLING) as file:
             for begin in range(0, rows.num_rows, _BATCH_ROWS):
                 file.write_batch(rows.slice(begin, _BATCH_ROWS).combine_chunks().to_batches()[0])
         self.firsts = [_read_key(rows, row, names) for row in range(0, rows.num_rows, _BATCH_ROWS)]
-        self._source = pa.OSFile(str(path))
         self._file = pa.ipc.open_file(self._source)
 
     def close(self) -> None:

@@ -83,6 +83,24 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(catalog: Catalog) -
     assert _list_data(catalog) == files
 
 
+def test_partitions_are_named_as_people_read_them_also_where_their_column_has_gone(catalog: Catalog) -> None:
+    columns = [{"name": "id", "type": "long"}, {"name": "text", "type": "string"}]
+    table = fill(catalog, 8, partition_by=["day(_kafka_timestamp)", "truncate(4, text)"], schema=columns)
+
+    def name() -> object:
+        ((_, partition, *_),) = compact(catalog, is_dry_run=True).planned.rows
+        return partition
+
+    assert name() == "_kafka_timestamp_day=1970-01-01, text_trunc_4=text"
+    with table.update_spec() as update:
+        update.remove_field("text_trunc_4")
+        update.remove_field("_kafka_timestamp_day")
+    assert name() == "_kafka_timestamp_day=1970-01-01, text_trunc_4=text (spec 0)"
+    with table.update_schema() as change:
+        change.delete_column("text")
+    assert str(name()).startswith("_kafka_timestamp_day=")
+
+
 def test_fewer_small_files_than_the_policy_says_stay(catalog: Catalog) -> None:
     fill(catalog, 5)
     assert not compact(catalog).planned

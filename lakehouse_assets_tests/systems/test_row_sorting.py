@@ -3,7 +3,9 @@
 import datetime as dt
 import decimal
 import random
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -54,6 +56,16 @@ def test_rows_are_sorted_as_arrow_sorts_them(columns: list[str], memory_bytes: i
     assert found.schema == rows.schema
     if memory_bytes < 10**6:
         assert max(piece.nbytes for piece in pieces) < 4 * memory_bytes
+
+
+def test_what_is_on_disk_has_no_name_so_that_a_kill_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with RowSorter(["number"], 100_000) as sorter:
+        sorter.add(_make())
+        pieces = sorter.read()
+
+        assert next(pieces).num_rows < ROWS  # the others wait on disk
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_curve_keeps_rows_near_each_other_in_every_column() -> None:

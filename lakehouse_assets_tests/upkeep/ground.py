@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFileContent, ManifestContent
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import StringType
 
@@ -60,6 +61,7 @@ class Ground:
     tags: dict[str, int] = field(default_factory=dict)
     extra_id: int = _FOREIGN
     on_branch: set[int] = field(default_factory=set)
+    _seen: dict[tuple[int, int], Rows] = field(default_factory=dict)
 
     @classmethod
     def open(cls, folder: Path, seed: int = 0, **declared: object) -> "Ground":
@@ -257,16 +259,29 @@ class Ground:
             assert sorted((row["id"], row["text"]) for row in found) == self.now.sorted()
         self._judge_ledger(table, self.now)
         assert_whole(table)
-        known = {snapshot: moment.sorted() for snapshot, moment in self.heads.items()}
         for snapshot in table.snapshots():
-            rows = read_rows(table, _COLUMNS, snapshot.snapshot_id)
-            assert rows == known.get(snapshot.snapshot_id, rows), f"snapshot {snapshot.snapshot_id} changed"
-            if snapshot.snapshot_id in known:
-                self._judge_ledger(_rolled_back(table, snapshot.snapshot_id), self.heads[snapshot.snapshot_id])
-        assert_replaced_purely(table, _COLUMNS, known)
+            rows = self._read(table, snapshot)
+            if (moment := self.heads.get(snapshot.snapshot_id)) is not None:
+                assert rows == moment.sorted(), f"snapshot {snapshot.snapshot_id} changed"
+                self._judge_ledger(_rolled_back(table, snapshot.snapshot_id), moment)
+        assert_replaced_purely(table, self._known_rows)
         assert {name: ref.snapshot_id for name, ref in table.refs().items() if name in self.tags} == self.tags
         if "side" in table.refs():
-            assert table.refs()["side"].snapshot_id in known
+            assert table.refs()["side"].snapshot_id in self.heads
+
+    def _read(self, table: Table, snapshot: Snapshot) -> Rows:
+        """Read once under each schema: that the files are there, none of which ever changes, is looked at each time."""
+        key = snapshot.snapshot_id, table.metadata.current_schema_id
+        if key not in self._seen:
+            self._seen[key] = read_rows(table, _COLUMNS, snapshot.snapshot_id)
+        return self._seen[key]
+
+    def _known_rows(self, snapshot_id: int) -> Rows | None:
+        """Of a snapshot that is there or was; None where it went before anybody looked at it."""
+        if (moment := self.heads.get(snapshot_id)) is not None:
+            return moment.sorted()
+        snapshot = self.table.metadata.snapshot_by_id(snapshot_id)
+        return self._read(self.table, snapshot) if snapshot is not None else None
 
     def _judge_ledger(self, table: Table, moment: Moment) -> None:
         """Each commit of ours brings one offset."""

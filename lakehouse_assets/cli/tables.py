@@ -10,6 +10,7 @@ from lakehouse_assets.model.errors import DeclarationError, UnknownTableError
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.mistakes import nearest
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableSpec]:
-    """The tables of these names, or every one where none is named; the log of a table's changes is a table too.
+    """The tables of these names that have a topic, or every one where none is named; a log of changes is a table too.
 
     Raises:
         UnknownTableError: nothing declares a table of that name.
@@ -32,8 +33,14 @@ def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableS
             raise wrong[name]
         if name not in by_name:
             known = sorted({*by_name, *wrong})  # whose declaration is wrong may be meant too, and then says so
-            raise UnknownTableError(name, known, nearest(name, known))
+            is_computed = name in {spec.table for spec in declared.computed}
+            raise UnknownTableError(name, known, nearest(name, known), is_computed=is_computed)
     return [by_name[name] for name in names] if names else list(declared.tables)
+
+
+def choose_computed(environment: Environment, names: Sequence[str]) -> list[SqlTableSpec]:
+    """Those of these names that are computed by SQL, or every such table where none is named."""
+    return [spec for spec in load_declarations(environment.tables_dir).computed if not names or spec.table in names]
 
 
 def choose_policies(environment: Environment, catalog: "Catalog", names: Sequence[str]) -> dict[str, MaintenanceSpec]:

@@ -125,7 +125,7 @@ class ConfigurationError(LakehouseError):
 
 
 class UnknownTableError(LakehouseError):
-    """No declaration bears this name; with `catalog`, no table of the catalog."""
+    """No declaration of a table with a topic bears this name; with `catalog`, no table of the catalog."""
 
     def __init__(
         self,
@@ -135,11 +135,14 @@ class UnknownTableError(LakehouseError):
         *,
         catalog: str | None = None,
         is_declared: bool = False,
+        is_computed: bool = False,
     ) -> None:
         self.table, self.known, self.suggestion = table, tuple(known), suggestion
         found = "found no declaration of it; declared" if catalog is None else f"the catalog {catalog!r} has none; it has"
+        if is_computed:
+            found = "it is computed by SQL and has no topic; others that have one"
         more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
-        hint = f" Did you mean {suggestion!r}?" if suggestion else ""
+        hint = f" Did you mean {suggestion!r}?" if suggestion and not is_computed else ""
         if is_declared:
             hint = " It is declared: its first run creates it."
         super().__init__(f"Cannot find the table {table!r}: {found}: {', '.join(known[:_NAMED]) or 'none'}{more}.{hint}")

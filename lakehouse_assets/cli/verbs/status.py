@@ -29,11 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     """Print where each table stands; 1 if one of them can't go on. That does not keep the others from being shown."""
-    from lakehouse_assets.cli.tables import choose_tables, list_broken, now_ms, open_systems
+    from lakehouse_assets.cli.computed import NUMBERS, TITLES, ComputedStanding, look_at
+    from lakehouse_assets.cli.tables import (
+        choose_computed,
+        choose_tables,
+        list_broken,
+        now_ms,
+        open_catalog,
+        open_systems,
+    )
 
     standings: list[_Standing] = []
+    computed: list[ComputedStanding] = []
     failures: list[tuple[dict[str, Any], LakehouseError]] = []
-    specs = choose_tables(environment, arguments.table)
+    sql_specs = choose_computed(environment, arguments.table)
+    names = [name for name in arguments.table if name not in {spec.table for spec in sql_specs}]
+    specs = choose_tables(environment, names) if names or not arguments.table else []
     if not arguments.table:
         failures += [({"table": None, "topic": None}, wrong) for wrong in list_broken(environment)]
     for spec in specs:
@@ -41,15 +52,22 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
             standings.append(_look(open_systems(environment), spec, now_ms()))
         except LakehouseError as error:
             failures.append(({"table": spec.table, "topic": spec.source.label}, error))
+    for sql_spec in sql_specs:
+        try:
+            computed.append(look_at(open_catalog(environment), sql_spec, now_ms()))
+        except LakehouseError as error:
+            failures.append(({"table": sql_spec.table, "topic": None}, error))
     if arguments.json:
-        for standing in standings:
-            print_json(**standing.document())
-    elif len(specs) == 1:
+        for document in (*(one.document() for one in standings), *(one.document() for one in computed)):
+            print_json(**document)
+    elif len(specs) == 1 and not computed:
         for standing in standings:
             _print_details(standing)
     elif standings:
         titles = ["table", "topic", "behind", "freshness", "last commit", "rows", "debt"]
         _print_grid(titles, [standing.overview() for standing in standings], {2, 5})
+    if computed and not arguments.json:
+        _print_grid(TITLES, [one.overview(now_ms()) for one in computed], NUMBERS)
     for about, failure in failures:
         print_failure(failure, as_json=arguments.json, **about)
     return 1 if failures else 0

@@ -1,5 +1,8 @@
 """The demo's data: flights that left New York City in 2013, as JSON messages in an order that never changes.
 
+They come in the order in which they happened, as from an airport, so that event time moves on: the file has its months as text
+sorts them. After the year the same flights come again, a year later.
+
 Where a message goes is decided here, so that how many messages each topic partition holds says exactly which ones they are: a
 producer that was killed goes on behind them, without a file of its own to remember by.
 """
@@ -12,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 from lakehouse_assets.local.errors import LocalPlatformError
@@ -52,28 +56,36 @@ def find_data(name: str) -> Path:
 
 
 def read_flights(path: Path, produced: Mapping[int, int]) -> Iterator[DemoMessage]:
-    """All flights again and again, without the first `produced` messages of each topic partition."""
+    """All flights, and again in each year that follows, without the first `produced` messages of each topic partition."""
     ahead = dict(produced)
-    while True:
+    for later in count():
         for row in _read_rows(path):
             partition = zlib.crc32(row["carrier"].encode()) % PARTITION_COUNT
             if ahead.get(partition, 0) > 0:
                 ahead[partition] -= 1
                 continue
-            yield DemoMessage(partition, row["carrier"].encode(), _encode(row))
+            yield DemoMessage(partition, row["carrier"].encode(), _encode(row, later))
+
+
+def add_years(time: str, years: int) -> str:
+    """An ISO time so many years later; of 2013, which has no 29th of February."""
+    return f"{int(time[:4]) + years}{time[4:]}"
 
 
 def _read_rows(path: Path) -> Iterator[dict[str, str]]:
-    with zipfile.ZipFile(path) as archive, archive.open("flights.csv") as raw:
-        yield from csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8"))
+    """Month by month, each with a pass over the file: all of them at once would take hundreds of megabytes."""
+    for month in range(1, 13):
+        with zipfile.ZipFile(path) as archive, archive.open("flights.csv") as raw:
+            yield from (row for row in csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8")) if row["month"] == str(month))
 
 
-def _encode(row: Mapping[str, str]) -> bytes:
+def _encode(row: Mapping[str, str], years: int) -> bytes:
     """A value that is missing in the data is missing in the message, as most producers do it."""
     fields = {
         name: text if name in _TEXTS else _number(text) for name, text in row.items() if text not in _MISSING
     }
-    return json.dumps(fields, separators=(",", ":")).encode()
+    moved = {"year": int(row["year"]) + years, "time_hour": add_years(row["time_hour"], years)}
+    return json.dumps(fields | moved, separators=(",", ":")).encode()
 
 
 def _number(text: str) -> int | float:

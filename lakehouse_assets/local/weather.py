@@ -1,5 +1,6 @@
-"""The demo's Avro messages: the hourly weather at New York City's airports in 2013, in an order that never changes.
+"""The demo's Avro messages: the hourly weather at New York City's airports in 2013, in the order of time, which never changes.
 
+After the year the same weather comes again, a year later.
 As with the flights, how many messages each topic partition holds says exactly which ones they are.
 """
 
@@ -10,11 +11,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from lakehouse_assets.local.errors import LocalPlatformError
-from lakehouse_assets.local.flights import PARTITION_COUNT, DemoMessage
+from lakehouse_assets.local.flights import PARTITION_COUNT, DemoMessage, add_years
 from lakehouse_assets.model.schemas import RegisteredSchema
 
 _MISSING = ("", "NA")
@@ -54,7 +56,7 @@ WEATHER_SCHEMA = RegisteredSchema("AVRO", json.dumps(_SCHEMA))
 
 
 def read_weather(path: Path, schema_id: int, produced: Mapping[int, int]) -> Iterator[DemoMessage]:
-    """All observations again and again, without the first `produced` messages of each topic partition.
+    """All observations, and again in each year that follows, without the first `produced` messages of each topic partition.
 
     Raises:
         LocalPlatformError: the extra that brings the encoder is not installed.
@@ -70,17 +72,18 @@ def read_weather(path: Path, schema_id: int, produced: Mapping[int, int]) -> Ite
     schema = fastavro.parse_schema(_SCHEMA)
     prefix = b"\0" + schema_id.to_bytes(4, "big")
     ahead = dict(produced)
-    while True:
-        with path.open(encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                key = row["origin"].encode()
-                partition = zlib.crc32(key) % PARTITION_COUNT
-                if ahead.get(partition, 0) > 0:
-                    ahead[partition] -= 1
-                    continue
-                body = io.BytesIO()
-                fastavro.schemaless_writer(body, schema, _record(row))
-                yield DemoMessage(partition, key, prefix + body.getvalue())
+    with path.open(encoding="utf-8") as lines:
+        rows = sorted(csv.DictReader(lines), key=lambda row: row["time_hour"])
+    for later in count():
+        for row in rows:
+            key = row["origin"].encode()
+            partition = zlib.crc32(key) % PARTITION_COUNT
+            if ahead.get(partition, 0) > 0:
+                ahead[partition] -= 1
+                continue
+            body = io.BytesIO()
+            fastavro.schemaless_writer(body, schema, _record({**row, "time_hour": add_years(row["time_hour"], later)}))
+            yield DemoMessage(partition, key, prefix + body.getvalue())
 
 
 def _record(row: Mapping[str, str]) -> dict[str, Any]:

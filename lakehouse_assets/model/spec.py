@@ -80,6 +80,11 @@ class ChecksSpec(Declared):
         default=timedelta(minutes=15),
         description="Longest time that a waiting message may stay out of the table, as 15m.",
     )
+    complete_within: fields.Duration | None = Field(
+        default=None,
+        description="How long after its end, and event_time.max_disorder, an hour or day of event time may be incomplete by the "
+        "clock, as 1h. Left out: max_age.",
+    )
 
 
 class TableSpec(Declared):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.model.offsets import TopicPartition
 
 DESCRIPTION = (
-    "Every hour or day of event time is complete soon after it has ended: within event_time.max_disorder and checks.max_age. "
+    "Every hour or day of event time is complete soon after it has ended: within event_time.max_disorder and checks.complete_within. "
     "Otherwise: see whether the topic partition that holds it back receives messages, and whether they are ingested; with "
     "event_time.idle_after one without messages holds nothing back."
 )
@@ -29,7 +29,8 @@ def judge_slices(spec: TableSpec, table: "Table", now_ms: int) -> tuple[bool, st
     clock, event_time = spec.event_slices, spec.event_time
     assert clock is not None  # noqa: S101 - other tables lack the check
     assert event_time is not None  # noqa: S101
-    due_ms = clock.begin_ms(now_ms - (event_time.max_disorder + spec.checks.max_age) // timedelta(milliseconds=1))
+    patience = event_time.max_disorder + (spec.checks.complete_within or spec.checks.max_age)
+    due_ms = clock.begin_ms(now_ms - patience // timedelta(milliseconds=1))
     found = judge_completeness(table, TimeSlice(due_ms - clock.length_ms, due_ms), spec, now_ms)
     until_ms = clock.start_ms if found.watermark_ms is None else clock.begin_ms(found.watermark_ms)
     missing = max(0, due_ms - until_ms) // clock.length_ms

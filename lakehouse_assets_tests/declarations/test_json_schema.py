@@ -39,7 +39,7 @@ def test_defaults_are_written_as_people_write_them() -> None:
         "run_time_limit": "5m",
         "buffer_size": "256MiB",
     }
-    assert keys["checks"]["default"] == {"max_lag": 1_000_000, "max_age": "15m"}
+    assert keys["checks"]["default"] == {"max_lag": 1_000_000, "max_age": "15m", "complete_within": None}
 
 
 def test_unknown_keys_and_missing_ones_are_marked_by_editors() -> None:

@@ -164,7 +164,7 @@ def beside(**place: Any) -> dict[str, Any]:
             "'0001-01-01T00:00+05:00'",
             None,
         ),
-        ({"commit_interval": "9" * 5000 + "d"}, "commit_interval", "3651d", None),
+        ({"commit_interval": "9" * 5000 + "d"}, "commit_interval", "36501d", None),
         ({"commit_interval": "10"}, "commit_interval", "'10'", None),
         ({"commit_interval": 10}, "commit_interval", "10", None),
         ({"commit_interval": "500ms"}, "commit_interval", "500ms", None),

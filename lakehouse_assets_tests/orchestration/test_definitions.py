@@ -1,5 +1,6 @@
 """What Dagster loads: the demo and any folder of declarations, fast and without heavy imports."""
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -145,7 +146,8 @@ def test_loading_imports_no_arrow_no_iceberg_and_no_kafka_client(tables: Path) -
         "import sys, lakehouse_assets.definitions; "
         "print(sorted({'pyarrow', 'pyiceberg', 'confluent_kafka', 'pandas', 'polars'} & sys.modules.keys()))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    variables = {**os.environ, "LAKEHOUSE_TABLES_DIR": str(tables)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=variables)
     assert done.stdout.strip() == "[]"
 
 

@@ -82,8 +82,8 @@ class ChecksSpec(Declared):
     )
     complete_within: fields.Duration | None = Field(
         default=None,
-        description="How long after its end, and event_time.max_disorder, an hour or day of event time may be incomplete by the "
-        "clock, as 1h. Left out: max_age.",
+        description="How long after its end, and event_time.max_disorder, an hour or day of event time may be incomplete by "
+        "the clock, as 1h. Left out: max_age.",
     )
 
 

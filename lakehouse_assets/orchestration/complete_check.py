@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = (
     "Every hour or day of event time is complete soon after it has ended: within event_time.max_disorder and "
-    "checks.complete_within. Otherwise: see whether the topic partition that holds it back receives messages, and whether they are ingested; with "
-    "event_time.idle_after one without messages holds nothing back."
+    "checks.complete_within. Otherwise: see whether the topic partition that holds it back receives messages, and whether they "
+    "are ingested; with event_time.idle_after one without messages holds nothing back."
 )
 _LOGS_SHOWN = 3
 

@@ -44,6 +44,7 @@ def test_a_file_with_sql_is_a_table_that_is_computed(tmp_path: Path) -> None:
         ("event_time: {column: hour}", "automation: hour_is_complete", 1, "hour_is_complete without event_time"),
         ("event_time: {column: hour}", "event_time: {column: hour}\nsource: {topic: clicks}", 3, "the key 'source'; allowed: table, "),
         ("event_time: {column: hour}", "event_time: {column: hour}\ninputs: [{table: ods.others}]", 3, "'ods.others'; allowed: tables that the SQL names"),
+        ("event_time: {column: hour}", "event_time: {column: hour}\nincremental: true\ninputs: [{table: ods.clicks, whole: true}]", 4, "an input that is read whole"),
         ("event_time: {column: hour}", "event_time: {column: hour}\nmemory_limit: 1MiB", 3, "memory_limit: found"),
     ],
 )  # fmt: skip

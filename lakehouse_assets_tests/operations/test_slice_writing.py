@@ -289,7 +289,9 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(catalog: FaultyCatalog) 
     assert len(catalog.load_table(NAME).metadata.snapshots) == 2
 
 
-@pytest.mark.parametrize("when", ["before", "half", "after"])
+@pytest.mark.parametrize(
+    "when", ["half", pytest.param("before", marks=pytest.mark.slow), pytest.param("after", marks=pytest.mark.slow)]
+)
 def test_a_crash_at_any_effect_leaves_the_old_slice_or_the_new_one(catalog: FaultyCatalog, when: When) -> None:
     derived = DAILY
     put(catalog, 1, rows_at(1, 1), derived=derived)

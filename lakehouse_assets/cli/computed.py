@@ -1,4 +1,4 @@
-"""Where tables stand that are computed by SQL, in the words that `lakehouse status` prints."""
+"""Tables that are computed by SQL, in the words that `lakehouse status` and `lakehouse plan` print."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from lakehouse_assets.cli.printing import duration, iso
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
 
+    from lakehouse_assets.model.slices import TimeSlice
     from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 
 TITLES = ["computed table", "from", "complete up to", "last commit", "rows", "debt"]
@@ -74,3 +75,42 @@ def look_at(catalog: "Catalog", spec: "SqlTableSpec", now_ms: int) -> ComputedSt
         read_totals(head).live_rows,
         list(debt.due(spec.maintenance)),
     )
+
+
+def plan_run(catalog: "Catalog", spec: "SqlTableSpec", within: "TimeSlice | None") -> dict[str, Any]:
+    """What computing a slice, or the whole table, would read and replace now. Read-only.
+
+    Raises:
+        UnknownTableError: an input is not there.
+        LakehouseError: of the tree.
+    """
+    from lakehouse_assets.operations.deriving_slices import pin_inputs
+    from lakehouse_assets.systems.catalog import load_table
+
+    reads = [
+        {
+            "table": one.state.table,
+            "snapshot_id": str(one.state.snapshot_id),
+            "slice": one.is_sliced,
+            "complete": one.is_complete(within) if one.is_sliced and within is not None else None,
+        }
+        for one in pin_inputs(catalog, spec).values()
+    ]
+    return {
+        "table": spec.table,
+        "creates_table": load_table(catalog, spec.table) is None,
+        "slice": str(within) if within is not None else None,
+        "reads": reads,
+    }
+
+
+def print_plan(plan: dict[str, Any]) -> None:
+    """It, for people."""
+    if plan["creates_table"]:
+        print(f"would create {plan['table']}")
+    is_sliced = any(read["slice"] for read in plan["reads"])
+    print(f"would replace {plan['slice'] or ('each hour or day that is computed' if is_sliced else 'all rows')}")
+    for read in plan["reads"]:
+        said = {None: "", True: ", which is complete", False: ", which is not complete yet"}[read["complete"]]
+        what = "the slice" if read["slice"] else "all"
+        print(f"would read {what} of {read['table']} at snapshot {read['snapshot_id']}{said}")

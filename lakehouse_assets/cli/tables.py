@@ -32,8 +32,9 @@ def choose_tables(environment: Environment, names: Sequence[str]) -> list[TableS
         if name in wrong:
             raise wrong[name]
         if name not in by_name:
-            known = sorted({*by_name, *wrong})  # whose declaration is wrong may be meant too, and then says so
-            is_computed = name in {spec.table for spec in declared.computed}
+            computed = {spec.table for spec in declared.computed}
+            known = sorted({*by_name, *wrong, *computed})  # what is wrong or computed may be meant too, and then says so
+            is_computed = name in computed
             raise UnknownTableError(name, known, nearest(name, known), is_computed=is_computed)
     return [by_name[name] for name in names] if names else list(declared.tables)
 

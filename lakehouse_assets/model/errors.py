@@ -140,7 +140,7 @@ class UnknownTableError(LakehouseError):
         self.table, self.known, self.suggestion = table, tuple(known), suggestion
         found = "found no declaration of it; declared" if catalog is None else f"the catalog {catalog!r} has none; it has"
         if is_computed:
-            found = "it is computed by SQL and has no topic; others that have one"
+            found = "it is computed by SQL and has no topic; declared"
         more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
         hint = f" Did you mean {suggestion!r}?" if suggestion and not is_computed else ""
         if is_declared:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lakehouse_assets.environment import Environment
     from lakehouse_assets.model.offsets import TopicRanges
     from lakehouse_assets.model.spec import TableSpec
+    from lakehouse_assets.model.sql_table_spec import SqlTableSpec
     from lakehouse_assets.operations.systems import Systems
 
 HELP = "what a run, or materializing an hour, would change and read now; creates and writes nothing"
@@ -25,12 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     """Print what of the columns would change, and the ranges of offsets that the table lacks."""
-    from lakehouse_assets.cli.tables import choose_tables, open_systems
+    from lakehouse_assets.cli.tables import choose_computed, choose_tables, open_systems
     from lakehouse_assets.operations.decoding import resolve_columns
     from lakehouse_assets.operations.status import read_status
     from lakehouse_assets.systems.catalog import plan_changes
     from lakehouse_assets.systems.schema import TableShape
 
+    for computed in choose_computed(environment, [arguments.table]):
+        return _plan_computed(arguments, environment, computed)
     (declared,) = choose_tables(environment, [arguments.table])
     systems = open_systems(environment)
     spec = resolve_columns(systems, declared)
@@ -53,6 +56,28 @@ def run(arguments: argparse.Namespace, environment: "Environment") -> int:
     _print_ranges("would read", status.missing, "")
     if not status.missing:
         print(f"{spec.table} has everything")
+    return 0
+
+
+def _plan_computed(arguments: argparse.Namespace, environment: "Environment", spec: "SqlTableSpec") -> int:
+    from lakehouse_assets.cli.computed import plan_run, print_plan
+    from lakehouse_assets.cli.tables import now_ms, open_catalog
+    from lakehouse_assets.model.slices import TimeSlice
+
+    clock, key = spec.clock, arguments.partition
+    try:
+        within = TimeSlice(*clock.window_ms(key)) if clock is not None and key is not None else None
+    except ValueError:
+        within = None
+    if key is not None and within is None:
+        allowed = f"as {clock.key(now_ms())}" if clock is not None else "no partition: the table is computed as a whole"
+        print(f"--partition: found {key!r}; allowed: {allowed}", file=sys.stderr)
+        return _WRONG_CALL
+    plan = plan_run(open_catalog(environment), spec, within)
+    if arguments.json:
+        print_json(**plan)
+    else:
+        print_plan(plan)
     return 0
 
 

@@ -7,11 +7,30 @@ from datetime import timedelta
 
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.spec import TableSpec
-from lakehouse_assets.operations.ingest import CommitReport, IngestResult, run_ingest
+from lakehouse_assets.operations.decoding import resolve_columns
+from lakehouse_assets.operations.ingest import CommitReport, IngestResult, open_table, run_ingest
+from lakehouse_assets.operations.status import describe_source
 from lakehouse_assets.operations.systems import Systems
+from lakehouse_assets.operations.workers import stage_batches
+from lakehouse_assets.systems.parquet import delete_staged
 
 COLD_AFTER = timedelta(minutes=5)  # without a commit; to start anew costs a few seconds of processor and of waiting
 _LOOK_AGAIN = timedelta(seconds=30)  # while nothing comes: topic partitions may have joined, others may have changed the table
+_REHEARSED_OFFSETS = 100  # of each topic partition
+
+
+def rehearse(systems: Systems, spec: TableSpec, now_ms: Callable[[], int]) -> None:
+    """Do once what a commit takes, all but the commit, with the newest messages: the first time costs a process seconds.
+
+    Raises:
+        LakehouseError: the table's next run would stop for that reason.
+    """
+    spec = resolve_columns(systems, spec).model_copy(update={"workers": 1})
+    table, ledger = open_table(systems, spec, now_ms)
+    bounds = systems.source.read_bounds(spec.table, describe_source(systems.source, spec).logs)
+    ranges = {log: (max(b.low, b.stop - _REHEARSED_OFFSETS), b.stop) for log, b in bounds.items()}
+    for batch in stage_batches(systems, spec, table, ledger, ranges, lambda: False, now_ms, slowdown=1):
+        delete_staged(table.io, batch.locations)
 
 
 def run_follow(

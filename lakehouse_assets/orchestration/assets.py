@@ -130,14 +130,13 @@ class _TableRun:
         self._clock = SliceClock(spec.partitions.every, spec.partitions.start)
 
     def ingest(self, lakehouse: LakehouseResource, stop: Callable[[], bool], *, follows: bool) -> None:
-        from lakehouse_assets.operations.following import run_follow
+        from lakehouse_assets.operations.following import rehearse, run_follow
         from lakehouse_assets.operations.ingest import run_ingest
-        from lakehouse_assets.operations.status import read_status
 
         systems = lakehouse.systems()
         relay = Relay(self._context.instance, self._context.run, self._spec, stop, follows=follows)
         if relay.succeeds:
-            read_status(systems, self._spec)  # opens every connection, so that nothing is left to do but to go on
+            rehearse(systems, self._spec, _now_ms)
         relay.begin()
 
         with ChecksBeside(self._spec, systems, self._context.log_event) as checks:

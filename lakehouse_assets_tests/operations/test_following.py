@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from lakehouse_assets.operations.following import COLD_AFTER, run_follow
+from lakehouse_assets.operations.following import COLD_AFTER, rehearse, run_follow
 from lakehouse_assets.operations.ingest import IngestResult
 from lakehouse_assets_tests.operations.lake import Lake
 from lakehouse_assets_tests.waiting import wait_until
@@ -62,3 +62,18 @@ def test_a_run_ends_by_itself_once_the_topic_was_cold_for_long(lake: Callable[..
     result = follow(table, cold_after=timedelta(seconds=1))
 
     assert (result.commits, result.row_count, result.ended) == (1, 3, "nothing came for 1 s")
+
+
+def test_a_rehearsal_leaves_the_table_and_its_files_as_they_were(lake: Callable[..., Lake]) -> None:
+    table = lake(topic_partitions=2)
+    table.produce(3)
+    table.ingest()
+    table.produce(2, partition=1)
+    table.broker.produce(table.topic, ["no JSON"])
+    before = table.table.metadata_location, sorted(table.folder.rglob("*.parquet"))
+
+    rehearse(table.systems, table.spec, table.now_ms)
+
+    assert (table.table.metadata_location, sorted(table.folder.rglob("*.parquet"))) == before
+    table.ingest()
+    table.assert_holds({0: [0, 1, 2], 1: [0, 1]}, bad={0: [3]})

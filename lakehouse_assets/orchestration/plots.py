@@ -17,7 +17,7 @@ _COLOUR, _INK = "#4f6bed", "#666"
 
 
 def draw_bars(shown: "Bars") -> dg.MarkdownMetadataValue:
-    """A bar for each label, with its number; those below zero go from the same line to the left side of others."""
+    """A bar for each label, with its number; those below zero are pale."""
     finite = [value for _, value in shown.bars if math.isfinite(value)]
     widest = max((abs(value) for value in finite), default=0.0) or 1.0
     room = _WIDTH - _LABEL - _VALUE

@@ -70,10 +70,10 @@ class Merger:
         self.publish(merge)
         return merge
 
-    def publish(self, merge: RowMerge) -> None:
-        """Make the snapshot."""
-        offsets = range(self.offset, self.offset + 1)
-        publish(self.catalog, NAME, make_delivery(self.table, {0: offsets}, files=[], replaces=merge.swap, by_key=True))
+    def publish(self, merge: RowMerge, **parts: Any) -> None:
+        """Make the snapshot; `parts` go into its delivery."""
+        offsets = {0: range(self.offset, self.offset + 1)}
+        publish(self.catalog, NAME, make_delivery(self.table, offsets, files=[], replaces=merge.swap, by_key=True, **parts))
         self.offset += 1
 
     def put(self, rows: Rows, **parts: Any) -> RowMerge:

@@ -19,8 +19,9 @@ from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets_tests.builders import make_ranges, make_systems, roll_back
 from lakehouse_assets_tests.faults import FAULTY, FaultyCatalog
 from lakehouse_assets_tests.foreign_deletes import delete_by_equality, delete_rows
-from lakehouse_assets_tests.systems.merges import NAME, Merger, make_upsert_spec
+from lakehouse_assets_tests.systems.merges import NAME, Merger, make_changes, make_upsert_spec
 from lakehouse_assets_tests.upkeep.operations import EAGER, maintain
+from lakehouse_assets_tests.upkeep.times import Times
 from lakehouse_assets_tests.upkeep.truth import (
     Rows,
     age_files,
@@ -61,6 +62,7 @@ class Ground:
     tags: dict[str, int] = field(default_factory=dict)
     extra_id: int = _FOREIGN
     on_branch: set[int] = field(default_factory=set)
+    times: Times = field(default_factory=Times)
     _seen: dict[tuple[int, int], Rows] = field(default_factory=dict)
 
     @classmethod
@@ -135,7 +137,10 @@ class Ground:
         new = [max(known, default=-1) + 1 + i for i in range(8)]
         batch: dict[int, str | None] = dict.fromkeys((*changed, *new), f"put {self.merger.offset}")
         batch |= dict.fromkeys(changed[:1], None)
-        self.merger.put(batch)
+        merge = self.merger.plan(make_changes(batch))
+        merge.prepare(self.table)
+        self.merger.publish(merge, **self.times.move(self.rng))
+        self.times.note(self.table)
         self._is({key: text for key, text in (self.now.rows | batch).items() if text is not None}, ours=True)
 
     def append(self) -> None:
@@ -258,6 +263,7 @@ class Ground:
             found = table.scan(selected_fields=("id", "text")).to_arrow().to_pylist()
             assert sorted((row["id"], row["text"]) for row in found) == self.now.sorted()
         self._judge_ledger(table, self.now)
+        self.times.judge(table)
         assert_whole(table)
         for snapshot in table.snapshots():
             rows = self._read(table, snapshot)
@@ -331,6 +337,7 @@ class Backup:
             ground.extra_id,
             set(ground.on_branch),
             ground.rng.getstate(),
+            ground.times.copy(),
         )
         self._offset, self._spec = ground.merger.offset, ground.merger.spec
         shutil.copytree(self._folder, self._kept)
@@ -339,9 +346,9 @@ class Backup:
         """Another ground in the same place."""
         shutil.rmtree(self._folder)
         shutil.copytree(self._kept, self._folder)
-        now, heads, tags, extra_id, on_branch, state = self._state
+        now, heads, tags, extra_id, on_branch, state, times = self._state
         merger = Merger(make_systems(self._folder).catalog, self._spec)
         merger.offset = self._offset
         rng = random.Random()
         rng.setstate(state)
-        return Ground(self._folder, rng, merger, now, dict(heads), dict(tags), extra_id, set(on_branch))
+        return Ground(self._folder, rng, merger, now, dict(heads), dict(tags), extra_id, set(on_branch), times.copy())

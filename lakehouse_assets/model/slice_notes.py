@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 
 from lakehouse_assets.model.slices import SliceClock, TimeSlice
+from lakehouse_assets.model.watermark import later_of_both
 
 SLICES_KEY: Final = "lakehouse.slices"  # table property
 INPUTS_KEY: Final = "lakehouse.inputs"  # summary: JSON of table and snapshot id
@@ -84,14 +85,19 @@ class SliceNotes:
             at += clock.length_ms
         return at if at > known else watermark_ms
 
-    def pruned(self, clock: SliceClock, before_ms: int) -> Self:
-        """Without slices that ended by then."""
-        kept = {
-            start_ms: note
-            for start_ms, note in self.slices.items()
-            if start_ms is None or start_ms + clock.length_ms > before_ms
-        }
-        return type(self)(kept)
+    def pruned(self, length_ms: int, horizon_ms: int, watermark_ms: int | None, *, waits: bool) -> Self:
+        """Without slices that ended so long before the watermark.
+
+        Complete ones after it stay, where it `waits` for one before them. Others, with which it will never go on, are kept as
+        long as the newest slice is that near: a table without a watermark would remember them for ever else.
+        """
+        newest_ms = max((start_ms for start_ms in self.slices if start_ms is not None), default=0)
+
+        def is_kept(start_ms: int, note: SliceNote) -> bool:
+            until_ms = watermark_ms if waits and note.is_complete else later_of_both(watermark_ms, newest_ms)
+            return until_ms is None or start_ms + length_ms > until_ms - horizon_ms
+
+        return type(self)({at: note for at, note in self.slices.items() if at is None or is_kept(at, note)})
 
     def to_json(self, snapshot_id: int) -> str:
         """The text of the property, signed by the snapshot that writes it."""

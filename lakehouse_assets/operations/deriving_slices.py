@@ -26,7 +26,7 @@ from lakehouse_assets.statements import parse_statement
 from lakehouse_assets.systems.catalog import find_table
 from lakehouse_assets.systems.pins import resolve_as_of
 from lakehouse_assets.systems.scanning import TableDataset
-from lakehouse_assets.systems.slice_inputs import describe_input, is_complete
+from lakehouse_assets.systems.slice_inputs import describe_input, read_complete_until
 
 _BATCH_ROWS = 20 * 2048  # of DuckDB's vectors
 
@@ -41,13 +41,16 @@ class Pinned:
 
     def open(self, within: TimeSlice | None) -> TableDataset:
         """Its rows, of a slice where it is read so."""
-        chosen = self.state.snapshot_id if self.state.is_chosen else None
-        return TableDataset(self.table, chosen, within if self.is_sliced else None)
+        return TableDataset(self.table, self._chosen, within if self.is_sliced else None)
 
     def is_complete(self, within: TimeSlice) -> bool:
         """Whether all rows of a slice are in it."""
-        chosen = self.state.snapshot_id if self.state.is_chosen else None
-        return is_complete(self.table, within, chosen)
+        until_ms = read_complete_until(self.table, self._chosen)
+        return until_ms is not None and until_ms >= within.stop_ms
+
+    @property
+    def _chosen(self) -> int | None:
+        return self.state.snapshot_id if self.state.is_chosen else None
 
 
 def run_sql(

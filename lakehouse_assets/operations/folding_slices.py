@@ -43,8 +43,10 @@ class Folding:
 
 
 def code_of(spec: SqlTableSpec) -> str:
-    """What tells one query from another, for a table that is folded."""
-    return sha256(spec.sql.encode()).hexdigest()[:16] if spec.incremental else ""
+    """What tells one query from another, for a table that is folded: of an hour that was a day, nothing can be folded."""
+    if not spec.incremental or spec.event_time is None or spec.clock is None:
+        return ""
+    return sha256(f"{spec.event_time.column} {spec.clock.every} {spec.sql}".encode()).hexdigest()[:16]
 
 
 def plan_folding(
@@ -61,7 +63,7 @@ def plan_folding(
         return "it is computed for the first time, or was by others"
     (note,) = notes
     if note.code != code_of(spec):
-        return "it was computed by another query"
+        return "it was computed by another query, or as a slice of another length"
     known = next((one for one in note.inputs if one.table == state.table and one.table_uuid == state.table_uuid), None)
     if known is None or known.snapshot_id is None:
         return f"it was computed from another table {state.table}, or before that had rows"

@@ -235,8 +235,10 @@ class _SliceWriting:
             notes = notes.replaced(part, SliceNote(tuple(self.inputs), self._is_complete(part), self.code))
         if clock is not None and self.within is not None:
             watermark_ms = notes.complete_until(clock, watermark_ms)
-            if watermark_ms is not None:
-                notes = notes.pruned(clock, watermark_ms - self.derived.late_horizon_ms)
+        if self.within is not None:
+            length_ms = clock.length_ms if clock is not None else self.within.stop_ms - self.within.start_ms
+            horizon_ms = self.derived.late_horizon_ms
+            notes = notes.pruned(length_ms, horizon_ms, watermark_ms, waits=clock is not None)
         return {SLICES_KEY: notes.to_json(snapshot_id), **watermark_notes(head, watermark_ms)}
 
     def _is_complete(self, part: TimeSlice | None) -> bool:

@@ -11,13 +11,11 @@ from lakehouse_assets.model.errors import HandOverError
 from lakehouse_assets.model.ledger import LEDGER_KEY
 from lakehouse_assets.model.slice_notes import InputState
 from lakehouse_assets.model.slices import TimeSlice
-from lakehouse_assets.model.watermark import WATERMARK_KEY
 from lakehouse_assets.operations.frames import Relate, read_frame
 from lakehouse_assets.systems.catalog import find_table
 from lakehouse_assets.systems.pins import resolve_as_of
 from lakehouse_assets.systems.scanning import TableDataset
-from lakehouse_assets.systems.slice_inputs import describe_input
-from lakehouse_assets.systems.table_times import read_watermark
+from lakehouse_assets.systems.slice_inputs import describe_input, read_complete_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +42,7 @@ class TableView:
     @property
     def complete_until_ms(self) -> int | None:
         """Up to which event time its rows are all there, ms since 1970; None where nothing is known of that."""
-        if self._chosen is None:
-            return read_watermark(self.table)
-        snapshot = self.table.metadata.snapshot_by_id(self._chosen)
-        text = snapshot.summary.additional_properties.get(WATERMARK_KEY) if snapshot is not None and snapshot.summary else None
-        return int(text) if text is not None else None
+        return read_complete_until(self.table, self._chosen)
 
     @property
     def _chosen(self) -> int | None:

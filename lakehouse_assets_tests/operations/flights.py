@@ -9,6 +9,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 from pyiceberg.transforms import HourTransform
 
+from lakehouse_assets.model.slices import Every
 from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 from lakehouse_assets.operations.deriving_slices import run_sql
 from lakehouse_assets.operations.slice_writing import SliceReport
@@ -52,18 +53,19 @@ def make_sql(**parts: Any) -> SqlTableSpec:
     )
 
 
-def key(hour: int) -> str:
-    """Dagster's name of an hour."""
-    return f"{START + timedelta(hours=hour):%Y-%m-%d-%H:%M}"
+def key(hour: int, every: Every = "hour") -> str:
+    """Dagster's name of an hour, or of the day that begins with it."""
+    at = START + timedelta(hours=hour)
+    return f"{at:%Y-%m-%d-%H:%M}" if every == "hour" else f"{at:%Y-%m-%d}"
 
 
 def compute(catalog: Catalog, *hours: int, spec: SqlTableSpec | None = None) -> list[SliceReport]:
-    """Compute these hours, or with none the whole table."""
-    reports: list[SliceReport] = []
+    """Compute these hours, or the days that begin with them, or with none the whole table."""
+    spec, reports = spec or make_sql(), list[SliceReport]()
     run_sql(
         catalog,
-        spec or make_sql(),
-        [key(hour) for hour in hours] or [""],
+        spec,
+        [key(hour, spec.clock.every) for hour in hours] if spec.clock is not None else [""],
         run_id="run-1",
         stop=lambda: False,
         on_slice=lambda _, report: reports.append(report),

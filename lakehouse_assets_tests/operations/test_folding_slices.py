@@ -16,6 +16,7 @@ from lakehouse_assets_tests.operations.flights import (
     make_sql,
     read_delays,
 )
+from lakehouse_assets_tests.slices import START
 from lakehouse_assets_tests.upkeep.operations import maintain
 
 SQL = """
@@ -126,6 +127,17 @@ def test_another_query_or_inexact_sums_are_computed_whole(flights: FaultyCatalog
 
     assert "computed by another query" in changed.folding
     assert reports[1].folding == "computed whole: its sums hang on the order of numbers"
+
+
+def test_nothing_is_folded_into_an_hour_that_was_a_day(flights: FaultyCatalog) -> None:
+    sql = "SELECT $slice_start AS hour, carrier, count(*) AS flights FROM ods.flights GROUP BY ALL"
+    compute(flights, 0, spec=make_sql(sql=sql, incremental=True, partitions={"every": "day", "start": START}))
+    fly(flights, [(0.2, "AB", 3)])
+
+    (hourly,) = compute(flights, 0, spec=make_sql(sql=sql, incremental=True))
+
+    assert "computed by another query" in hourly.folding
+    assert read_delays(flights, COLUMNS[:3]) == [(0, "AB", 3), (0, "CD", 1)]
 
 
 @pytest.mark.parametrize("spec", [FOLDED, ADDED], ids=["folded", "added"])

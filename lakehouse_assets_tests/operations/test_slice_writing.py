@@ -17,6 +17,7 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.model.layout_spec import PartitionFieldSpec
 from lakehouse_assets.model.slice_notes import INPUTS_KEY, SLICE_KEY
+from lakehouse_assets.model.slices import SliceClock
 from lakehouse_assets.operations.slice_writing import read_notes, replace_slice
 from lakehouse_assets.systems.snapshots import list_live_files
 from lakehouse_assets.systems.table_times import read_table_times
@@ -176,6 +177,27 @@ def test_old_slices_are_forgotten_and_the_watermark_goes_on(catalog: FaultyCatal
     table = catalog.load_table(NAME)
     assert sorted(start for start in read_notes(table).slices if start is not None) == [ms(4), ms(5)]
     assert read_table_times(table).watermark_ms == ms(6)
+
+
+@pytest.mark.parametrize("clock", [DELAYS.clock, None], ids=["hours", "windows of any length"])
+def test_slices_with_which_no_watermark_goes_on_are_forgotten_behind_newer_ones(
+    catalog: FaultyCatalog, clock: SliceClock | None
+) -> None:
+    short = replace(DELAYS, clock=clock, late_horizon_ms=2 * 3_600_000)
+    for number in range(6):
+        put(catalog, number, rows_at(number, 1), derived=short, is_complete=False)
+
+    table = catalog.load_table(NAME)
+    assert sorted(start for start in read_notes(table).slices if start is not None) == [ms(3), ms(4), ms(5)]
+    assert read_table_times(table).watermark_ms is None
+
+
+def test_complete_slices_are_remembered_until_the_one_before_them_is_there(catalog: FaultyCatalog) -> None:
+    short = replace(DELAYS, late_horizon_ms=2 * 3_600_000)
+    for number in (1, 2, 3, 4, 5, 0):
+        put(catalog, number, rows_at(number, 1), derived=short)
+
+    assert read_table_times(catalog.load_table(NAME)).watermark_ms == ms(6)
 
 
 def test_after_a_rollback_nothing_is_known_and_older_inputs_may_come(catalog: FaultyCatalog) -> None:

@@ -270,6 +270,7 @@ def test_the_statement_may_come_from_the_standard_input(tmp_path: Path) -> None:
     assert call_lakehouse(tmp_path, "query", "-", "--json", input="SELECT 42 AS answer").stdout == '{"answer": 42}\n'
 
 
+@pytest.mark.slow
 def test_a_large_table_takes_little_memory_and_only_the_columns_asked_for(tmp_path: Path) -> None:
     wide = pa.table({"id": pa.array(range(200_000)), "text": pa.array([f"{i:0500}" for i in range(200_000)])})
     table = make_table(tmp_path, "ods.wide", *[wide] * 3)  # 300 MB of text, in files that compression makes small

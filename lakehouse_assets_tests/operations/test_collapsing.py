@@ -80,7 +80,7 @@ _VALUES = st.sampled_from(["1", "2", "3", _MISSING])
 _WRITTEN = st.one_of(st.builds(Change, _KEYS, _VALUES, _VALUES), st.builds(Change, _KEYS))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.lists(_WRITTEN, max_size=6), max_size=5), st.integers(1, 2000))
 def test_what_is_left_is_the_fold_however_it_is_cut_and_however_often_it_collapses(
     pieces: list[list[Change]], limit: int
@@ -139,7 +139,7 @@ def _moves(draw: st.DrawFn) -> tuple[dict[int, tuple[str, str]], list[Change], d
     return before, written, state
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(_moves(), st.integers(1, 2000), st.integers(1, 5), st.booleans())
 def test_rows_that_move_from_key_to_key_keep_their_values_however_they_are_cut_and_however_often_they_collapse(
     moves: tuple[dict[int, tuple[str, str]], list[Change], dict[int, tuple[str, str]]], limit: int, step: int, again: bool

@@ -70,8 +70,8 @@ def _with(delivery: Any, **parts: Any) -> dict[str, Any]:
 
 
 def full_hour() -> int:
-    """The end of the hour that runs."""
-    return (clock_ms() // HOUR_MS + 1) * HOUR_MS
+    """The end of the next hour: that of the hour that runs may be a moment away, and nothing idle by then."""
+    return (clock_ms() // HOUR_MS + 2) * HOUR_MS
 
 
 def test_a_topic_partition_that_falls_silent_lets_the_watermark_go_without_a_row(tmp_path: Path) -> None:

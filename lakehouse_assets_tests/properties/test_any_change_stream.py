@@ -381,7 +381,7 @@ def _seeds(count: int) -> list[int]:
 
 
 def test_any_change_stream_under_any_interleaving_folds_to_the_table(broker: Broker, tmp_path: Path) -> None:
-    for seed in _seeds(3):
+    for seed in _seeds(2):
         walk(broker, tmp_path, 14, seed)
 
 

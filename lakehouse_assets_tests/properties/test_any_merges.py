@@ -88,7 +88,7 @@ def _run(layout: list[str], events: list[tuple[str, Any, Any]]) -> None:
     merging.catalog.close()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(layout=LAYOUTS, events=st.lists(EVENTS, min_size=3, max_size=8))
 def test_a_table_is_the_fold_of_its_changes(layout: list[str], events: list[tuple[str, Any, Any]]) -> None:
     _run(layout, events)
@@ -98,7 +98,7 @@ HISTORIES = st.lists(st.tuples(st.sampled_from(range(5)), TEXTS, st.sampled_from
 READS = st.lists(st.tuples(st.sampled_from(list(MODES)), st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=8)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(history=HISTORIES, reads=READS)
 def test_of_two_logs_that_are_read_at_any_pace_the_newest_change_of_each_key_counts(
     history: list[tuple[int, str | None, int]], reads: list[tuple[str, int, int]]

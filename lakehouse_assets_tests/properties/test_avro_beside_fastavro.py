@@ -105,7 +105,7 @@ def damaged(body: bytes) -> st.SearchStrategy[bytes]:
     return flips | cuts | longer | st.binary(max_size=20)
 
 
-@settings(UNHURRIED, max_examples=300)
+@settings(UNHURRIED, max_examples=80)
 @given(st.lists(avro_types(), min_size=1, max_size=4), st.data())
 def test_damaged_bytes_cost_their_own_message_alone(fields: list[AvroType], data: st.DataObject) -> None:
     message = Message(fields)

@@ -18,11 +18,13 @@ from pathlib import Path
 
 from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
+from lakehouse_assets.operations.deriving_slices import run_sql
 from lakehouse_assets_tests import faults
 from lakehouse_assets_tests.broker import Broker
 from lakehouse_assets_tests.builders import make_systems
 from lakehouse_assets_tests.faults import Fault
-from lakehouse_assets_tests.operations.lake import Lake, clock_ms
+from lakehouse_assets_tests.operations.lake import Lake, clock_ms, never
 from lakehouse_assets_tests.upkeep.operations import maintain
 from lakehouse_assets_tests.waiting import wait_until
 
@@ -54,14 +56,14 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Order:
-    """What a process shall do: ingest, materialize the slices of `keys`, or an `operation` of maintenance.
+    """What a process shall do: ingest, materialize the slices of `keys`, compute them by SQL, or an `operation` of maintenance.
 
     `seen` takes the list of its effects, the folder `failures` the error of a run that can't just be tried again.
     """
 
     folder: Path
     servers: str
-    spec: TableSpec
+    spec: TableSpec | SqlTableSpec
     catalog: Mapping[str, str]
     keys: Sequence[str] = ()
     operation: str | None = None
@@ -137,17 +139,24 @@ def _work(order: Order) -> None:
 
 def _run(order: Order) -> None:
     systems = make_systems(order.folder, order.servers, **order.catalog)
-    lake = Lake(order.folder, Broker(order.servers), order.spec, systems, order.catalog)
-    if order.meeting is not None:
-        lake.around_first_commit(before=order.meeting.wait)
     faults.EFFECTS.arm(order.fault)
     try:
         if order.operation is not None:
             maintain(order.operation, systems.catalog, order.spec.table, now_ms=clock_ms)
-        elif order.keys:
-            lake.materialize(*order.keys)
+        elif isinstance(order.spec, SqlTableSpec):
+            hear = {"on_slice": lambda _key, _report: None, "on_retry": lambda _error, _seconds: None}
+            run_sql(systems.catalog, order.spec, order.keys, run_id=str(os.getpid()), stop=never, **hear)
         else:
-            lake.ingest()
+            _fill(Lake(order.folder, Broker(order.servers), order.spec, systems, order.catalog), order)
     finally:
         if order.seen is not None:
             order.seen.write_text("\n".join(faults.EFFECTS.seen))
+
+
+def _fill(lake: Lake, order: Order) -> None:
+    if order.meeting is not None:
+        lake.around_first_commit(before=order.meeting.wait)
+    if order.keys:
+        lake.materialize(*order.keys)
+    else:
+        lake.ingest()

@@ -16,6 +16,7 @@ from lakehouse_assets.model.errors import CatalogUnavailableError
 from lakehouse_assets.systems.catalog import load_table, open_catalog
 from lakehouse_assets_tests.soak.changes import read_places
 from lakehouse_assets_tests.soak.judging import judge_snapshot
+from lakehouse_assets_tests.soak.timed import Looks
 from lakehouse_assets_tests.soak.world import World
 
 _PAUSE_SECONDS = 0.2
@@ -44,7 +45,7 @@ def watching(world: World) -> Iterator[Reader]:
     """He reads until the block ends, through a connection of his own that nobody disturbs."""
     context = multiprocessing.get_context("spawn")
     over, notes = context.Event(), world.folder / "reader"
-    names = (world.table_name, world.topic, world.changing.calm.spec.table)
+    names = (world.table_name, world.topic, world.changing.calm.spec.table, world.timed.calm.spec.table)
     arguments = (dict(world.calm_catalog), *names, notes, over, os.getpid())
     process = context.Process(target=_read_on, args=arguments)
     process.start()
@@ -57,9 +58,17 @@ def watching(world: World) -> Iterator[Reader]:
 
 
 def _read_on(
-    properties: Mapping[str, str], name: str, topic: str, changing_name: str, notes: Path, over: Event, parent: int
+    properties: Mapping[str, str],
+    name: str,
+    topic: str,
+    changing_name: str,
+    timed_name: str,
+    notes: Path,
+    over: Event,
+    parent: int,
 ) -> None:
     catalog: Catalog | None = None
+    looks = Looks()
     with notes.open("w", buffering=1) as out:
         while not over.is_set() and os.getppid() == parent:
             try:
@@ -71,6 +80,10 @@ def _read_on(
                 changing = load_table(catalog, changing_name)
                 if changing is not None and changing.current_snapshot() is not None:
                     read_places(changing)
+                    out.write("good\n")
+                timed = load_table(catalog, timed_name)
+                if timed is not None and timed.current_snapshot() is not None:
+                    looks.look(timed)
                     out.write("good\n")
             except (CatalogUnavailableError, SQLAlchemyError):
                 pass  # the catalog is killed now and then

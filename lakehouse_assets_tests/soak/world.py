@@ -12,6 +12,8 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from lakehouse_assets.local.kafka import LocalKafka
+from lakehouse_assets.model.spec import TableSpec
+from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets_tests import judge
 from lakehouse_assets_tests.broker import Broker
@@ -30,6 +32,8 @@ from lakehouse_assets_tests.postgres import PostgresServer
 from lakehouse_assets_tests.proxy import FaultyProxy
 from lakehouse_assets_tests.soak.changes import PARTITIONS, SHORT_LIVED, ChangingTable
 from lakehouse_assets_tests.soak.judging import Rows, judge_against_topic, judge_snapshot
+from lakehouse_assets_tests.soak.timed import PARTITIONS as TIMED_PARTITIONS
+from lakehouse_assets_tests.soak.timed import TimedTable
 from lakehouse_assets_tests.upkeep.operations import OPERATIONS, maintain
 from lakehouse_assets_tests.upkeep.truth import age_files, assert_whole, stray_files
 from lakehouse_assets_tests.waiting import wait_until
@@ -48,6 +52,7 @@ STEPS = {
     "restart_broker": 1, "kill_broker": 1, "add_partition": 1, "roll_back": 2, "append_foreign": 3, "pause": 10,
     "produce_changes": 20, "ingest_changes": 20, "fold_hours_again": 6, "roll_back_changes": 2,
     "maintain": 20, "maintain_changes": 20,
+    "produce_timed": 30, "ingest_timed": 30, "roll_up": 20, "maintain_timed": 10, "pin": 2,
 }  # fmt: skip
 
 
@@ -58,9 +63,9 @@ def roll_back_by_chance(table: Table, rng: random.Random) -> None:
 
 @dataclass
 class World:
-    """Two topics and their tables, whose catalog is reached through a proxy by the runs, and directly by who judges.
+    """Three topics and their tables, whose catalog is reached through a proxy by the runs, and directly by who judges.
 
-    `changing` is the table that upserts; all else is of the one that appends.
+    `changing` is the table that upserts, `timed` the one whose rows have event times; all else is of the one that appends.
     """
 
     folder: Path
@@ -71,6 +76,7 @@ class World:
     calm: Lake
     begins_ms: list[int]
     changing: ChangingTable
+    timed: TimedTable
     partitions: int = 2
     good: Rows = field(default_factory=set)
     bad: Rows = field(default_factory=set)
@@ -79,7 +85,7 @@ class World:
 
     @classmethod
     def open(cls, folder: Path, kafka: LocalKafka, postgres: PostgresServer, proxy: FaultyProxy) -> "World":
-        """An empty topic, and no table yet."""
+        """Topics, and no table yet."""
         postgres.create_database("soak")
         broker = Broker(kafka.bootstrap_servers)
         spec = make_spec(broker.create_topic("soak", 2), properties=SHORT_LIVED)
@@ -91,7 +97,8 @@ class World:
         (folder / "failures").mkdir()
         begins_ms = [hours_ago(HOURS - 1 - i) for i in range(HOURS)]
         changing = ChangingTable.open(folder, broker, *lakes, begins_ms)
-        return cls(folder, kafka, postgres, proxy, *lakes, begins_ms, changing)
+        timed = TimedTable.open(folder, broker, *lakes)
+        return cls(folder, kafka, postgres, proxy, *lakes, begins_ms, changing, timed)
 
     @property
     def calm_catalog(self) -> Mapping[str, str]:
@@ -124,6 +131,7 @@ class World:
         """
         self._judge_failures()
         self.changing.judge()
+        self.timed.judge()
         table = self.table
         if table is None or table.current_snapshot() is None:
             return
@@ -164,11 +172,12 @@ class World:
                 into.setdefault(p, []).append(offset)
         foreign = len([p for p, _ in self.calm.positions() if p is None])
         self.calm.assert_holds(rows, foreign=foreign, bad=bad, lag=self.calm.lag())
-        folded, snapshots = self.changing.come_to_rest(), len(self.calm.table.snapshots())
+        others, snapshots = f"{self.changing.come_to_rest()}, {self.timed.come_to_rest()}", len(self.calm.table.snapshots())
         self._tidy_up()
         self.calm.assert_holds(rows, foreign=foreign, bad=bad, lag=self.calm.lag())
         self.changing.judge()
-        return f"every one of {len(self.good)} rows once, {len(self.bad)} in quarantine, {snapshots} snapshots; {folded}"
+        self.timed.judge_rest()
+        return f"every one of {len(self.good)} rows once, {len(self.bad)} in quarantine, {snapshots} snapshots; {others}"
 
     def _tidy_up(self) -> None:
         """All maintenance of all tables, long after the last run: nothing is left that nobody needs, and all else is there.
@@ -176,7 +185,7 @@ class World:
         Raises:
             AssertionError
         """
-        for table in (self.calm.table, self.calm.quarantine, self.changing.table):
+        for table in (self.calm.table, self.calm.quarantine, self.changing.table, *self.timed.tables):
             if table is None:
                 continue
             age_files(table, days=5)
@@ -249,9 +258,35 @@ class World:
     def maintain_changes(self, rng: random.Random) -> str | None:
         return self._maintain(self.changing.lake, self.changing.table, rng)
 
-    def _maintain(self, lake: Lake, table: Table | None, rng: random.Random) -> str | None:
+    def produce_timed(self, rng: random.Random) -> str:
+        return self.timed.produce(rng)
+
+    def ingest_timed(self, _: random.Random) -> str | None:
+        return self._start(Order.of(self.timed.lake))
+
+    def roll_up(self, rng: random.Random) -> str | None:
+        """What orchestration does where hours are complete, or have late rows."""
+        one = rng.choice(self.timed.roll_ups)
+        due = one.list_due(self.timed.list_complete())
+        said = self._start(replace(Order.of(self.timed.lake, *one.list_keys(due)), spec=one.spec)) if due else None
+        if said:
+            one.runs.append((self.runs[-1], due))
+        return f"{len(due)} hours of {one.spec.name} {said}" if said else None
+
+    def maintain_timed(self, rng: random.Random) -> str | None:
+        specs = (self.timed.lake.spec, *(one.spec for one in self.timed.roll_ups))
+        i = rng.randrange(len(specs))
+        return self._maintain(self.timed.lake, self.timed.tables[i], rng, specs[i])
+
+    def pin(self, _: random.Random) -> str | None:
+        return self.timed.pin()
+
+    def _maintain(
+        self, lake: Lake, table: Table | None, rng: random.Random, spec: TableSpec | SqlTableSpec | None = None
+    ) -> str | None:
         operation = rng.choice(list(OPERATIONS))
-        said = self._start(replace(Order.of(lake), operation=operation)) if table is not None else None
+        order = replace(Order.of(lake), operation=operation, spec=spec or lake.spec)
+        said = self._start(order) if table is not None else None
         return f"{operation} {said}" if said else None
 
     def roll_back_changes(self, rng: random.Random) -> str | None:
@@ -311,6 +346,7 @@ class World:
         self.kafka.start()
         self.lake.broker.await_leaders(self.topic, self.partitions)
         self.lake.broker.await_leaders(self.changing.lake.topic, PARTITIONS)
+        self.lake.broker.await_leaders(self.timed.lake.topic, TIMED_PARTITIONS)
         return "and start it"
 
     def add_partition(self, _: random.Random) -> str | None:

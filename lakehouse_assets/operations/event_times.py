@@ -18,11 +18,10 @@ from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.watermark import Arrivals, EventTimes, WatermarkMove
 from lakehouse_assets.operations.intake import Reading
-from lakehouse_assets.systems.catalog import catalog_errors
+from lakehouse_assets.systems.live_rows import readable
 from lakehouse_assets.systems.messages import MessageBatch
 from lakehouse_assets.systems.positions import rows_inside
 from lakehouse_assets.systems.schema import position_columns
-from lakehouse_assets.systems.snapshots import table_name
 
 _MS = timedelta(milliseconds=1)
 Times = npt.NDArray[np.int64]
@@ -54,7 +53,7 @@ def read_held_hours(spec: EventTimeSpec, table: Table, first_topic: str, ranges:
         row_filter=f"{columns.offset} >= {min(r.start for r in offsets)} and {columns.offset} < {max(r.stop for r in offsets)}",
         selected_fields=(*columns.names, KAFKA_TIMESTAMP, spec.column),
     )
-    with catalog_errors(table.catalog.name, f"read the hours of rows of {table_name(table)}"):
+    with readable(table):
         for batch in scan.to_arrow_batch_reader():
             rows = pa.Table.from_batches([batch.filter(pa.array(rows_inside(batch, columns, first_topic, ranges)))])
             stamps_ms = pc.fill_null(rows.column(KAFKA_TIMESTAMP).cast(pa.int64()), 0).to_numpy() // 1000

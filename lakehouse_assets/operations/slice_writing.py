@@ -157,9 +157,9 @@ def _stage(
     writer = build_writer(table, buffer_bytes)
     try:
         for batch in rows:
-            if within is not None and derived.column is not None:
-                _refuse_outside(derived.name, derived.column, within, batch)
             try:
+                if within is not None and derived.column is not None:
+                    _refuse_outside(derived.name, derived.column, within, batch)
                 writer.add(pa.Table.from_batches([batch]))
             except pa.ArrowInvalid as error:  # of a value that a narrower column does not hold, as nanoseconds in microseconds
                 raise ResultTypeError(derived.name, ", ".join(batch.schema.names), str(error), "CAST(...)") from error

@@ -5,22 +5,19 @@ its rows, rows without a Kafka position are never touched. Creates no snapshot.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from pyiceberg.conversions import from_bytes
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import IntegerType, LongType
 
-from lakehouse_assets.model.errors import CommitConflictError, StorageError
+from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.model.offsets import TopicPartition, TopicRanges
-from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.live_rows import read_live_rows, readable
 from lakehouse_assets.systems.parquet import StagingWriter
 from lakehouse_assets.systems.positions import Offsets, contains, read_offsets, rows_inside, split_by_log
 from lakehouse_assets.systems.schema import position_columns
@@ -56,7 +53,7 @@ class SliceFiles:
     def read_offsets(self, table: Table) -> dict[TopicPartition, Offsets]:
         """Offsets that the table holds inside the ranges, per topic partition, ascending."""
         found: dict[TopicPartition, list[Offsets]] = {}
-        with _readable(table):
+        with readable(table):
             for task in self._affected(table):
                 for log, offsets in self._positions(table, task).items():
                     found.setdefault(log, []).append(offsets[contains(self.ranges[log], offsets)])
@@ -64,11 +61,11 @@ class SliceFiles:
 
     def prepare(self, table: Table, writer: StagingWriter) -> None:
         """Write the rows that must remain of files partly inside the ranges."""
-        with _readable(table):
+        with readable(table):
             tasks = list(self._affected(table))
             for task in tasks:
                 if self._is_partly_inside(table, task):
-                    for batch in _read(table, task):
+                    for batch in read_live_rows(table, task):
                         writer.add(pa.Table.from_batches([self._remaining(table, batch)]))
             self._deletes = _delete_paths(table)
         self._rewritten = build_data_files(table, writer.finish())
@@ -90,7 +87,7 @@ class SliceFiles:
         Raises:
             CommitConflictError: other rows of the ranges came or went, or rows were deleted, since `prepare`.
         """
-        with _readable(table):
+        with readable(table):
             paths = frozenset(task.file.file_path for task in self._affected(table))
             deletes = _delete_paths(table)
         if paths != self._paths or deletes != self._deletes:
@@ -120,7 +117,7 @@ class SliceFiles:
         if path not in self._seen:
             columns = position_columns(table.schema())
             pieces: dict[TopicPartition, list[Offsets]] = {}
-            for batch in _read(table, task, *columns.names):
+            for batch in read_live_rows(table, task, *columns.names):
                 offsets = read_offsets(batch, columns)
                 for log, mine in split_by_log(batch, columns, self.first_topic):
                     pieces.setdefault(log, []).append(offsets[mine])
@@ -137,25 +134,8 @@ class SliceFiles:
         return rows.filter(pa.array(~rows_inside(rows, position_columns(table.schema()), self.first_topic, self.ranges)))
 
 
-@contextmanager
-def _readable(table: Table) -> Iterator[None]:
-    """Translate what PyIceberg raises of files that can't be read."""
-    name = table_name(table)
-    with catalog_errors(table.catalog.name, f"read the slice of {name}"):
-        try:
-            yield
-        except ValueError as error:  # PyIceberg's answer to equality deletes
-            raise StorageError(f"read the slice of {name} under", table.location(), str(error)) from error
-
-
 def _delete_paths(table: Table) -> frozenset[str]:
     return frozenset(entry.data_file.file_path for entry in list_live_files(table, ManifestContent.DELETES))
-
-
-def _read(table: Table, task: FileScanTask, *columns: str) -> Iterator[pa.RecordBatch]:
-    """Rows of one file, with its delete files applied, in the table's current schema."""
-    schema = table.schema().select(*columns) if columns else table.schema()
-    return ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_record_batches([task])
 
 
 def _bounds(file: DataFile, partition_id: int, offset_id: int) -> _Bounds:

@@ -4,8 +4,6 @@ Hides how such a slice is taken out of a table: files wholly inside it are dropp
 files partly inside are written again without its rows; rows without event time are never touched. Creates no snapshot.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,17 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.conversions import from_bytes
-from pyiceberg.expressions import AlwaysTrue, And, GreaterThanOrEqual, LessThan, Reference
+from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan, Reference
 from pyiceberg.expressions.literals import literal
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import PrimitiveType
 
-from lakehouse_assets.model.errors import CommitConflictError, StorageError
+from lakehouse_assets.model.errors import CommitConflictError
 from lakehouse_assets.model.slices import TimeSlice
-from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.datafiles import build_data_files
+from lakehouse_assets.systems.live_rows import read_live_rows, readable
 from lakehouse_assets.systems.parquet import StagingWriter
 from lakehouse_assets.systems.position_deletes import is_of_one_file
 from lakehouse_assets.systems.snapshots import Change, list_live_files, table_name
@@ -50,11 +47,11 @@ class TimeSliceFiles:
         Raises:
             StorageError: files could not be read or written.
         """
-        with _readable(table):
+        with readable(table):
             tasks = self._plan(table)
             for task in tasks:
                 if not self._is_wholly_inside(table, task.file):
-                    for batch in _read(table, task):
+                    for batch in read_live_rows(table, task):
                         inside = mark_inside(batch.column(self._column), self._within)
                         writer.add(pa.Table.from_batches([batch.filter(pa.array(~inside))]))
             self._paths = self._list_paths(table, tasks)
@@ -71,7 +68,7 @@ class TimeSliceFiles:
         Raises:
             CommitConflictError: rows of the slice came or went since `prepare`.
         """
-        with _readable(table):
+        with readable(table):
             paths = self._list_paths(table, self._plan(table))
         if paths != self._paths:
             raise CommitConflictError(table_name(table), "files that hold the slice changed while it was being replaced")
@@ -81,7 +78,7 @@ class TimeSliceFiles:
         """The data files that hold rows of the slice at a snapshot, and the deletes that are for them alone; of none, none."""
         if snapshot_id is None:
             return frozenset()
-        with _readable(table):
+        with readable(table):
             return self._list_paths(table, self._plan(table, snapshot_id))
 
     def _list_paths(self, table: Table, tasks: list[FileScanTask]) -> frozenset[str]:
@@ -102,7 +99,7 @@ class TimeSliceFiles:
         return [task for task in tasks if self._is_wholly_inside(table, task.file) or self._has_any(table, task)]
 
     def _has_any(self, table: Table, task: FileScanTask) -> bool:
-        return any(mark_inside(rows.column(0), self._within).any() for rows in _read(table, task, self._column))
+        return any(mark_inside(rows.column(0), self._within).any() for rows in read_live_rows(table, task, self._column))
 
     def _is_wholly_inside(self, table: Table, file: DataFile) -> bool:
         """As far as its bounds say."""
@@ -132,20 +129,3 @@ def mark_inside(times: pa.Array, within: TimeSlice) -> Mask:
         pc.greater_equal(times_us, within.start_ms * 1000), pc.less(times_us, within.stop_ms * 1000)
     )
     return np.asarray(pc.fill_null(inside, False), dtype=np.bool_)
-
-
-def _read(table: Table, task: FileScanTask, *columns: str) -> Iterator[pa.RecordBatch]:
-    """Rows of one file, with its delete files applied, in the table's current schema."""
-    schema = table.schema().select(*columns) if columns else table.schema()
-    return ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_record_batches([task])
-
-
-@contextmanager
-def _readable(table: Table) -> Iterator[None]:
-    """Translate what PyIceberg raises of files that can't be read."""
-    name = table_name(table)
-    with catalog_errors(table.catalog.name, f"read the slice of {name}"):
-        try:
-            yield
-        except ValueError as error:  # PyIceberg's answer to equality deletes
-            raise StorageError(f"read the slice of {name} under", table.location(), str(error)) from error

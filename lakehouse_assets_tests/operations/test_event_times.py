@@ -30,5 +30,5 @@ def test_a_file_that_can_t_be_read_is_an_error_of_storage(catalog: FaultyCatalog
     for task in table.scan().plan_files():
         Path(task.file.file_path.removeprefix("file://")).unlink()
 
-    with pytest.raises(StorageError, match=r"read the hours of rows of ods\.clicks"):
+    with pytest.raises(StorageError, match=r"read the slice of ods\.clicks"):
         read_held_hours(TIMES, table, "clicks", RANGES)

@@ -278,6 +278,8 @@ def test_a_column_of_event_time_must_be_there_and_a_timestamp(catalog: FaultyCat
 def test_a_value_that_would_be_cut_is_an_error(catalog: FaultyCatalog) -> None:
     with pytest.raises(ResultTypeError, match="would lose data"):
         put(catalog, 0, rows_at(0, 1, exact=pa.array([1], pa.timestamp("ns"))))
+    with pytest.raises(ResultTypeError, match="would lose data"):
+        put(catalog, 0, pa.table({"at": pa.array([ms(0) * 1_000_000 + 1], pa.timestamp("ns", "UTC"))}).to_reader())
 
 
 def test_a_table_that_is_filled_from_kafka_takes_no_slice(catalog: FaultyCatalog) -> None:

@@ -7,6 +7,7 @@ runs, so that `--help` answers at once.
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -98,11 +99,15 @@ def _run(parsed: argparse.Namespace) -> int:
     from lakehouse_assets.environment import Environment
 
     verb: Verb = parsed.verb
+    failed: int = getattr(verb, "FAILED", _FAILED)
     try:
         return verb.run(parsed, Environment.read())
     except LakehouseError as error:
         print(error, file=sys.stderr)
-        return _WRONG_CALL if isinstance(error, UnknownTableError) else _FAILED
+        return _WRONG_CALL if isinstance(error, UnknownTableError) else failed
+    except Exception:  # noqa: BLE001 - Python would end with 1, which is an answer of some verbs
+        traceback.print_exc()
+        return failed
 
 
 def _refuse_unknown(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

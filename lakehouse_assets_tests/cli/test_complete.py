@@ -161,3 +161,12 @@ def test_waiting_ends_with_1_when_its_time_is_over(catalog: Catalog, capsys: Out
     said = capsys.readouterr()
     assert said.err.count("not yet") == 1
     assert "not yet" in said.out
+
+
+def test_what_nobody_expected_ends_with_2_too_so_that_nobody_waits_for_it(
+    catalog: Catalog, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse_assets.operations.completeness.read_completeness", lambda *_: 1 / 0)
+
+    assert main(["complete", "ods.clicks", "2026-11-01T14"]) == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err

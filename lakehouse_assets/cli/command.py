@@ -92,22 +92,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _UNHEARD
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except Exception:  # noqa: BLE001 - Python would end with 1, which is an answer of some verbs
+        traceback.print_exc()
+        return _failure_of(parsed.verb)
     return code
+
+
+def _failure_of(verb: Verb) -> int:
+    return int(getattr(verb, "FAILED", _FAILED))
 
 
 def _run(parsed: argparse.Namespace) -> int:
     from lakehouse_assets.environment import Environment
 
     verb: Verb = parsed.verb
-    failed: int = getattr(verb, "FAILED", _FAILED)
     try:
         return verb.run(parsed, Environment.read())
     except LakehouseError as error:
         print(error, file=sys.stderr)
-        return _WRONG_CALL if isinstance(error, UnknownTableError) else failed
-    except Exception:  # noqa: BLE001 - Python would end with 1, which is an answer of some verbs
-        traceback.print_exc()
-        return failed
+        return _WRONG_CALL if isinstance(error, UnknownTableError) else _failure_of(verb)
 
 
 def _refuse_unknown(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

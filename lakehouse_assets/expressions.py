@@ -134,7 +134,7 @@ def sql_type(declared: DataType) -> str:
 
 
 def quote(name: str) -> str:
-    """A column's name as an SQL identifier."""
+    """A name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -27,6 +27,16 @@ from lakehouse_assets.systems.slice_files import SliceFiles
 HOUR_MS = 3_600_000
 TOPIC_ID = "topic-id-1"
 
+# A declaration of a table that is followed, but for its topic.
+FOLLOWED = """
+table: ods.clicks
+source: {{topic: {topic}}}
+commit_interval: 1s
+follow: true
+schema:
+  - {{name: id, type: long, required: true}}
+"""
+
 
 def make_spec(topic: str = "clicks", **parts: Any) -> TableSpec:
     """A declaration of `ods.clicks` with a long and a string. It commits sooner than people may ask for, so tests wait less.

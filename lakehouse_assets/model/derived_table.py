@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lakehouse_assets.model.completeness import DAY_MS
 from lakehouse_assets.model.layout_spec import PartitionFieldSpec
 from lakehouse_assets.model.slices import SliceClock
-
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class DerivedTable:
     partition_by: tuple[PartitionFieldSpec, ...] | None = None
     description: str = ""
     properties: Mapping[str, str] = field(default_factory=dict)
-    late_horizon_ms: int = _DAY_MS
+    late_horizon_ms: int = DAY_MS
 
     @property
     def layout(self) -> tuple[PartitionFieldSpec, ...]:

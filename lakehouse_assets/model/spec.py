@@ -48,6 +48,7 @@ from lakehouse_assets.model.columns import (
     TOPIC_COLUMNS,
 )
 from lakehouse_assets.model.declared import Declared
+from lakehouse_assets.model.declared_table import DeclaredTable
 from lakehouse_assets.model.event_time_spec import EventTimeSpec
 from lakehouse_assets.model.facts import read_facts
 from lakehouse_assets.model.layout_spec import PartitionField, PartitionFieldSpec, PartitionsSpec, begin_of
@@ -87,7 +88,7 @@ class ChecksSpec(Declared):
     )
 
 
-class TableSpec(Declared):
+class TableSpec(DeclaredTable):
     """An Iceberg table that is filled from a Kafka topic."""
 
     model_config = ConfigDict(
@@ -113,15 +114,6 @@ class TableSpec(Declared):
 
         def __init__(self, **parts: Any) -> None: ...
 
-    table: fields.TableName = Field(
-        description="namespace.name of the Iceberg table; the asset key is namespace/name."
-    )
-    description: str = Field(
-        default="", strict=True, description="What a row is, for those who find the table in the UI."
-    )
-    owners: tuple[fields.Owner, ...] = Field(
-        default=(), description="Who answers for the table: e-mail addresses, or team:name."
-    )
     source: SourceSpec = Field(description="Where the rows come from.")
     columns: tuple[ColumnSpec, ...] = Field(
         default=(),
@@ -344,16 +336,6 @@ class TableSpec(Declared):
     def follows_at(self, now: datetime) -> bool:
         """Whether a run that works at that time stays while the topic is hot."""
         return self.follow if isinstance(self.follow, bool) else self.follow.contains(now)
-
-    @property
-    def namespace(self) -> str:
-        """The part of `table` before the dot."""
-        return self.table.split(".")[0]
-
-    @property
-    def name(self) -> str:
-        """The part of `table` after the dot."""
-        return self.table.split(".")[1]
 
     @property
     def decoded_columns(self) -> tuple[ColumnSpec, ...]:

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from lakehouse_assets.model import fields
 from lakehouse_assets.model.declared import Declared
+from lakehouse_assets.model.declared_table import DeclaredTable
 from lakehouse_assets.model.derived_table import DerivedTable
 from lakehouse_assets.model.layout_spec import PartitionField, PartitionsSpec
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
@@ -50,20 +51,13 @@ class InputSpec(Declared):
     )
 
 
-class SqlTableSpec(Declared):
+class SqlTableSpec(DeclaredTable):
     """An Iceberg table that is computed from other tables by SQL."""
 
     if TYPE_CHECKING:
 
         def __init__(self, **parts: Any) -> None: ...
 
-    table: fields.TableName = Field(description="namespace.name of the Iceberg table; the asset key is namespace/name.")
-    description: str = Field(
-        default="", strict=True, description="What a row is, for those who find the table in the UI."
-    )
-    owners: tuple[fields.Owner, ...] = Field(
-        default=(), description="Who answers for the table: e-mail addresses, or team:name."
-    )
     sql: fields.Statement = Field(
         description="One query in DuckDB's dialect over tables named namespace.name; its rows are the table's. $slice_start "
         "and $slice_end are the bounds of the hour or day that is computed."
@@ -157,16 +151,6 @@ class SqlTableSpec(Declared):
     def maintained_tables(self) -> Mapping[str, MaintenanceSpec]:
         """How the table is looked after."""
         return {self.table: self.maintenance}
-
-    @property
-    def namespace(self) -> str:
-        """The part of `table` before the dot."""
-        return self.table.split(".")[0]
-
-    @property
-    def name(self) -> str:
-        """The part of `table` after the dot."""
-        return self.table.split(".")[1]
 
     def __hash__(self) -> int:
         return hash((self.table, self.sql))

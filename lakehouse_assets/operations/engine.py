@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
+from lakehouse_assets.expressions import quote
 from lakehouse_assets.model.errors import LakehouseError, QueryError
 from lakehouse_assets.systems.catalog import catalog_errors
 from lakehouse_assets.systems.scanning import TableDataset
@@ -59,8 +60,8 @@ def create_view(connection: duckdb.DuckDBPyConnection, namespace: str, name: str
     source = f"scan of {namespace}.{name}"
     connection.register(source, dataset)
     columns = ", ".join(_select(field) for field in dataset.schema)
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quote(namespace)}")
-    connection.execute(f"CREATE VIEW {_quote(namespace)}.{_quote(name)} AS SELECT {columns} FROM {_quote(source)}")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(namespace)}")
+    connection.execute(f"CREATE VIEW {quote(namespace)}.{quote(name)} AS SELECT {columns} FROM {quote(source)}")
 
 
 def _one_sentence(error: Exception) -> str:
@@ -69,7 +70,7 @@ def _one_sentence(error: Exception) -> str:
 
 
 def _select(field: pa.Field) -> str:
-    name = _quote(field.name)
+    name = quote(field.name)
     # Arrow finds no number below or above NaN, DuckDB finds all below it: such a condition must not be left to the scan, and
     # none on an expression is.
     return f"CASE WHEN {name} IS NULL THEN NULL ELSE {name} END AS {name}" if _has_floats(field.type) else name
@@ -77,7 +78,3 @@ def _select(field: pa.Field) -> str:
 
 def _has_floats(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or any(_has_floats(kind.field(i).type) for i in range(kind.num_fields))
-
-
-def _quote(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'

@@ -40,13 +40,13 @@ from lakehouse_assets.orchestration.names import (
 )
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.resources import LakehouseResource
+from lakehouse_assets.orchestration.slice_metadata import PARTITION_ROWS
 from lakehouse_assets.orchestration.stopping import stop_at_boundary
 
 if TYPE_CHECKING:
     from lakehouse_assets.operations.ingest import CommitReport
     from lakehouse_assets.operations.systems import Systems
 
-_PARTITION_ROWS = "dagster/partition_row_count"  # Dagster's own word; only a replaced slice is known as a whole
 
 
 class MaterializeConfig(dg.Config):
@@ -242,11 +242,11 @@ class _TableRun:
     def _describe_slice(self, key: str, report: "CommitReport | None") -> Metadata:
         if report is None:
             self._context.log.info(f"{key}: no message in Kafka, no row in the table")
-            return {_PARTITION_ROWS: dg.MetadataValue.int(0)}
+            return {PARTITION_ROWS: dg.MetadataValue.int(0)}
         self._context.log.info(f"{key}: {commit_line(report)}")
         self._report_quarantined(report)
         shown = commit_metadata(self._spec, report, report.row_count)
-        return {**shown, _PARTITION_ROWS: dg.MetadataValue.int(report.row_count)}
+        return {**shown, PARTITION_ROWS: dg.MetadataValue.int(report.row_count)}
 
     def _materialized(self, key: str, metadata: Metadata) -> None:
         self._context.log_event(dg.AssetMaterialization(table_key(self._spec), partition=key, metadata=metadata))

@@ -27,7 +27,7 @@ def ready(spec: TableSpec) -> str:
     return f"{spec.table}:ready"
 
 
-def table_key(spec: TableSpec) -> AssetKey:
+def table_key(spec: TableSpec | SqlTableSpec) -> AssetKey:
     """`namespace/name`."""
     return AssetKey([spec.namespace, spec.name])
 

@@ -8,7 +8,7 @@ import dagster as dg
 if TYPE_CHECKING:
     from lakehouse_assets.operations.slice_writing import SliceReport
 
-_PARTITION_ROWS = "dagster/partition_row_count"
+PARTITION_ROWS = "dagster/partition_row_count"  # Dagster's own word; only a replaced slice is known as a whole
 
 
 def slice_metadata(report: "SliceReport", partition_count: int = 1) -> Mapping[str, dg.MetadataValue[Any]]:
@@ -26,7 +26,7 @@ def slice_metadata(report: "SliceReport", partition_count: int = 1) -> Mapping[s
         found["event_time_watermark"] = dg.MetadataValue.timestamp(report.watermark_ms / 1000)
     if report.was_newer:
         return {**found, "left_as_it_was": dg.MetadataValue.text("it had been computed from newer inputs")}
-    rows = "rows_added" if report.is_addition else _PARTITION_ROWS if partition_count == 1 else "rows_of_all_partitions"
+    rows = "rows_added" if report.is_addition else PARTITION_ROWS if partition_count == 1 else "rows_of_all_partitions"
     return {
         **found,
         rows: dg.MetadataValue.int(report.row_count),

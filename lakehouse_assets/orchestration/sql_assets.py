@@ -13,7 +13,7 @@ from lakehouse_assets.model.errors import LakehouseError
 from lakehouse_assets.model.spec import TableSpec
 from lakehouse_assets.model.sql_table_spec import SqlTableSpec
 from lakehouse_assets.orchestration.conditions import hour_is_complete, on_update
-from lakehouse_assets.orchestration.names import IO_MANAGER, complete_key, definition_name
+from lakehouse_assets.orchestration.names import IO_MANAGER, complete_key, definition_name, table_key
 from lakehouse_assets.orchestration.partitions import build_partitions
 from lakehouse_assets.orchestration.plots import draw_bars
 from lakehouse_assets.orchestration.resources import LakehouseResource
@@ -40,7 +40,7 @@ def build_sql_assets(
 ) -> list[dg.AssetsDefinition]:
     """The assets of tables that are computed. `tables` are filled from Kafka; `others` are assets with slices of event time."""
     with_times = {table.table: complete_key(table.table) for table in tables if table.event_time is not None}
-    with_times |= {spec.table: dg.AssetKey([spec.namespace, spec.name]) for spec in specs if spec.event_time is not None}
+    with_times |= {spec.table: table_key(spec) for spec in specs if spec.event_time is not None}
     return [_build_asset(spec, _find_lineage(spec, with_times, others)) for spec in specs]
 
 
@@ -71,7 +71,7 @@ def _choose_condition(spec: SqlTableSpec, lineage: _Lineage) -> "dg.AutomationCo
 
 
 def _build_asset(spec: SqlTableSpec, lineage: _Lineage) -> dg.AssetsDefinition:
-    key = dg.AssetKey([spec.namespace, spec.name])
+    key = table_key(spec)
     condition = _choose_condition(spec, lineage)
     whole_mapping = dg.LastPartitionMapping() if spec.event_time is not None else None
 

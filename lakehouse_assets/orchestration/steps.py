@@ -30,6 +30,7 @@ class StepEngine:
 
     def relate(self, table: str, dataset: "TableDataset") -> "duckdb.DuckDBPyRelation":
         """A table as a relation that reads it when rows are asked for. SQL finds it as `namespace.name` too, the first time."""
+        from lakehouse_assets.expressions import quote
         from lakehouse_assets.operations.engine import create_view, open_engine
 
         if self._connection is None:
@@ -40,7 +41,7 @@ class StepEngine:
         self._shown[table] += 1
         view = name if self._shown[table] == 1 else f"{name} {self._shown[table]}"
         create_view(self._connection, namespace, view, dataset)
-        return self._connection.sql(f'SELECT * FROM "{namespace}"."{view}"')
+        return self._connection.sql(f"SELECT * FROM {quote(namespace)}.{quote(view)}")
 
 
 @dataclass(eq=False, slots=True)

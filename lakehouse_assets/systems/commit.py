@@ -39,7 +39,6 @@ from lakehouse_assets.model.errors import (
     LakehouseError,
     LedgerLostError,
     StaleOffsetsError,
-    TableDiffersError,
     TableMissingError,
     TableReplacedError,
     TopicReplacedError,
@@ -54,7 +53,7 @@ from lakehouse_assets.model.watermark import (
 )
 from lakehouse_assets.systems.catalog import catalog_errors, require_table
 from lakehouse_assets.systems.datafiles import refuse_other_base
-from lakehouse_assets.systems.history import read_ledger, read_promised_ledger
+from lakehouse_assets.systems.history import has_ledger, read_ledger, read_promised_ledger, refuse_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
 from lakehouse_assets.systems.schema import Base
 from lakehouse_assets.systems.snapshots import Change, SnapshotBuilder, table_name
@@ -230,7 +229,7 @@ class _Commit:
         if own is None:
             return None
         with catalog_errors(self.catalog.name, f"read the ledger of {self.name}"):
-            ledger = _own_ledger(table) if _has_ledger(table) or self.delivery.needs_ledger else Ledger({})
+            ledger = _own_ledger(table) if has_ledger(table) or self.delivery.needs_ledger else Ledger({})
             return self._land(table.metadata, ledger, own.manifest_list)
 
     def _try(self) -> Landed | None:
@@ -293,10 +292,10 @@ def _judge(name: str, table: Table, delivery: Delivery) -> Ledger | None:
     if metadata.table_uuid != delivery.base.table_uuid:
         raise TableReplacedError(name, str(delivery.base.table_uuid), str(metadata.table_uuid))
     refuse_other_base(table, [delivery.base])
-    if not delivery.needs_ledger and not _has_ledger(table):
+    if not delivery.needs_ledger and not has_ledger(table):
         return None
     if delivery.derives is not None:
-        raise TableDiffersError(name, ["it is filled from Kafka, so rows that are computed have no place in it"])
+        refuse_ledger(table)
     ledger, promised = read_ledger(table), read_promised_ledger(table)
     if ledger is None or promised is None:
         raise LedgerLostError(name, "it holds no ledger any more")

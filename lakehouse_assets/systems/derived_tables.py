@@ -12,8 +12,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import NestedField, TimestampType, TimestamptzType
 
 from lakehouse_assets.model.derived_table import DerivedTable
-from lakehouse_assets.model.errors import CommitConflictError, ResultTypeError, TableDiffersError
-from lakehouse_assets.model.ledger import LEDGER_KEY
+from lakehouse_assets.model.errors import CommitConflictError, ResultTypeError
 from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY
 from lakehouse_assets.systems.arrow_types import build_table_schema
 from lakehouse_assets.systems.catalog import (
@@ -24,6 +23,7 @@ from lakehouse_assets.systems.catalog import (
     refuse_misfit,
 )
 from lakehouse_assets.systems.evolution import Declared, is_widening, judge_fit
+from lakehouse_assets.systems.history import refuse_ledger
 from lakehouse_assets.systems.schema import TableShape, build_layout
 
 _ATTEMPTS = 20
@@ -44,8 +44,7 @@ def open_derived(catalog: Catalog, derived: DerivedTable, columns: pa.Schema) ->
         table = load_table(catalog, derived.name)
         if table is None:
             table = create_table(catalog, _build_shape(derived, schema, build_layout(derived.layout, schema)))
-        if LEDGER_KEY in table.properties:
-            raise TableDiffersError(derived.name, ["it is filled from Kafka, so rows that are computed have no place in it"])
+        refuse_ledger(table)
         fitting = Schema(*(_widen(field, table.schema()) for field in schema.fields))
         shape = _build_shape(derived, fitting, _choose_layout(derived, fitting, table))
         fit = judge_fit(shape, table, Declared.read(table))

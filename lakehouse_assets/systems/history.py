@@ -10,7 +10,12 @@ from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse_assets.model.errors import LedgerLostError, LedgerMissingError, TableReplacedError
+from lakehouse_assets.model.errors import (
+    LedgerLostError,
+    LedgerMissingError,
+    TableDiffersError,
+    TableReplacedError,
+)
 from lakehouse_assets.model.ledger import LEDGER_KEY, Ledger
 from lakehouse_assets.model.offsets import TopicPartition
 from lakehouse_assets.systems.positions import read_offsets, split_by_log
@@ -43,6 +48,21 @@ def read_ledger(table: Table) -> Ledger | None:
     if current is None:
         raise LedgerLostError(name, f"snapshot {ledger.snapshot_id} wrote the ledger, but the table has no snapshot now")
     return _ledger_of_ancestry(table, ledger, current)
+
+
+def has_ledger(table: Table) -> bool:
+    """Whether the table is filled from Kafka."""
+    return LEDGER_KEY in table.metadata.properties
+
+
+def refuse_ledger(table: Table) -> None:
+    """Raise where rows that are computed have no place.
+
+    Raises:
+        TableDiffersError: the table is filled from Kafka.
+    """
+    if has_ledger(table):
+        raise TableDiffersError(table_name(table), ["it is filled from Kafka, so rows that are computed have no place in it"])
 
 
 def read_promised_ledger(table: Table) -> Ledger | None:

@@ -22,20 +22,12 @@ from lakehouse_assets.operations.systems import open_environment
 from lakehouse_assets.systems.catalog import load_table
 from lakehouse_assets_tests import ports
 from lakehouse_assets_tests.broker import Broker
-from lakehouse_assets_tests.builders import make_message
+from lakehouse_assets_tests.builders import FOLLOWED, make_message
 from lakehouse_assets_tests.conftest import TopicFactory
 from lakehouse_assets_tests.waiting import wait_until
 
 pytestmark = [pytest.mark.platform, pytest.mark.slow, pytest.mark.xdist_group("make_dev"), pytest.mark.timeout(500)]
 
-DECLARATION = """
-table: ods.clicks
-source: {{topic: {topic}}}
-commit_interval: 1s
-follow: true
-schema:
-  - {{name: id, type: long, required: true}}
-"""
 _SECONDS = 120
 _RELOAD = 'mutation { reloadRepositoryLocation(repositoryLocationName: "lakehouse") { __typename } }'
 _TERMINATE = "mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"
@@ -105,7 +97,7 @@ def followed(
     name = topic()
     tables = tmp_path / "tables"
     tables.mkdir()
-    (tables / "clicks.yaml").write_text(DECLARATION.format(topic=name))
+    (tables / "clicks.yaml").write_text(FOLLOWED.format(topic=name))
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tables))

@@ -27,19 +27,11 @@ from lakehouse_assets.orchestration.resources import LakehouseResource
 from lakehouse_assets.orchestration.sensors import build_ingest_request
 from lakehouse_assets.reading import load_table
 from lakehouse_assets_tests.broker import Broker
-from lakehouse_assets_tests.builders import make_message, make_spec
+from lakehouse_assets_tests.builders import FOLLOWED, make_message, make_spec
 from lakehouse_assets_tests.conftest import TopicFactory
 from lakehouse_assets_tests.orchestration.test_runs import Platform
 from lakehouse_assets_tests.waiting import wait_until
 
-DECLARATION = """
-table: ods.clicks
-source: {{topic: {topic}}}
-commit_interval: 1s
-follow: true
-schema:
-  - {{name: id, type: long, required: true}}
-"""
 SPEC = make_spec(follow=True)
 
 
@@ -148,7 +140,7 @@ def clicks(topic: TopicFactory) -> str:
 def platform(kafka: LocalKafka, clicks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
     tables = tmp_path / "tables"
     tables.mkdir()
-    (tables / "clicks.yaml").write_text(DECLARATION.format(topic=clicks))
+    (tables / "clicks.yaml").write_text(FOLLOWED.format(topic=clicks))
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LAKEHOUSE_TABLES_DIR", str(tables))

@@ -98,8 +98,10 @@ def _sentence(found: "Completeness") -> str:
 
 
 def _name(found: "Completeness") -> str:
+    from lakehouse_assets.model.completeness import DAY_MS
+
     within = found.within
-    is_hour = within.stop_ms - within.start_ms < 24 * 3600 * 1000
+    is_hour = within.stop_ms - within.start_ms < DAY_MS
     return f"{within.start:%Y-%m-%dT%H}" if is_hour else f"{within.start:%Y-%m-%d}"
 
 

@@ -116,6 +116,11 @@ def lag_evaluation(spec: TableSpec, status: "TableStatus") -> dg.AssetCheckEvalu
     return _evaluation(spec, "lag", _lag(spec, status))
 
 
+def complete_evaluation(spec: TableSpec, table: "Table") -> dg.AssetCheckEvaluation:
+    """The `complete` check as the sensor records it, of a table that was loaded just now."""
+    return _evaluation(spec, "complete", complete_check.judge_slices(spec, table, int(time.time() * 1000)))
+
+
 _Verdict = tuple[bool, str, Mapping[str, dg.MetadataValue[Any]]]
 
 

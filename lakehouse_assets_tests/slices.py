@@ -43,7 +43,9 @@ def put(
     is_complete: bool = True,
 ) -> SliceReport:
     """Replace one hour."""
-    return replace_slice(catalog, derived, hour(number), rows, inputs or (state(1),), is_complete=is_complete)
+    within = hour(number)
+    until_ms = within.stop_ms if is_complete else None
+    return replace_slice(catalog, derived, within, rows, inputs or (state(1),), complete_until_ms=until_ms)
 
 
 def read(catalog: Catalog, name: str = NAME) -> list[tuple[float, int]]:

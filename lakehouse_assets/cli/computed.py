@@ -89,10 +89,10 @@ def plan_run(catalog: "Catalog", spec: "SqlTableSpec", within: "TimeSlice | None
 
     reads = [
         {
-            "table": one.state.table,
-            "snapshot_id": str(one.state.snapshot_id),
+            "table": one.whole.state.table,
+            "snapshot_id": str(one.whole.state.snapshot_id),
             "slice": one.is_sliced,
-            "complete": one.is_complete(within) if one.is_sliced and within is not None else None,
+            "complete": (one.whole.complete_until_ms or 0) >= within.stop_ms if one.is_sliced and within is not None else None,
         }
         for one in pin_inputs(catalog, spec).values()
     ]

@@ -12,45 +12,31 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.catalog import Catalog
-from pyiceberg.table import Table
 
 from lakehouse_assets.model.errors import LakehouseError, ResultTypeError
-from lakehouse_assets.model.slice_notes import InputState
 from lakehouse_assets.model.slices import EVENT_TIME_COLUMN_KEY, TimeSlice
-from lakehouse_assets.model.sql_table_spec import SqlTableSpec
+from lakehouse_assets.model.sql_table_spec import InputSpec, SqlTableSpec
 from lakehouse_assets.operations.engine import create_view, engine_errors, open_engine
 from lakehouse_assets.operations.folding_slices import Folding, code_of, fold_query, plan_folding
 from lakehouse_assets.operations.retrying import retry_transient
 from lakehouse_assets.operations.slice_writing import ADDED, FOLDED, SliceReport, replace_slice
+from lakehouse_assets.operations.table_views import TableView, find_complete_until, open_view
 from lakehouse_assets.statements import parse_statement
-from lakehouse_assets.systems.catalog import find_table
-from lakehouse_assets.systems.pins import resolve_as_of
 from lakehouse_assets.systems.scanning import TableDataset
-from lakehouse_assets.systems.slice_inputs import describe_input, read_complete_until
 
 _BATCH_ROWS = 20 * 2048  # of DuckDB's vectors
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """An input as it is read by one run: the table as it was loaded, at a snapshot."""
+    """An input as one run reads it: in one state, and for each slice whole or as that slice."""
 
-    table: Table
-    state: InputState
+    whole: TableView
     is_sliced: bool
 
-    def open(self, within: TimeSlice | None) -> TableDataset:
-        """Its rows, of a slice where it is read so."""
-        return TableDataset(self.table, self._chosen, within if self.is_sliced else None)
-
-    def is_complete(self, within: TimeSlice) -> bool:
-        """Whether all rows of a slice are in it."""
-        until_ms = read_complete_until(self.table, self._chosen)
-        return until_ms is not None and until_ms >= within.stop_ms
-
-    @property
-    def _chosen(self) -> int | None:
-        return self.state.snapshot_id if self.state.is_chosen else None
+    def view(self, within: TimeSlice | None) -> TableView:
+        """What is read of it for a slice."""
+        return replace(self.whole, within=within) if self.is_sliced else self.whole
 
 
 def run_sql(
@@ -88,15 +74,13 @@ def pin_inputs(catalog: Catalog, spec: SqlTableSpec) -> Mapping[str, Pinned]:
     Raises:
         UnknownTableError, SnapshotMissingError, CatalogUnavailableError, CatalogAccessError, StorageError
     """
-    return {name: _pin(find_table(catalog, name), spec, name) for name in parse_statement(spec.sql).tables}
+    return {name: _pin(catalog, spec, spec.input(name)) for name in parse_statement(spec.sql).tables}
 
 
-def _pin(table: Table, spec: SqlTableSpec, name: str) -> Pinned:
-    declared = spec.input(name)
-    has_times = spec.event_time is not None and EVENT_TIME_COLUMN_KEY in table.properties
-    chosen = resolve_as_of(table, declared.as_of) if declared.as_of is not None else None
-    state = describe_input(table, chosen, is_chosen=chosen is not None)
-    return Pinned(table, state, has_times and not declared.whole)
+def _pin(catalog: Catalog, spec: SqlTableSpec, declared: InputSpec) -> Pinned:
+    whole = open_view(catalog, declared.table, as_of=declared.as_of)
+    has_times = spec.event_time is not None and EVENT_TIME_COLUMN_KEY in whole.table.properties
+    return Pinned(whole, has_times and not declared.whole)
 
 
 class _Computing:
@@ -118,13 +102,11 @@ class _Computing:
         return report
 
     def _replace(self, pinned: Mapping[str, Pinned], within: TimeSlice | None) -> SliceReport:
-        datasets = {name: one.open(within) for name, one in pinned.items()}
-        inputs = [one.state for one in pinned.values()]
-        sliced = [one for one in pinned.values() if one.is_sliced]
-        complete = within is not None and bool(sliced) and all(one.is_complete(within) for one in sliced)
+        views = {name: one.view(within) for name, one in pinned.items()}
+        datasets = {name: view.open() for name, view in views.items()}
         write = partial(
-            replace_slice, self._catalog, self._spec.derived, within, is_complete=complete, run_id=self._run_id,
-            code=code_of(self._spec), inputs=inputs,
+            replace_slice, self._catalog, self._spec.derived, within, inputs=[view.state for view in views.values()],
+            complete_until_ms=find_complete_until(list(views.values())), run_id=self._run_id, code=code_of(self._spec),
         )  # fmt: skip
         why_not = ""
         if self._spec.incremental and within is not None:
@@ -140,8 +122,8 @@ class _Computing:
     def _plan_folding(self, pinned: Mapping[str, Pinned], within: TimeSlice) -> Folding | str:
         (one,) = pinned.values()
         if not one.is_sliced:
-            return f"{one.state.table} does not say when its rows happened"
-        return plan_folding(self._catalog, self._spec, self._statement, one.table, one.state, within)
+            return f"{one.whole.state.table} does not say when its rows happened"
+        return plan_folding(self._catalog, self._spec, self._statement, one.whole.table, one.whole.state, within)
 
     def _fold(
         self, pinned: Mapping[str, Pinned], folding: Folding, within: TimeSlice, write: Callable[..., SliceReport]

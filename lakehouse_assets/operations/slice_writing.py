@@ -103,8 +103,7 @@ def replace_slice(
     rows: pa.RecordBatchReader,
     inputs: Sequence[InputState],
     *,
-    is_complete: bool,
-    complete_until_ms: int | None = None,
+    complete_until_ms: int | None,
     run_id: str = "",
     buffer_bytes: int = BUFFER_BYTES,
     code: str = "",
@@ -112,9 +111,9 @@ def replace_slice(
 ) -> SliceReport:
     """Put `rows` in the place of those of a slice, or of the whole table without `within`. Columns are matched by name.
 
-    The table is created with the first rows, and gets columns that are new. `is_complete`: the inputs were, up to the slice's
-    end; or, of several slices in a row that are replaced as one, those were that end by `complete_until_ms`. `code` is noted:
-    only to rows of the same code may others be added. Safe to repeat, and beside any other writer.
+    The table is created with the first rows, and gets columns that are new. `complete_until_ms`: up to which event time all
+    inputs were complete; None where nothing is known of that. `code` is noted: only to rows of the same code may others be
+    added. Safe to repeat, and beside any other writer.
 
     Raises:
         RowsOutsideSliceError: of `rows`; nothing is written.
@@ -125,7 +124,7 @@ def replace_slice(
     """
     table = open_derived(catalog, derived, rows.schema)
     taken = TimeSliceFiles(derived.column, within)
-    writing = _SliceWriting(derived, within, inputs, is_complete, complete_until_ms, code, addition, taken)
+    writing = _SliceWriting(derived, within, inputs, complete_until_ms, code, addition, taken)
     if not writing.may_replace(table):
         return writing.report_nothing(table)
     files = _stage(table, derived, within, rows, buffer_bytes)
@@ -182,7 +181,6 @@ class _SliceWriting:
     derived: DerivedTable
     within: TimeSlice | None
     inputs: Sequence[InputState]
-    is_complete: bool
     complete_until_ms: int | None
     code: str
     addition: Addition | None
@@ -242,8 +240,7 @@ class _SliceWriting:
         return {SLICES_KEY: notes.to_json(snapshot_id), **watermark_notes(head, watermark_ms)}
 
     def _is_complete(self, part: TimeSlice | None) -> bool:
-        until_ms = self.complete_until_ms
-        return self.is_complete or (part is not None and until_ms is not None and part.stop_ms <= until_ms)
+        return part is not None and self.complete_until_ms is not None and part.stop_ms <= self.complete_until_ms
 
     def summary(self, run_id: str) -> dict[str, str]:
         read = {it.table: it.snapshot_id for it in self.inputs}
@@ -258,7 +255,7 @@ class _SliceWriting:
             landed.snapshot_id,
             sum(file.record_count for file in files),
             self.inputs,
-            self.is_complete,
+            self._is_complete(self.within),
             int(metadata.properties[WATERMARK_KEY]) if WATERMARK_KEY in metadata.properties else None,
             read_totals(metadata.snapshot_by_id(landed.snapshot_id)).live_rows,
             len(files),
@@ -271,6 +268,6 @@ class _SliceWriting:
     def report_nothing(self, table: Table) -> SliceReport:
         total = read_totals(table.metadata.current_snapshot()).live_rows
         return SliceReport(
-            self.derived.name, self.within, None, 0, self.inputs, self.is_complete, read_watermark(table), total,
+            self.derived.name, self.within, None, 0, self.inputs, self._is_complete(self.within), read_watermark(table), total,
             location=table.location(),
         )  # fmt: skip

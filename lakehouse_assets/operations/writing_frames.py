@@ -10,7 +10,7 @@ from lakehouse_assets.model.derived_table import DerivedTable
 from lakehouse_assets.model.slices import TimeSlice
 from lakehouse_assets.operations.frames import fit_to, open_frame
 from lakehouse_assets.operations.slice_writing import SliceReport, replace_slice
-from lakehouse_assets.operations.table_views import TableView
+from lakehouse_assets.operations.table_views import TableView, find_complete_until
 from lakehouse_assets.systems.catalog import load_table
 
 
@@ -35,15 +35,7 @@ def write_frame(
     table = load_table(catalog, derived.name)
     if table is not None:
         rows = fit_to(rows, schema_to_pyarrow(table.schema(), include_field_ids=False))
-    until_ms = _complete_until_ms([view for view in views if view.within is not None])
-    is_complete = within is not None and until_ms is not None and until_ms >= within.stop_ms
     inputs = [view.state for view in views]
     return replace_slice(
-        catalog, derived, within, rows, inputs, is_complete=is_complete, complete_until_ms=until_ms, run_id=run_id
+        catalog, derived, within, rows, inputs, complete_until_ms=find_complete_until(views), run_id=run_id
     )
-
-
-def _complete_until_ms(sliced: Sequence[TableView]) -> int | None:
-    """Up to which event time all of them are; None where one says nothing, or there is none."""
-    known = [until_ms for view in sliced if (until_ms := view.complete_until_ms) is not None]
-    return min(known) if known and len(known) == len(sliced) else None

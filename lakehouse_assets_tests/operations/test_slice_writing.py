@@ -60,7 +60,7 @@ def test_rows_of_other_slices_stay_whatever_the_layout(catalog: FaultyCatalog, d
     assert isinstance(derived, type(DELAYS))
     whole_day = hour(0).start_ms, hour(24).start_ms
     rows = rows_at([0, 1, 1.999, 2, 23.5], 0, 10, 19, 20, 235)
-    replace_slice(catalog, derived, type(hour(0))(*whole_day), rows, [state(1)], is_complete=False)
+    replace_slice(catalog, derived, type(hour(0))(*whole_day), rows, [state(1)], complete_until_ms=None)
 
     put(catalog, 1, rows_at(1.25, 12), derived=derived)
 
@@ -97,7 +97,7 @@ def test_a_row_outside_its_slice_is_an_error_and_nothing_is_written(catalog: Fau
     with pytest.raises(RowsOutsideSliceError, match="at = None"):
         replace_slice(
             catalog, DELAYS, hour(1), pa.table({"at": pa.array([None], pa.timestamp("us", "UTC"))}).to_reader(), [],
-            is_complete=True,
+            complete_until_ms=hour(1).stop_ms,
         )  # fmt: skip
 
     assert read(catalog) == [(0, 1)]
@@ -292,15 +292,15 @@ def test_a_table_that_is_filled_from_kafka_takes_no_slice(catalog: FaultyCatalog
 def test_without_a_slice_the_table_is_replaced_as_a_whole(catalog: FaultyCatalog) -> None:
     whole = replace(DELAYS, column=None, clock=None)
     for number in (1, 2):
-        replace_slice(catalog, whole, None, rows_at([0, 30], number, number), [state(number)], is_complete=True)
+        replace_slice(catalog, whole, None, rows_at([0, 30], number, number), [state(number)], complete_until_ms=None)
     delete_rows(catalog, NAME, "number", [2])
 
-    report = replace_slice(catalog, whole, None, rows_at(5, 3), [state(3)], is_complete=True)
+    report = replace_slice(catalog, whole, None, rows_at(5, 3), [state(3)], complete_until_ms=None)
 
     assert read(catalog) == [(5, 3)]
     assert len(list(list_live_files(catalog.load_table(NAME)))) == 1
     assert report.total_rows == 1
-    assert replace_slice(catalog, whole, None, rows_at(5, 2), [state(2)], is_complete=True).was_newer
+    assert replace_slice(catalog, whole, None, rows_at(5, 2), [state(2)], complete_until_ms=None).was_newer
 
 
 def test_a_commit_whose_answer_was_lost_is_not_repeated(catalog: FaultyCatalog) -> None:

@@ -106,7 +106,7 @@ def _report(context: dg.SensorEvaluationContext, standings: Sequence[_Standing])
         is_known = before.get("slices") == standing.seen
         due = [] if is_known else list(islice(standing.list_due(context.instance), room + 1))
         events += due[:room]
-        check, has_changed = standing.check, before.get("passed") != standing.check.passed
+        check, has_changed = standing.check, before.get("passed", True) != standing.check.passed
         # A run of ingestion records its checks itself; the UI would take this one for outdated with the next commit.
         if has_changed or (due and find_unfinished(context.instance, standing.spec) is None):
             checks.append(check)

@@ -13,6 +13,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import StringType
 
+from lakehouse_assets.model.errors import LedgerLostError
 from lakehouse_assets.model.maintenance import MaintenanceReport
 from lakehouse_assets.systems.history import read_ledger
 from lakehouse_assets.systems.snapshots import list_live_files
@@ -64,6 +65,7 @@ class Ground:
     on_branch: set[int] = field(default_factory=set)
     times: Times = field(default_factory=Times)
     _seen: dict[tuple[int, int], Rows] = field(default_factory=dict)
+    was_cut_by_others: bool = False  # by somebody's expiry, which knows nothing of ledgers
 
     @classmethod
     def open(cls, folder: Path, seed: int = 0, **declared: object) -> "Ground":
@@ -269,7 +271,7 @@ class Ground:
             rows = self._read(table, snapshot)
             if (moment := self.heads.get(snapshot.snapshot_id)) is not None:
                 assert rows == moment.sorted(), f"snapshot {snapshot.snapshot_id} changed"
-                self._judge_ledger(_rolled_back(table, snapshot.snapshot_id), moment)
+                self._judge_rollback(_rolled_back(table, snapshot.snapshot_id), moment)
         assert_replaced_purely(table, self._known_rows)
         assert {name: ref.snapshot_id for name, ref in table.refs().items() if name in self.tags} == self.tags
         if "side" in table.refs():
@@ -288,6 +290,13 @@ class Ground:
             return moment.sorted()
         snapshot = self.table.metadata.snapshot_by_id(snapshot_id)
         return self._read(self.table, snapshot) if snapshot is not None else None
+
+    def _judge_rollback(self, table: Table, moment: Moment) -> None:
+        """The ledger is found after a rollback too. Where others cut history, it may be refused, but never be a wrong one."""
+        try:
+            self._judge_ledger(table, moment)
+        except LedgerLostError:
+            assert self.was_cut_by_others
 
     def _judge_ledger(self, table: Table, moment: Moment) -> None:
         """Each commit of ours brings one offset."""

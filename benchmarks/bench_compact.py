@@ -1,11 +1,12 @@
 """Compaction of 200 and of 1,000 small files of clicks: ours beside a plain rewrite by PyIceberg, and Spark's.
 
-    python -m benchmarks.bench_compact [--files 200 --files 1000] [--rounds 3] [--codec snappy] [--spark]
+    python -m benchmarks.bench_compact [--files 200 --files 1000] [--rounds 3] [--codec snappy] [--writer pyiceberg] [--spark]
 
-12 columns and 5,000 rows a file, a commit for each file, in zstd or the codec asked for; what is written is zstd always.
+12 columns and 5,000 rows a file, a commit for each file, in zstd or the codec asked for; what is written is zstd always. The
+small files are written as ingestion does, or as PyIceberg's `append` does, whose files of the same rows are larger.
 Every contender is a process of its own and gets the same files in the same places; its time is that of the work, the commit
-included, its peak that of the process. Megabytes are those of the small files. Spark's session is warm: it compacted another
-table before.
+included, its peak that of the process. Megabytes are those of the small files. Spark's session is up and has read a table, or
+has compacted one before, so that Java has compiled all that it needs.
 """
 
 import argparse
@@ -23,6 +24,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.json as pj
 from pyiceberg.catalog import Catalog
+from pyiceberg.io.pyarrow import _dataframe_to_data_files
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
 
 from benchmarks.clicks import SCHEMA, generate_clicks
 from lakehouse_assets.model.ledger import Ledger
@@ -66,6 +70,10 @@ CONTENDERS: dict[str, Callable[[Catalog, str], None]] = {
     "ours, sorted": compact_sorted,
     "PyIceberg overwrite": compact_pyiceberg,
 }
+SPARK = {
+    "Spark, first table": False,
+    "Spark, next table": True,
+}  # whether the session has compacted another one before
 
 
 def main() -> None:
@@ -75,6 +83,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", action="append", choices=CONTENDERS)
     parser.add_argument("--codec", default="zstd", help="of the small files")
+    parser.add_argument("--writer", default="ours", choices=["ours", "pyiceberg"], help="of the small files")
     parser.add_argument("--spark", action="store_true")
     parser.add_argument("--child", nargs=2)
     arguments = parser.parse_args()
@@ -83,24 +92,25 @@ def main() -> None:
         return
     for files in arguments.files or [200, 1000]:
         with tempfile.TemporaryDirectory() as folder:
-            contenders = arguments.only or list(CONTENDERS)
-            _compare(
-                Path(folder), files, arguments.rounds, contenders, codec=arguments.codec, with_spark=arguments.spark
+            contenders = list(arguments.only or CONTENDERS)
+            catalog = _open(Path(folder))
+            size_mb = _fill(catalog, NAME, files, arguments.codec, arguments.writer) / 1e6
+            if arguments.spark:
+                contenders += SPARK
+                _fill(catalog, WARM, _WARM_FILES, arguments.codec, arguments.writer)
+            catalog.close()
+            print(
+                f"{files} files, {size_mb:.0f} MB ({arguments.codec} by {arguments.writer}), {files * ROWS_PER_FILE:,} rows"
             )
+            _compare(Path(folder), size_mb, arguments.rounds, contenders)
 
 
-def _compare(folder: Path, files: int, rounds: int, contenders: list[str], *, codec: str, with_spark: bool) -> None:
-    catalog = _open(folder)
-    size_mb = _fill(catalog, NAME, files, codec) / 1e6
-    if with_spark:
-        _fill(catalog, WARM, _WARM_FILES, codec)
-    catalog.close()
+def _compare(folder: Path, size_mb: float, rounds: int, contenders: list[str]) -> None:
     pristine = folder.with_name(f"{folder.name}-pristine")
     shutil.copytree(folder, pristine)
-    print(f"{files} files, {size_mb:.0f} MB ({codec}), {files * ROWS_PER_FILE:,} rows")
     print(f"{'':24}{'work s':>8}{'MB/s':>8}{'whole s':>9}{'CPU s':>8}{'peak MB':>9}{'files':>7}")
     try:
-        for name in [*contenders, *(["Spark"] if with_spark else [])]:
+        for name in contenders:
             found = [_measure(folder, pristine, name) for _ in range(rounds)]
             best = min(found, key=lambda one: one["seconds"])
             peak = max(one["peak_mb"] for one in found)
@@ -126,7 +136,10 @@ def _run_child(contender: str, folder: str) -> None:
     """One contender in this process; prints its figures."""
     catalog = _open(Path(folder))
     rows = _count_rows(catalog)
-    figures = _run_spark(Path(folder)) if contender == "Spark" else _run(CONTENDERS[contender], catalog)
+    if contender in SPARK:
+        figures = _run_spark(Path(folder), has_compacted=SPARK[contender])
+    else:
+        figures = _run(CONTENDERS[contender], catalog)
     assert _count_rows(catalog) == rows
     files = len(catalog.load_table(NAME).inspect.data_files())
     print(json.dumps({**figures, "files": files}))
@@ -140,11 +153,11 @@ def _run(compact: Callable[[Catalog, str], None], catalog: Catalog) -> dict[str,
     return {"seconds": seconds, "cpu": time.process_time() - cpu, "peak_mb": peak}
 
 
-def _run_spark(folder: Path) -> dict[str, float]:
+def _run_spark(folder: Path, *, has_compacted: bool) -> dict[str, float]:
     statement = "CALL lakehouse.system.rewrite_data_files(table => '{}')"
     with Spark(folder, for_speed=True) as spark:
         session = spark.open(folder)
-        session.query(statement.format(WARM), WARM)
+        session.query(statement.format(WARM) if has_compacted else "SELECT count(*) FROM {table}", WARM)
         began = time.perf_counter()
         session.query(statement.format(NAME), NAME)
         seconds = time.perf_counter() - began
@@ -153,7 +166,11 @@ def _run_spark(folder: Path) -> dict[str, float]:
 
 
 def _open(folder: Path) -> Catalog:
-    properties = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+    properties = {
+        "type": "sql",
+        "uri": f"sqlite:///{folder}/catalog.db",
+        "warehouse": f"file://{folder}/warehouse",
+    }
     return open_catalog("lakehouse", properties)
 
 
@@ -161,7 +178,7 @@ def _count_rows(catalog: Catalog) -> int:
     return catalog.load_table(NAME).scan().count()
 
 
-def _fill(catalog: Catalog, name: str, files: int, codec: str) -> int:
+def _fill(catalog: Catalog, name: str, files: int, codec: str, writer: str) -> int:
     """A table of so many files; their bytes."""
     spec = TableSpec(table=name, source={"topic": "clicks"}, schema=SCHEMA, properties={_CODEC: codec})
     ensure_table(catalog, TableShape.declared(spec), lambda: Ledger({"clicks": "id"}))
@@ -173,15 +190,30 @@ def _fill(catalog: Catalog, name: str, files: int, codec: str) -> int:
     for number in range(files):
         table = catalog.load_table(name)
         first = number * ROWS_PER_FILE
-        writer = build_writer(table, spec.buffer_size)
-        writer.add(_complete(clicks.slice(first % clicks.num_rows, ROWS_PER_FILE), first, table.schema().as_arrow()))
-        described = build_data_files(table, writer.finish())
-        writer.abandon()
+        rows = _complete(
+            clicks.slice(first % clicks.num_rows, ROWS_PER_FILE), first, table.schema().as_arrow()
+        )
+        described = _write(table, rows) if writer == "ours" else _write_as_pyiceberg(table, rows)
         size_bytes += sum(file.file_size_in_bytes for file in described)
         publish(catalog, name, Delivery({}, NO_OFFSETS, described, {}, {}, Base.of(table)))
     with catalog.load_table(name).transaction() as change:
         change.set_properties({_CODEC: "zstd"})
     return size_bytes
+
+
+def _write(table: Table, rows: pa.Table) -> list[DataFile]:
+    writer = build_writer(table, rows.nbytes)
+    writer.add(rows)
+    described = build_data_files(table, writer.finish())
+    writer.abandon()
+    return described
+
+
+def _write_as_pyiceberg(table: Table, rows: pa.Table) -> list[DataFile]:
+    described = list(_dataframe_to_data_files(table.metadata, rows, table.io))
+    for file in described:
+        file.spec_id = table.spec().spec_id  # which its own commits find out
+    return described
 
 
 def _complete(rows: pa.Table, first: int, schema: pa.Schema) -> pa.Table:
@@ -191,7 +223,7 @@ def _complete(rows: pa.Table, first: int, schema: pa.Schema) -> pa.Table:
     for field in schema:
         if field.name not in rows.column_names:
             rows = rows.append_column(field.name, given.get(field.name, pa.nulls(rows.num_rows, field.type)))
-    return rows
+    return rows.select(schema.names).cast(schema)
 
 
 if __name__ == "__main__":

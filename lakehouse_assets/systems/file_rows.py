@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.exceptions import ResolveError
+from pyiceberg.io import InputStream
 from pyiceberg.io.pyarrow import (
     _get_column_projection_values,
     _to_requested_schema,
@@ -45,44 +46,48 @@ def read_rows(
     cache: FileCache,
     choose: RowGroups = all_row_groups,
     batch_rows: int = BATCH_ROWS,
+    content: bytes | None = None,
+    use_threads: bool = True,
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches of `columns`, a part of the table's schema, each with the position of its first row.
 
-    `choose` answers which row groups are read; it is given the footer and the file's own schema.
+    `choose` answers which row groups are read; it is given the footer and the file's own schema. `content` is the whole file,
+    where it was fetched. With `use_threads` columns are decoded beside each other, which only costs whoever reads several files
+    at once.
 
     Raises:
         StorageError: what stands in the file is not what the table's schema says.
     """
     try:
-        yield from _read(table, file, columns, cache, choose, batch_rows)
+        with table.io.new_input(file.file_path).open() if content is None else pa.BufferReader(content) as stream:
+            parquet, own = _open(table, file, stream, cache)
+            projection = own.project(columns)
+            absent = _get_column_projection_values(
+                file, columns, table.metadata.schema(), table.metadata.specs().get(file.spec_id), own.schema.field_ids
+            )
+            starts = row_group_starts(parquet.metadata)
+            for group in choose(parquet.metadata, own.schema):
+                first = int(starts[group])
+                batches = parquet.iter_batches(batch_rows, [group], columns=projection.names, use_threads=use_threads)
+                for batch in batches:
+                    yield first, projection.apply(batch, absent)
+                    first += batch.num_rows
     except (ResolveError, ValueError) as error:  # Arrow's and PyIceberg's answers
         raise StorageError("read the data file", file.file_path, str(error)) from error
 
 
-def _read(
-    table: Table, file: DataFile, columns: Schema, cache: FileCache, choose: RowGroups, batch_rows: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _open(table: Table, file: DataFile, stream: InputStream, cache: FileCache) -> tuple[pq.ParquetFile, "_FileSchema"]:
+    """The file, and what its columns are in the table; both without reading its footer twice."""
     metadata = table.metadata
-    with table.io.new_input(file.file_path).open() as stream:
 
-        def read_footer() -> tuple[pq.FileMetaData, _FileSchema]:
-            footer = pq.read_metadata(stream)
-            arrow = footer.schema.to_arrow_schema().serialize().to_pybytes()
-            return footer, _read_schema(arrow, metadata.properties.get(_NAME_MAPPING))
+    def read_footer() -> tuple[pq.FileMetaData, _FileSchema]:
+        footer = pq.read_metadata(stream)
+        arrow = footer.schema.to_arrow_schema().serialize().to_pybytes()
+        return footer, _read_schema(arrow, metadata.properties.get(_NAME_MAPPING))
 
-        name = ("footer", file.file_path, str(metadata.current_schema_id))  # what a name mapping says may change with a schema
-        footer, own = cache.load(name, read_footer, lambda read: 4 * read[0].serialized_size)
-        parquet = pq.ParquetFile(stream, metadata=footer, pre_buffer=True)
-        projection = own.project(columns)
-        absent = _get_column_projection_values(
-            file, columns, metadata.schema(), metadata.specs().get(file.spec_id), own.schema.field_ids
-        )
-        starts = row_group_starts(footer)
-        for group in choose(footer, own.schema):
-            first = int(starts[group])
-            for batch in parquet.iter_batches(batch_rows, row_groups=[group], columns=projection.names):
-                yield first, projection.apply(batch, absent)
-                first += batch.num_rows
+    name = ("footer", file.file_path, str(metadata.current_schema_id))  # what a name mapping says may change with a schema
+    footer, own = cache.load(name, read_footer, lambda read: 4 * read[0].serialized_size)
+    return pq.ParquetFile(stream, metadata=footer, pre_buffer=True), own
 
 
 class _Projection:

@@ -22,7 +22,7 @@ from lakehouse_assets.model.errors import StorageError
 from lakehouse_assets.systems.partitioning import Partitioner, PartitionValues
 from lakehouse_assets.systems.schema import Base, build_file_schema
 
-ROW_GROUP_ROWS = 256 * 1024  # measured: 64 k to 1 M make no difference to speed, so the smaller memory wins
+ROW_GROUP_ROWS = 128 * 1024  # measured: larger ones read no faster, and reading waits longer for them to be encoded
 MAX_OPEN_FILES = 64
 LEAST_SHARE = 0.75  # of the target size, that a file is worth beginning for
 _SAMPLE_ROWS = 16 * 1024

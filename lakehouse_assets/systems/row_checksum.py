@@ -9,6 +9,8 @@ to look the same.
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import blake2b
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -17,13 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Hashes = npt.NDArray[np.uint64]
+Cells = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
 
-SLICE_ROWS: Final = 16 * 1024  # what is computed in between stays in the processor's cache
+SLICE_ROWS: Final = 12 * 1024  # what is computed in between stays in the processor's cache
+_SLICE_BYTES: Final = 32 * 1024 * 1024
+# Threads that take turns at each of many short computations are slower than one after the other.
+_TURN = Lock()
 _MASK = 2**64 - 1
 _A, _B, _C = (np.uint64(odd) for odd in (0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xC2B2AE3D27D4EB4F))
 _HALF, _SHIFT = np.uint64(32), np.uint64(29)
 _NULL, _EMPTY = np.uint64(0xA0761D6478BD642F), np.uint64(0xE7037ED1A0B428DB)
 _WORD = 8
+_LONG: Final = 512  # bytes; longer values are hashed one by one
+_FACTORS = np.cumprod(np.full(_LONG // _WORD, _B))  # of the words of a value
+_MOST: Final = 0.75  # of the values; where fewer go on, it pays to leave the others out
 _PARTS = np.array([(1 << 8 * length) - 1 for length in range(_WORD + 1)], np.uint64)  # of a word that holds so many bytes
 
 
@@ -44,8 +54,10 @@ class RowChecksum:
     def of(cls, rows: pa.Table) -> "RowChecksum":
         """Of these rows."""
         total = 0
-        for batch in rows.to_batches(max_chunksize=SLICE_ROWS):
-            total += int(_sum(_hash_rows(batch.columns, len(batch))))
+        # Of wide rows fewer at a time: their bytes are copied.
+        for batch in rows.to_batches(max_chunksize=max(min(SLICE_ROWS, rows.num_rows * _SLICE_BYTES // (rows.nbytes + 1)), 1)):
+            with _TURN:
+                total += int(_sum(_hash_rows(batch.columns, len(batch))))
         return cls(rows.num_rows, total & _MASK)
 
 
@@ -141,67 +153,89 @@ def _hash_fixed(values: pa.Array) -> Hashes:
     if pa.types.is_floating(kind) and pc.any(pc.is_nan(values)).as_py():
         values = pc.if_else(pc.is_nan(values), pa.scalar(float("nan"), kind), values)
     width = kind.bit_width // 8
+    if width > _LONG:
+        return _hash_bytes(values.cast(pa.binary()), np.int32)
     raw = values.buffers()[1]
     if raw is None:
         return np.zeros(len(values), np.uint64)
-    cells = np.frombuffer(raw, np.uint8, len(values) * width, values.offset * width).reshape(len(values), width)
-    hashes = _fold(_to_words(cells[:, :_WORD]), _A)
-    for begin in range(_WORD, width, _WORD):
-        hashes = _fold(hashes, _to_words(cells[:, begin : begin + _WORD]))
+    return _hash_cells(np.frombuffer(raw, np.uint8, len(values) * width, values.offset * width).reshape(len(values), width))
+
+
+def _hash_bytes(values: pa.Array, offset_type: "type[np.int32] | type[np.int64]") -> Hashes:
+    """Values of any length; the length counts."""
+    _, raw_offsets, raw = values.buffers()
+    size = np.dtype(offset_type).itemsize
+    offsets = np.frombuffer(raw_offsets, offset_type, len(values) + 1, values.offset * size).astype(np.int64)
+    begins, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
+    hashes = _mix(lengths.astype(np.uint64) ^ _EMPTY)
+    longest = int(lengths.max(initial=0))
+    if not longest:
+        return _mix(hashes)
+    cells = np.frombuffer(raw, np.uint8, int(offsets[-1] - offsets[0]), int(offsets[0]))
+    if longest > _LONG:
+        for row in np.flatnonzero(lengths > _LONG):
+            value = cells[begins[row] : begins[row] + lengths[row]]
+            hashes[row] ^= np.frombuffer(blake2b(value.data, digest_size=_WORD).digest(), "<u8")[0]
+        lengths = np.where(lengths > _LONG, 0, lengths)
+    if lengths.min() == longest:
+        hashes += _hash_cells(cells.reshape(len(values), longest))
+    else:
+        _add_pieces(hashes, cells, begins, lengths)
+    return _mix(hashes)
+
+
+def _add_pieces(hashes: Hashes, cells: Cells, begins: Indices, left: Indices) -> None:
+    """To the hash of each value add its bytes, of which `left` ones begin at `begins`."""
+    # Aligned words, each of which is used twice: NumPy takes four times as long to gather words that begin anywhere.
+    words = np.zeros(len(cells) // _WORD + 2, np.uint64)
+    words.view(np.uint8)[: len(cells)] = cells
+    places, bits = begins >> 3, (begins & 7).astype(np.uint64) << np.uint64(3)
+    others, low = np.uint64(64) - bits, words.take(places)
+    rows = None  # that go on, where many have ended, which add nothing
+    for factor in _FACTORS:
+        going = np.count_nonzero(left > 0)
+        if not going:
+            return
+        if going < _MOST * len(left):
+            chosen = np.flatnonzero(left > 0)
+            rows = chosen if rows is None else rows[chosen]
+            places, left = places[chosen], left[chosen]
+            bits, others, low = bits[chosen], others[chosen], low[chosen]
+        places = places + 1
+        high = words.take(places, mode="clip")
+        found: Hashes = np.bitwise_or(low >> bits, high << others)
+        if left.min() < _WORD:
+            np.bitwise_and(found, _PARTS.take(left, mode="clip"), out=found)
+        if rows is None:
+            hashes += _scramble(found, factor)
+        else:
+            hashes[rows] += _scramble(found, factor)
+        low, left = high, left - _WORD
+
+
+def _hash_cells(cells: Cells) -> Hashes:
+    """Values of one length, of which each is a row of bytes."""
+    hashes = np.zeros(len(cells), np.uint64)
+    for begin, factor in zip(range(0, cells.shape[1], _WORD), _FACTORS, strict=False):  # of at most `_LONG` bytes
+        hashes += _scramble(_to_words(cells[:, begin : begin + _WORD]), factor)
     return hashes
 
 
-def _to_words(cells: "npt.NDArray[np.uint8]") -> Hashes:
+def _to_words(cells: Cells) -> Hashes:
     """Up to eight bytes of each row as a number."""
     width = cells.shape[1]
-    if width in (1, 2, 4, 8) and cells.flags.c_contiguous:
+    if width in (1, 2, 4, 8):
         return cells.view(f"<u{width}").reshape(-1).astype(np.uint64)
     padded = np.zeros((len(cells), _WORD), np.uint8)
     padded[:, :width] = cells
     return padded.view("<u8").reshape(-1)
 
 
-def _hash_bytes(values: pa.Array, offset_type: "type[np.int32] | type[np.int64]") -> Hashes:
-    """Values of any length, eight bytes of all of them at a time; the length counts."""
-    _, raw_offsets, raw = values.buffers()
-    size = np.dtype(offset_type).itemsize
-    offsets = np.frombuffer(raw_offsets, offset_type, len(values) + 1, values.offset * size).astype(np.int64)
-    begins, left = offsets[:-1], np.diff(offsets)
-    hashes = _mix(left.astype(np.uint64) ^ _EMPTY)
-    words = _words_at(raw, int(offsets[-1]))
-    rows = None  # that go on, where some have ended
-    while len(left):
-        if (shortest := left.min()) <= 0:
-            goes_on = np.flatnonzero(left > 0)
-            rows = goes_on if rows is None else rows[goes_on]
-            begins, left = begins[goes_on], left[goes_on]
-            if not len(left):
-                break
-        found = words[begins]
-        if shortest < _WORD:
-            found &= _PARTS.take(np.minimum(left, _WORD))
-        if rows is None:
-            hashes = _fold(hashes, found)
-        else:
-            hashes[rows] = _fold(hashes[rows], found)
-        begins, left = begins + _WORD, left - _WORD
-    return _mix(hashes)
-
-
-def _words_at(raw: pa.Buffer | None, stop: int) -> Hashes:
-    """The eight bytes that begin at each byte before `stop`."""
-    if raw is None or raw.size < stop + _WORD:
-        cells = np.zeros(stop + _WORD, np.uint8)
-        if raw is not None:
-            cells[:stop] = np.frombuffer(raw, np.uint8, stop)
-    else:
-        cells = np.frombuffer(raw, np.uint8, stop + _WORD)
-    return np.ndarray(stop + 1, "<u8", cells.data, strides=(1,))
-
-
-def _fold(hashes: Hashes, words: "Hashes | np.uint64") -> Hashes:
-    hashes = (hashes ^ words) * _B
+def _scramble(words: Hashes, factor: np.uint64) -> Hashes:
+    """So that a sum of them, each with a factor of its own, tells which words they were, and in which order. Of 0 it is 0."""
+    hashes = words * factor
     hashes ^= hashes >> _HALF
+    hashes *= _C
     return hashes
 
 

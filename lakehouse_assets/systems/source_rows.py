@@ -1,7 +1,7 @@
 """Reads the live rows of many data files one after the other, in the columns of the table's files.
 
-Hides that small files are opened and decoded ahead, several at once, because opening is most of what they cost; larger ones
-come piece by piece. What is read ahead is bounded, however many files there are.
+Hides that small files are fetched and decoded ahead, several at once, each with one request, because waiting is most of what
+they cost on an object store; larger ones come piece by piece. What is read ahead is bounded, however many files there are.
 """
 
 from collections import deque
@@ -25,8 +25,8 @@ from lakehouse_assets.systems.row_checksum import RowChecksum
 from lakehouse_assets.systems.schema import build_file_schema
 
 _AHEAD_BYTES: Final = 8 * 1024 * 1024  # of files, which are several times as large in memory
-_PARTS = 2  # in which a file is read back; more than the cores would need more memory
-_THREADS = 4  # more than cores: on an object store opening is waiting
+_FETCHES: Final = 8  # at once: on an object store fetching is waiting
+_DECODERS: Final = 2  # more than the processors would only need more memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +47,31 @@ def read_sources(table: Table, files: Sequence[LiveFile], cache: FileCache) -> I
     """
     schema = build_file_schema(table.schema())
 
-    def read(file: LiveFile) -> SourceRows:
+    def fetch(file: LiveFile) -> bytes:
+        with table.io.new_input(file.path).open() as stream:
+            return stream.read()
+
+    def read(file: LiveFile, fetched: Future[bytes] | None) -> SourceRows:
         deleted = read_deleted(table, file, cache)
-        pieces = _read_pieces(table, file, deleted, schema, cache)
-        return SourceRows(file, deleted, list(pieces) if file.data.file_size_in_bytes <= _AHEAD_BYTES else pieces)
+        pieces = _read_pieces(table, file, deleted, schema, cache, fetched.result() if fetched is not None else None)
+        return SourceRows(file, deleted, pieces if fetched is None else list(pieces))
 
     waiting = deque(files)
     ahead: deque[Future[SourceRows]] = deque()
     sizes: deque[int] = deque()
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="sources") as threads:
+    with ThreadPoolExecutor(_FETCHES, "fetch") as fetching, ThreadPoolExecutor(_DECODERS, "decode") as decoding:
         try:
             while waiting or ahead:
-                while waiting and len(ahead) <= _THREADS and (not ahead or sum(sizes) < _AHEAD_BYTES):
+                while waiting and len(ahead) < _FETCHES and (not ahead or sum(sizes) < _AHEAD_BYTES):
                     file = waiting.popleft()
                     sizes.append(file.data.file_size_in_bytes)
-                    ahead.append(threads.submit(read, file))
+                    fetched = fetching.submit(fetch, file) if sizes[-1] <= _AHEAD_BYTES else None
+                    ahead.append(decoding.submit(read, file, fetched))
                 yield ahead.popleft().result()
                 sizes.popleft()
         finally:
-            threads.shutdown(cancel_futures=True)
+            fetching.shutdown(cancel_futures=True)
+            decoding.shutdown(cancel_futures=True)
 
 
 def read_checksum(table: Table, files: Sequence[DataFile], cache: FileCache) -> RowChecksum:
@@ -81,19 +87,20 @@ def read_checksum(table: Table, files: Sequence[DataFile], cache: FileCache) -> 
         file, first = part
 
         def choose(footer: pq.FileMetaData, _: Schema) -> Sequence[int]:
-            return range(first, footer.num_row_groups, _PARTS)
+            return range(first, footer.num_row_groups, _DECODERS)
 
         found = RowChecksum()
-        for _, batch in read_rows(table, file, table.schema(), cache, choose):
+        for _, batch in read_rows(table, file, table.schema(), cache, choose, use_threads=False):
             found += RowChecksum.of(conform(pa.Table.from_batches([batch]), schema))
         return found
 
-    with ThreadPoolExecutor(_PARTS, thread_name_prefix="proof") as threads:
-        return sum(threads.map(read, ((file, first) for file in files for first in range(_PARTS))), RowChecksum())
+    with ThreadPoolExecutor(_DECODERS, thread_name_prefix="proof") as threads:
+        return sum(threads.map(read, ((file, first) for file in files for first in range(_DECODERS))), RowChecksum())
 
 
 def _read_pieces(
-    table: Table, file: LiveFile, deleted: Positions, schema: pa.Schema, cache: FileCache
+    table: Table, file: LiveFile, deleted: Positions, schema: pa.Schema, cache: FileCache, content: bytes | None
 ) -> Iterator[pa.Table]:
-    for first, batch in read_rows(table, file.data, table.schema(), cache):
+    rows = read_rows(table, file.data, table.schema(), cache, content=content, use_threads=content is None)
+    for first, batch in rows:
         yield conform(leave_out(pa.Table.from_batches([batch]), first, deleted), schema)

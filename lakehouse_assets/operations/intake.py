@@ -3,10 +3,11 @@
 An intake reads a batch, says which messages are bad, and keeps the others until they are handed over for a commit.
 """
 
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +70,7 @@ class Kept:
 
 
 class Intake(Protocol):
-    """What a `Stager` hands its messages to. Not shared between threads."""
+    """What a `Stager` hands its messages to. Only reading may be done in several threads."""
 
     def read(self, batch: MessageBatch) -> Reading:
         """Decode a batch.
@@ -96,7 +97,7 @@ def open_intake(systems: Systems, spec: TableSpec, table: Table, buffer_bytes: i
         BrokenSchemaError: the schema file can't be read, or is no schema.
     """
     if spec.mode == "append":
-        return RowIntake(table, table_decoder(systems, spec, table), buffer_bytes)
+        return RowIntake(table, lambda: table_decoder(systems, spec, table), buffer_bytes)
     return open_change_intake(systems, spec, table, buffer_bytes)
 
 
@@ -112,14 +113,25 @@ def open_change_intake(
     Raises:
         BrokenSchemaError: the schema file can't be read, or is no schema.
     """
-    return ChangeIntake(spec, table, table_change_decoder(systems, spec, table), buffer_bytes, overflow)
+    return ChangeIntake(spec, table, lambda: table_change_decoder(systems, spec, table), buffer_bytes, overflow)
+
+
+_AnyDecoder = TypeVar("_AnyDecoder", Decoder, ChangeDecoder)
+
+
+class _OfThread(threading.local, Generic[_AnyDecoder]):
+    """The decoder of the thread that asks: a decoder remembers what it met, so threads can't share one."""
+
+    def __init__(self, build: Callable[[], _AnyDecoder]) -> None:
+        """Python calls this in each thread that asks."""
+        self.decoder: _AnyDecoder = build()
 
 
 class RowIntake:
     """Every message is a row."""
 
-    def __init__(self, table: Table, decoder: Decoder, buffer_bytes: int) -> None:
-        self._decoder, self._writer = decoder, build_writer(table, buffer_bytes)
+    def __init__(self, table: Table, build_decoder: Callable[[], Decoder], buffer_bytes: int) -> None:
+        self._of_thread, self._writer = _OfThread(build_decoder), build_writer(table, buffer_bytes)
         self._says_topic = position_columns(table.schema()).topic is not None
 
     is_full = False  # the writer empties its own buffer into files
@@ -129,7 +141,7 @@ class RowIntake:
         present = np.arange(len(batch))
         if None in batch.values:
             present = present[[value is not None for value in batch.values]]
-        decoded = self._decoder.decode(messages_at(batch, present))
+        decoded = self._of_thread.decoder.decode(messages_at(batch, present))
         places = present[decoded.rows(len(present))]
         return Reading(
             bad=_bad_messages(decoded.bad, present),
@@ -162,14 +174,16 @@ class ChangeIntake:
 
     spec: TableSpec
     table: Table
-    decoder: ChangeDecoder
+    build_decoder: InitVar[Callable[[], ChangeDecoder]]
     buffer_bytes: int
     overflow: Callable[[Changes], None] | None = None
+    _of_thread: "_OfThread[ChangeDecoder]" = field(init=False)
     _buffer: ChangeBuffer = field(init=False)
     _row_count: int = 0
     _tables: frozenset[str] = frozenset()
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, build_decoder: Callable[[], ChangeDecoder]) -> None:
+        self._of_thread = _OfThread(build_decoder)
         self._buffer = ChangeBuffer(self.spec.key, self.buffer_bytes // BUFFER_SHARE)
 
     @property
@@ -179,7 +193,7 @@ class ChangeIntake:
 
     def read(self, batch: MessageBatch) -> Reading:
         """See `Intake`."""
-        decoded = self.decoder.decode(ChangeMessages(batch.values, batch.keys, batch.headers))
+        decoded = self._of_thread.decoder.decode(ChangeMessages(batch.values, batch.keys, batch.headers))
         everything = np.arange(len(batch))
         return Reading(
             bad=_bad_messages(decoded.bad, everything),

@@ -1,9 +1,11 @@
-"""Decodes a batch of messages in a thread, while the next one is read from Kafka.
+"""Decodes batches of messages in threads, while the next ones are read from Kafka.
 
-Reading holds a processor for about as long as decoding does, and both mostly run outside of Python, so two processors do both
-at once. Never more than one batch ahead, so memory stays bounded; where the log has nothing more at the moment, nothing waits.
+Decoding mostly runs outside of Python and takes longer than reading does, and while a commit lands nothing is read: so two
+batches are decoded at once. Never more of them ahead, so memory stays bounded; where the log has nothing more at the moment,
+nothing waits.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from lakehouse_assets.operations.intake import Intake, Reading
 from lakehouse_assets.systems.kafka_reader import RangeReader
 from lakehouse_assets.systems.messages import MessageBatch
 
+_DECODERS = 2  # more than the processors would only need more memory
 _READ_SECONDS = 0.2  # of a log that never pauses but is slow: so much later are its rows committed, and decoded
 
 
@@ -45,17 +48,17 @@ class _Waiting:
 
 
 class ReadAhead:
-    """Reads a log and decodes what it reads. All decoding is done in one thread."""
+    """Reads a log and decodes what it reads."""
 
     def __init__(self, reader: RangeReader, intake: Intake) -> None:
         self._reader, self._intake = reader, intake
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(_DECODERS, thread_name_prefix="decode")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     def arrivals(self, stop: Callable[[], bool]) -> Iterator[Arrival]:
         """Batches in their order, until every range is read or `stop()`.
@@ -63,25 +66,21 @@ class ReadAhead:
         Raises:
             RegistryError, SourceError
         """
-        waiting: _Waiting | None = None
+        waiting: deque[_Waiting] = deque()
         while not self._reader.is_finished and not stop():
             before = dict(self._reader.next_offsets)
             batch = self._reader.read(_READ_SECONDS)
             after, is_last = dict(self._reader.next_offsets), self._reader.is_caught_up
-            reading = self._thread.submit(self._intake.read, batch) if len(batch) else None
-            if waiting is not None:
-                yield waiting.arrive()
-                waiting = None
+            reading = self._threads.submit(self._intake.read, batch) if len(batch) else None
+            if reading is not None:
+                waiting.append(_Waiting(batch, reading, before, after, is_last))
+            while waiting and (len(waiting) > _DECODERS or reading is None or is_last):
+                yield waiting.popleft().arrive()
             if reading is None:
                 yield Arrival(batch, None, before, after, is_last)
-                continue
-            waiting = _Waiting(batch, reading, before, after, is_last)
-            if is_last:
-                yield waiting.arrive()
-                waiting = None
-        if waiting is not None:
-            yield waiting.arrive()
+        while waiting:
+            yield waiting.popleft().arrive()
 
     def decode(self, batch: MessageBatch) -> Reading:
-        """What a batch says, decoded in the same thread as all others."""
-        return self._thread.submit(self._intake.read, batch).result()
+        """What a batch says, decoded as all others are."""
+        return self._threads.submit(self._intake.read, batch).result()

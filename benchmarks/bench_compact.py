@@ -12,6 +12,7 @@ has compacted one before, so that Java has compiled all that it needs.
 import argparse
 import io
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from benchmarks.clicks import SCHEMA, generate_clicks
+from lakehouse_assets.local.dagster_services import ALLOCATOR_ENVIRONMENT
 from lakehouse_assets.model.ledger import Ledger
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.model.offsets import NO_OFFSETS
@@ -128,7 +130,8 @@ def _measure(folder: Path, pristine: Path, contender: str) -> dict[str, float]:
     shutil.copytree(pristine, folder)
     began = time.perf_counter()
     command = [sys.executable, "-m", "benchmarks.bench_compact", "--child", contender, str(folder)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    environment = {**os.environ, **ALLOCATOR_ENVIRONMENT}  # as every run of the platform has it
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     return {**json.loads(said.splitlines()[-1]), "whole": time.perf_counter() - began}
 
 

@@ -36,7 +36,8 @@ from pyiceberg.table.update import (
     SetPropertiesUpdate,
     TableUpdate,
 )
-from requests.exceptions import RequestException
+from requests import codes
+from requests.exceptions import HTTPError, RequestException
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from lakehouse_assets.model.changes import ColumnChange, join_changes
@@ -145,6 +146,17 @@ def require_table(catalog: Catalog, name: str) -> Table:
     if table is None:
         raise TableMissingError(name)
     return table
+
+
+def says_no_table(error: Exception) -> bool:
+    """Whether a catalog answered that a table is not there; so nothing was done to it.
+
+    PyIceberg has no word of its own for that answer of a REST catalog to a commit. Its request was sent once.
+    """
+    cause = error.__cause__
+    if isinstance(cause, HTTPError) and cause.response is not None:
+        return bool(cause.response.status_code == codes.not_found)
+    return isinstance(error, NoSuchTableError)
 
 
 def find_table(catalog: Catalog, name: str, declared: Collection[str] = ()) -> Table:

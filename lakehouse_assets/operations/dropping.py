@@ -31,7 +31,7 @@ from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.systems.dropped import forget, is_listed, list_dropped, rename, unlist
 from lakehouse_assets.systems.expiry import is_collected
-from lakehouse_assets.systems.places import Neighbours, Place, locate
+from lakehouse_assets.systems.neighbours import Neighbours, Place, locate
 from lakehouse_assets.systems.reachability import reach
 from lakehouse_assets.systems.storage import delete_files, delete_prefix, is_inside, list_files, normalize
 

@@ -1,12 +1,13 @@
 """Whose files lie where: nothing is deleted by its place while another table's files lie in the same one.
 
-Asking each table of a large catalog takes long, so what they answer is remembered for a while. That is safe for whoever deletes
-nothing younger than that.
+Hides what a catalog says of a table whose metadata can't be read. A place is shared where one location lies in another, however
+they are spelled.
 """
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -15,8 +16,8 @@ from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
-from lakehouse_assets.model.errors import MetadataUnreadableError, SharedLocationError
-from lakehouse_assets.systems.catalog import catalog_errors
+from lakehouse_assets.model.errors import LakehouseError, MetadataUnreadableError, SharedLocationError
+from lakehouse_assets.systems.catalog import catalog_errors, load_table
 from lakehouse_assets.systems.snapshots import table_name
 from lakehouse_assets.systems.storage import is_inside, normalize
 
@@ -37,14 +38,87 @@ def table_folders(table: Table) -> tuple[str, ...]:
     return tuple(folders.values())
 
 
-def folder_of(metadata_file: str) -> str | None:
+def _table_location(metadata_file: str) -> str | None:
     """The location of the table of a metadata file that can't be read; None where it does not lie as usual."""
     found = _METADATA_FILE.fullmatch(metadata_file)
     return found[1] if found else None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a table lies.
+
+    Attributes:
+        location: None where nobody knows.
+        table: None where its metadata can't be read.
+        problem: Why not.
+    """
+
+    location: str | None
+    table: Table | None = None
+    problem: str = ""
+
+
+def locate(catalog: Catalog, name: str) -> Place | None:
+    """Where a table lies, as well as that can be told; None where there is none of that name. Read-only.
+
+    Raises:
+        CatalogUnavailableError, CatalogAccessError, StorageError: nothing is said of the table.
+    """
+    try:
+        table = load_table(catalog, name)
+    except MetadataUnreadableError as error:
+        return Place(_table_location(error.location), None, str(error))
+    return Place(table.location(), table) if table is not None else None
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """Every place where tables of a catalog lie, by the tables' names; `unknown` are those of which nobody knows."""
+
+    unknown: dict[str, str] = field(default_factory=dict)
+    _folders: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> "Neighbours":
+        """Of every table, dropped ones too."""
+        found = cls()
+        for name in map(".".join, list_everything(catalog)):
+            try:
+                place = locate(catalog, name)
+            except LakehouseError as error:
+                found.unknown[name] = str(error)
+                continue
+            if place is None:
+                continue  # it was dropped meanwhile
+            if place.location is None:
+                found.unknown[name] = place.problem
+                continue
+            for folder in table_folders(place.table) if place.table is not None else (place.location,):
+                found._folders.setdefault(normalize(folder), set()).add(name)
+        return found
+
+    def sharing(self, location: str, own: Set[str]) -> str | None:
+        """A table, but those of the names `own`, that lies in this place, around it, or within it."""
+        mine = normalize(location)
+        within = (name for folder, names in self._folders.items() if is_inside(folder, mine) for name in names - own)
+        return self.owning(location, own) or next(within, None)
+
+    def owning(self, location: str, own: Set[str]) -> str | None:
+        """A table, but those of the names `own`, in whose place a file lies."""
+        folder = normalize(location)
+        while folder:
+            if others := self._folders.get(folder, set()) - own:
+                return min(others)
+            folder = folder.rpartition("/")[0]
+        return None
+
+
 def refuse_shared_location(catalog: Catalog, table: Table, action: str) -> None:
     """Look at every other table of the catalog, dropped ones too.
+
+    Asking each table of a large catalog takes long, so what they answer is remembered for a while. That is safe for whoever
+    deletes nothing younger than that.
 
     Raises:
         SharedLocationError: files of one lie, or may come to lie, where this one's do.
@@ -71,7 +145,7 @@ def _folders_of(catalog: Catalog, name: Identifier) -> tuple[str, ...]:
             return ()
         except MetadataUnreadableError as error:
             # A broken table must not keep all others from being looked after, if it can be told where it lies.
-            if (folder := folder_of(error.location)) is None:
+            if (folder := _table_location(error.location)) is None:
                 raise
             folders = (normalize(folder),)
     known[name] = time.monotonic() + _REMEMBERED_SECONDS, folders

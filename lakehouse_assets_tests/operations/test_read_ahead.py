@@ -81,3 +81,23 @@ def test_a_batch_waits_for_those_before_it_and_threads_share_no_decoder(
     assert len(ids) == MESSAGES
     assert len(intake.threads) == 2
     assert sorted(built) == sorted([threading.current_thread().name, *intake.threads])
+
+
+def test_of_large_messages_no_batch_is_read_before_the_last_one_was_taken(
+    lake: Callable[..., Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakehouse_assets.systems.kafka_reader._POLL_MESSAGES", AT_ONCE)
+    monkeypatch.setattr("lakehouse_assets.operations.read_ahead._AHEAD_BYTES", 1)
+    table = lake()
+    table.produce(MESSAGES)
+    opened, _ = open_table(table.systems, table.spec, clock_ms)
+    intake = RowIntake(opened, lambda: table_decoder(table.systems, table.spec, opened), 1 << 20)
+    with (
+        table.systems.source.reader("ods.clicks", {table.log(): (0, MESSAGES)}) as reader,
+        ReadAhead(FewAtOnce(reader), intake) as ahead,  # type: ignore[arg-type]
+    ):
+        standing = [(dict(one.after), dict(reader.next_offsets)) for one in ahead.arrivals(never)]
+    intake.abandon()
+
+    assert len(standing) > MESSAGES // AT_ONCE
+    assert all(after == stands for after, stands in standing)

@@ -72,10 +72,8 @@ CONTENDERS: dict[str, Callable[[Catalog, str], None]] = {
     "ours, sorted": compact_sorted,
     "PyIceberg overwrite": compact_pyiceberg,
 }
-SPARK = {
-    "Spark, first table": False,
-    "Spark, next table": True,
-}  # whether the session has compacted another one before
+# Whether the session has compacted another table before.
+SPARK = {"Spark, first table": False, "Spark, next table": True}
 
 
 def main() -> None:
@@ -169,11 +167,7 @@ def _run_spark(folder: Path, *, has_compacted: bool) -> dict[str, float]:
 
 
 def _open(folder: Path) -> Catalog:
-    properties = {
-        "type": "sql",
-        "uri": f"sqlite:///{folder}/catalog.db",
-        "warehouse": f"file://{folder}/warehouse",
-    }
+    properties = {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
     return open_catalog("lakehouse", properties)
 
 
@@ -193,9 +187,7 @@ def _fill(catalog: Catalog, name: str, files: int, codec: str, writer: str) -> i
     for number in range(files):
         table = catalog.load_table(name)
         first = number * ROWS_PER_FILE
-        rows = _complete(
-            clicks.slice(first % clicks.num_rows, ROWS_PER_FILE), first, table.schema().as_arrow()
-        )
+        rows = _complete(clicks.slice(first % clicks.num_rows, ROWS_PER_FILE), first, table.schema().as_arrow())
         described = _write(table, rows) if writer == "ours" else _write_as_pyiceberg(table, rows)
         size_bytes += sum(file.file_size_in_bytes for file in described)
         publish(catalog, name, Delivery({}, NO_OFFSETS, described, {}, {}, Base.of(table)))

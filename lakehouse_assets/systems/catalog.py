@@ -23,7 +23,7 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
 )
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.update import (
     AddSchemaUpdate,
@@ -34,6 +34,7 @@ from pyiceberg.table.update import (
     AssertTableUUID,
     SetCurrentSchemaUpdate,
     SetPropertiesUpdate,
+    TableRequirement,
     TableUpdate,
 )
 from requests import codes
@@ -148,15 +149,21 @@ def require_table(catalog: Catalog, name: str) -> Table:
     return table
 
 
-def says_no_table(error: Exception) -> bool:
-    """Whether a catalog answered that a table is not there; so nothing was done to it.
+def send_commit(
+    catalog: Catalog, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+) -> CommitTableResponse:
+    """Ask once for a change of a table. Whatever it may end with passes as the catalog raises it.
 
-    PyIceberg has no word of its own for that answer of a REST catalog to a commit. Its request was sent once.
+    Raises:
+        NoSuchTableError: it is gone, so nothing was done; of a REST catalog too, for whose answer PyIceberg has no word.
     """
-    cause = error.__cause__
-    if isinstance(cause, HTTPError) and cause.response is not None:
-        return bool(cause.response.status_code == codes.not_found)
-    return isinstance(error, NoSuchTableError)
+    try:
+        return catalog.commit_table(table, requirements, updates)
+    except RESTError as error:
+        refusal = error.__cause__
+        if isinstance(refusal, HTTPError) and refusal.response is not None and refusal.response.status_code == codes.not_found:
+            raise NoSuchTableError(str(error)) from error
+        raise
 
 
 def find_table(catalog: Catalog, name: str, declared: Collection[str] = ()) -> Table:

@@ -51,7 +51,7 @@ from lakehouse_assets.model.watermark import (
     count_late,
     move_watermark,
 )
-from lakehouse_assets.systems.catalog import catalog_errors, require_table, says_no_table
+from lakehouse_assets.systems.catalog import catalog_errors, require_table, send_commit
 from lakehouse_assets.systems.datafiles import refuse_other_base
 from lakehouse_assets.systems.history import has_ledger, read_ledger, read_promised_ledger, refuse_ledger
 from lakehouse_assets.systems.metadata_cache import remember_metadata
@@ -243,12 +243,12 @@ class _Commit:
         with catalog_errors(self.catalog.name, f"write a snapshot of {self.name}"):
             updates = _updates(builder, self.delivery, self.before, signed)
         try:
-            response = self.catalog.commit_table(table, _requirements(table, updates), updates)
+            response = send_commit(self.catalog, table, _requirements(table, updates), updates)
         except CommitFailedException:
             return None
-        except (NoSuchTableError, RESTError, RequestException, SQLAlchemyError, OSError) as error:
-            if says_no_table(error):
-                raise TableMissingError(self.name) from error
+        except NoSuchTableError as error:
+            raise TableMissingError(self.name) from error
+        except (RESTError, RequestException, SQLAlchemyError, OSError) as error:
             self.silence = error
             return None
         except ValueError:

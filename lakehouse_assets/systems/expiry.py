@@ -39,7 +39,7 @@ from lakehouse_assets.model.errors import (
 )
 from lakehouse_assets.model.ledger import LEDGER_KEY
 from lakehouse_assets.model.retention import Ref, Retention, RetentionRules, Version, plan_retention
-from lakehouse_assets.systems.catalog import catalog_errors, require_table
+from lakehouse_assets.systems.catalog import catalog_errors, require_table, send_commit
 from lakehouse_assets.systems.metadata_cache import read_logged, remember_metadata
 from lakehouse_assets.systems.snapshots import table_name
 from lakehouse_assets.systems.tombstones import TOMBSTONES_KEY
@@ -131,7 +131,7 @@ def remove_snapshots(catalog: Catalog, table: Table, snapshot_ids: Set[int], ref
         *_removals([one.snapshot_id for one in table.metadata.snapshots if one.snapshot_id in snapshot_ids]),
     )
     try:
-        response = catalog.commit_table(table, _requirements(table.metadata), updates)
+        response = send_commit(catalog, table, _requirements(table.metadata), updates)
         remember_metadata(response.metadata_location, response.metadata)
     except CommitFailedException:
         return None

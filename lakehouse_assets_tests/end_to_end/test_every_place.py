@@ -12,6 +12,7 @@ from lakehouse_assets.model.column_spec import ColumnSpec
 from lakehouse_assets.model.errors import CommitOutcomeUnknownError, TableMissingError, TableReplacedError
 from lakehouse_assets.model.maintenance_spec import MaintenanceSpec
 from lakehouse_assets.operations.dropping import run_drop, run_purge, run_undo_drop
+from lakehouse_assets.operations.expiring import run_expire
 from lakehouse_assets.operations.maintenance import MaintenanceTask
 from lakehouse_assets.operations.query import answer_query
 from lakehouse_assets.systems.catalog import list_tables
@@ -364,3 +365,22 @@ def test_the_variables_that_the_documents_name_lead_to_it(
     assert judge.read_positions(table) == [(0, offset) for offset in range(10)]
     assert not list((tmp_path / "home").glob("catalog.db"))
     assert set(variables) <= set(re.findall(r"\w+(?==)", OPERATIONS))
+
+
+def test_an_expiry_of_a_table_that_is_dropped_meanwhile_says_so_and_the_table_can_be_had_back(lake: Lake) -> None:
+    for _ in range(3):
+        lake.produce(5)
+        lake.ingest()
+    catalog, name = lake.systems.catalog, lake.spec.table
+    with lake.table.transaction() as change:
+        change.set_properties({"history.expire.max-snapshot-age-ms": "1", "history.expire.min-snapshots-to-keep": "1"})
+
+    def do(operation: Callable[[MaintenanceTask], object]) -> None:
+        operation(MaintenanceTask(catalog, name, MaintenanceSpec(), now_ms=clock_ms))
+
+    lake.around_first_commit(before=lambda: do(run_drop))
+    with pytest.raises(TableMissingError):
+        do(run_expire)
+
+    do(run_undo_drop)
+    lake.assert_holds({0: list(range(15))})
